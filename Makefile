@@ -1,0 +1,32 @@
+# Every target makes the set-up first; on a fresh machine only Python 3.11 and make are needed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
+export PYANNOTE_METRICS_ENABLED := 0
+
+.PHONY: setup convert test check bench clean
+
+setup: .venv/ready
+
+# torch first and pinned: an open range would pull several GB of CUDA libraries.
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q -c constraints.txt torch
+	$(BIN)/pip install -q -c constraints.txt -e '.[all]'
+	touch $@
+
+convert: setup
+	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite
+	$(BIN)/samevoice convert reference:embedding --mlx-path out/embedding --overwrite
+	$(BIN)/samevoice convert reference:full --mlx-path out/full --overwrite
+
+test: setup
+	$(BIN)/pytest -q
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf out build dist src/samevoice.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

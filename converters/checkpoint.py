@@ -1,0 +1,355 @@
+"""Safe reading: a file or a folder of shards -> named tensors, what was saved beside them.
+
+Nothing in a pickle ever runs. torch's weights-only reader builds tensors and plain containers;
+the few classes that pyannote puts into its checkpoints are replaced by stand-ins that hold what
+was saved and do nothing. A checkpoint that names any other global is refused by that name.
+
+Tensors come from a mapped file and are read when asked for, so that a checkpoint may be larger
+than the memory.
+"""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import ml_dtypes
+import numpy as np
+
+from samevoice.converters import safetensors_file
+from samevoice.converters.rules import Tensor
+from samevoice.converters.transforms import Array
+from samevoice.errors import CheckpointError, MissingExtraError
+
+if TYPE_CHECKING:
+    import torch
+
+# The only globals beside torch's own that a checkpoint may name, and what it uses them for.
+STAND_INS = (
+    "pyannote.audio.core.task.Specifications",
+    "pyannote.audio.core.task.Problem",
+    "pyannote.audio.core.task.Resolution",
+    "pyannote.audio.core.model.Introspection",
+    "torch.torch_version.TorchVersion",
+)
+# Keys under which training scripts put the state dict.
+WRAPPERS = ("state_dict", "model", "model_state_dict", "module", "net")
+REFERENCE_NOTE = "reference weights: for parity, not for use"
+
+
+class StandIn:
+    """What a pickle says of an object whose class is not to be imported: arguments and state."""
+
+    path = ""
+    args: tuple[Any, ...] = ()
+
+    def __new__(cls, *args: Any) -> StandIn:
+        made = super().__new__(cls)
+        made.__dict__["args"] = args
+        return made
+
+    @property
+    def state(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "args"}
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Tensors by name, and what a conversion needs to know beside them.
+
+    ``metadata``: architecture, hyper_parameters, specifications and note, each where it is known.
+    ``container``: the key that held the state dict, or "". ``beside``: what else was saved, as
+    ``encode`` writes it. ``entries``: the keys of the file in their order. ``lost``: those whose
+    content could not be encoded, such as an optimiser's state.
+    """
+
+    tensors: Mapping[str, Tensor]
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    container: str = ""
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    entries: tuple[str, ...] = ()
+    lost: tuple[str, ...] = ()
+    format: str = "torch"
+
+
+def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
+    """The checkpoint that these files of a folder make up: one file, or shards with their index."""
+    paths = [root / name for name in files if not name.endswith(".json")]
+    suffix = paths[0].suffix
+    if suffix == ".npz":
+        return _read_npz(paths)
+    reader = _read_safetensors if suffix == ".safetensors" else _read_torch
+    parts = [reader(path) for path in paths]
+    whole = parts[0]
+    if len(parts) == 1:
+        return whole
+    tensors: dict[str, Tensor] = {}
+    for path, part in zip(paths, parts, strict=True):
+        twice = sorted(tensors.keys() & part.tensors.keys())
+        if twice:
+            raise CheckpointError(f"{path.name}: {twice[0]!r} stands in another shard already")
+        tensors |= part.tensors
+    return Checkpoint(tensors, whole.metadata, format=whole.format)
+
+
+def _read_safetensors(path: Path) -> Checkpoint:
+    try:
+        tensors, metadata = safetensors_file.read(path)
+    except OSError as error:
+        raise _corrupt(path, error) from error
+    note = {"note": metadata["note"]} if "note" in metadata else {}
+    return Checkpoint(tensors, note, format="safetensors")
+
+
+def _read_npz(paths: list[Path]) -> Checkpoint:
+    """The arrays of all files, each under its file's name; texts are notes, not tensors."""
+    tensors: dict[str, Tensor] = {}
+    metadata: dict[str, Any] = {}
+    fortran: list[str] = []
+    texts: dict[str, str] = {}
+    for path in paths:
+        try:
+            with np.load(path, allow_pickle=False) as archive:
+                arrays = {f"{path.stem}.{name}": archive[name] for name in archive.files}
+        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+            raise _corrupt(path, error) from error
+        for name, array in arrays.items():
+            if array.dtype.kind == "U":
+                texts[name] = metadata[name.rpartition(".")[2]] = str(array)
+                continue
+            tensors[name] = Tensor.of(array)
+            if array.ndim > 1 and array.flags.f_contiguous:
+                fortran.append(name)
+    return Checkpoint(
+        tensors, metadata, beside={"fortran_order": fortran, "texts": texts}, format="npz"
+    )
+
+
+def _read_torch(path: Path) -> Checkpoint:
+    loaded = _load_torch(path)
+    if not isinstance(loaded, dict):
+        raise CheckpointError(f"{path.name} holds a {type(loaded).__name__}, not a state dict")
+    container = next((key for key in WRAPPERS if isinstance(loaded.get(key), dict)), "")
+    state = loaded[container] if container else loaded
+    others = {key: value for key, value in state.items() if not _is_tensor(value)}
+    if others or not state:
+        what = f"an entry {next(iter(others))!r} that is no tensor" if others else "no tensors"
+        raise CheckpointError(f"{path.name}: the state dict holds {what}")
+    beside = {key: value for key, value in loaded.items() if key != container} if container else {}
+    encoded, lost = _encode_each(beside)
+    tensors = {str(name): _tensor(str(name), value) for name, value in state.items()}
+    entries = tuple(str(key) for key in loaded) if container else ()
+    return Checkpoint(tensors, _metadata(beside), container, encoded, entries, lost)
+
+
+def _load_torch(path: Path) -> Any:
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"torch, which reads {path.name},", "convert") from error
+    zipped = zipfile.is_zipfile(path)
+    try:
+        _check_archive(path, zipped)
+        allowed: list[Any] = [(stand_in(path), path) for path in STAND_INS]
+        with torch.serialization.safe_globals(allowed):
+            _refuse_globals(path, zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(f"{path.name} is not read, because {_reason(error)}") from error
+    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise _corrupt(path, error) from error
+
+
+def _check_archive(path: Path, zipped: bool) -> None:
+    """torch does not check the sums of a mapped file, so flipped bits would pass."""
+    if zipped:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+        if bad is not None:
+            raise OSError(f"the checksum of {bad!r} is wrong")
+
+
+def _refuse_globals(path: Path, zipped: bool) -> None:
+    """Look through the pickle, without running it, for names that are neither torch's nor ours."""
+    import torch
+
+    unsafe = torch.serialization.get_unsafe_globals_in_checkpoint(path) if zipped else []
+    if unsafe:
+        raise CheckpointError(
+            f"{path.name} names {sorted(unsafe)[0]!r}, which samevoice does not allow: a pickle "
+            "may run code, and nothing in this one was run"
+        )
+
+
+def stand_in(path: str) -> type[StandIn]:
+    """A class of its own for each global, because torch tells them apart by class."""
+    return type(path.rpartition(".")[2], (StandIn,), {"path": path})
+
+
+def _reason(error: Exception) -> str:
+    """The global that torch's weights-only reader stumbled over, or its first sentence."""
+    text = str(error)
+    _, found, after = text.partition("GLOBAL ")
+    if found:
+        return f"it names {after.split()[0]!r}, which samevoice does not allow"
+    return f"torch's weights-only reader says: {text.strip().splitlines()[0]}"
+
+
+def _corrupt(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, PermissionError):
+        return CheckpointError(f"{path} cannot be read: {error.strerror}")
+    lines = str(error).strip().splitlines()
+    return CheckpointError(
+        f"{path.name} is truncated or corrupt ({lines[0] if lines else type(error).__name__}): "
+        "download it again"
+    )
+
+
+def _is_tensor(value: Any) -> bool:
+    import torch
+
+    return isinstance(value, torch.Tensor)
+
+
+def _tensor(name: str, value: torch.Tensor) -> Tensor:
+    import torch
+
+    if value.layout != torch.strided or value.is_quantized or value.is_complex():
+        raise CheckpointError(
+            f"{name!r} is sparse, quantised or complex: only plain tensors convert"
+        )
+    dtype = str(value.dtype).removeprefix("torch.")
+    return Tensor(tuple(value.shape), dtype, lambda: _numpy(value))
+
+
+def _numpy(value: torch.Tensor) -> Array:
+    import torch
+
+    value = value.detach()
+    if value.dtype == torch.bfloat16:
+        return value.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    array: Array = value.numpy()
+    return array
+
+
+def _metadata(beside: Mapping[str, Any]) -> dict[str, Any]:
+    """What pyannote and samevoice write beside the weights, in plain values."""
+    found: dict[str, Any] = {}
+    pyannote = beside.get("pyannote.audio")
+    if isinstance(pyannote, Mapping):
+        found["architecture"] = pyannote.get("architecture", {}).get("class")
+        specifications = pyannote.get("specifications")
+        if isinstance(specifications, StandIn):
+            found["specifications"] = _specifications(specifications)
+    if isinstance(beside.get("hyper_parameters"), Mapping):
+        found["hyper_parameters"] = dict(beside["hyper_parameters"])
+    if isinstance(beside.get("samevoice"), Mapping):
+        found["note"] = str(beside["samevoice"].get("note", ""))
+    return found
+
+
+# The values of pyannote's enumerations, which a checkpoint stores by number.
+_PROBLEMS = (
+    "BINARY_CLASSIFICATION",
+    "MONO_LABEL_CLASSIFICATION",
+    "MULTI_LABEL_CLASSIFICATION",
+    "REPRESENTATION",
+    "REGRESSION",
+)
+_RESOLUTIONS = ("", "FRAME", "CHUNK")
+
+
+def _specifications(saved: StandIn) -> dict[str, Any]:
+    state = saved.state
+    try:
+        return {
+            "problem": _PROBLEMS[state["problem"].args[0]],
+            "resolution": _RESOLUTIONS[state["resolution"].args[0]],
+            "duration": state["duration"],
+            "min_duration": state.get("min_duration"),
+            "warm_up": list(state.get("warm_up") or (0.0, 0.0)),
+            "classes": list(state["classes"]) if state.get("classes") else None,
+            "powerset_max_classes": state.get("powerset_max_classes"),
+            "permutation_invariant": state.get("permutation_invariant", False),
+        }
+    except (KeyError, IndexError, AttributeError, TypeError) as error:
+        raise CheckpointError(
+            f"the checkpoint's specifications lack or misstate {error}"
+        ) from error
+
+
+def _encode_each(entries: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    encoded: dict[str, Any] = {}
+    lost = []
+    for key, value in entries.items():
+        try:
+            encoded[str(key)] = encode(value)
+        except TypeError:
+            lost.append(str(key))
+    return encoded, tuple(lost)
+
+
+def encode(value: Any) -> Any:
+    """A saved value as JSON, with marks where JSON has no type of its own."""
+    if isinstance(value, StandIn):
+        return {
+            "$class": value.path,
+            "args": [encode(arg) for arg in value.args],
+            "state": {name: encode(part) for name, part in value.state.items()},
+        }
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    if isinstance(value, tuple):
+        return {"$tuple": [encode(part) for part in value]}
+    if isinstance(value, list):
+        return [encode(part) for part in value]
+    if isinstance(value, Mapping):
+        return {"$dict": [[encode(key), encode(part)] for key, part in value.items()]}
+    raise TypeError(f"a {type(value).__name__} has no place in JSON")
+
+
+def decode(value: Any) -> Any:
+    """The way back from ``encode``; classes come back as stand-ins."""
+    if isinstance(value, list):
+        return [decode(part) for part in value]
+    if not isinstance(value, Mapping):
+        return value
+    if "$tuple" in value:
+        return tuple(decode(part) for part in value["$tuple"])
+    if "$dict" in value:
+        return {decode(key): decode(part) for key, part in value["$dict"]}
+    if value.get("$class") not in STAND_INS:
+        # Written into a pickle, any other name would run code in whoever loads it.
+        raise CheckpointError(f"{value.get('$class')!r} is no class that samevoice writes")
+    made = stand_in(value["$class"])(*(decode(arg) for arg in value["args"]))
+    made.__dict__.update({name: decode(part) for name, part in value["state"].items()})
+    return made
+
+
+def write_torch(path: Path, content: Mapping[str, Any]) -> None:
+    """``torch.save``, with each stand-in written as the class that it stands for."""
+    import torch
+
+    torch.save(dict(content), path, pickle_module=_StandInPickling, pickle_protocol=2)
+
+
+class _StandInPickler(pickle._Pickler):
+    """pickle checks that a class can be imported; a stand-in is written by name without it."""
+
+    def save_global(self, obj: Any, name: str | None = None) -> None:
+        if not (isinstance(obj, type) and issubclass(obj, StandIn)):
+            super().save_global(obj, name)  # type: ignore[misc]
+            return
+        module, _, attribute = obj.path.rpartition(".")
+        self.write(f"c{module}\n{attribute}\n".encode())  # type: ignore[attr-defined]
+        self.memoize(obj)  # type: ignore[attr-defined]
+
+
+class _StandInPickling:
+    """The one name of the pickle module that torch.save looks up."""
+
+    Pickler = _StandInPickler

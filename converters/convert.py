@@ -1,0 +1,408 @@
+"""From a source to a bundle: locate, read, plan, then write. Nothing is written before all fits."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+import samevoice
+from samevoice.converters import bundle, card, checkpoint, families, pipeline, rules, sources
+from samevoice.converters.families import Family, Naming
+from samevoice.converters.rules import Plan, Row
+from samevoice.converters.safetensors_file import Slot
+from samevoice.converters.sources import Source
+from samevoice.converters.transforms import Array, cast
+from samevoice.errors import ConversionError
+
+DTYPES = ("float32", "float16", "bfloat16")
+MODEL_TYPES = ("auto", "segmentation", "embedding", "plda", "full")
+Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
+
+
+@dataclass(frozen=True)
+class Options:
+    """How the values are written."""
+
+    dtype: str = "float32"
+    q_bits: int | None = None  # None: not quantised
+    q_group_size: int = 64
+    max_shard_size: str = "5GB"
+
+    def __post_init__(self) -> None:
+        if self.dtype not in DTYPES:
+            raise ConversionError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
+        if self.q_bits not in (None, 4, 8):
+            raise ConversionError(f"{self.q_bits} bits are not supported: 4 or 8")
+        if self.q_group_size not in (32, 64, 128):
+            raise ConversionError(f"group size {self.q_group_size} is not one of 32, 64, 128")
+        bundle.parse_size(self.max_shard_size)
+
+    @property
+    def quantization(self) -> dict[str, Any] | None:
+        if self.q_bits is None:
+            return None
+        return {"group_size": self.q_group_size, "bits": self.q_bits, "mode": "affine"}
+
+
+@dataclass(frozen=True)
+class Part:
+    """One checkpoint laid over its table: a bundle of its own, or a folder of a pipeline's."""
+
+    folder: str  # "" or "segmentation", "embedding", "plda"
+    source: Source
+    family: Family
+    checkpoint: checkpoint.Checkpoint
+    naming: Naming
+    config: Mapping[str, Any]
+    plan: Plan
+    options: Options
+
+    @cached_property
+    def quantised(self) -> frozenset[str]:
+        """The weights that ``nn.quantize`` reaches in the MLX network."""
+        wanted = self.options.quantization
+        if wanted is None or self.family.model_type == "plda":
+            return frozenset()
+        names = self.family.shapes({**self.config, "quantization": wanted})
+        paths = (name.removesuffix(".scales") for name in names if name.endswith(".scales"))
+        return frozenset(f"{path}.weight" for path in paths)
+
+    @cached_property
+    def exact(self) -> Mapping[str, str]:
+        """Targets that keep their source's dtype, with it."""
+        return {
+            target: self.plan.sources[move.sources[0]].dtype
+            for move in self.plan.moves
+            if move.rule.exact
+            for target in move.targets
+        }
+
+    def dtype_of(self, target: str) -> str:
+        if target in self.quantised:
+            return f"{self.options.q_bits}-bit"
+        return self.exact.get(target, self.options.dtype)
+
+    @cached_property
+    def slots(self) -> tuple[Slot, ...]:
+        return tuple(
+            slot
+            for move in self.plan.moves
+            for target in move.targets
+            for slot in self._slots_of(target)
+        )
+
+    def _slots_of(self, target: str) -> tuple[Slot, ...]:
+        shape = self.plan.shapes[target]
+        if target not in self.quantised:
+            return (Slot(target, shape, self.dtype_of(target)),)
+        bits, group = self.options.q_bits or 0, self.options.q_group_size
+        path = target.removesuffix(".weight")
+        packed, grouped = (shape[0], shape[1] * bits // 32), (shape[0], shape[1] // group)
+        return (
+            Slot(target, packed, "uint32"),
+            Slot(f"{path}.scales", grouped, self.options.dtype),
+            Slot(f"{path}.biases", grouped, self.options.dtype),
+        )
+
+    def arrays(self) -> Iterator[tuple[str, Array]]:
+        """Every array of the bundle, in the slots' order, one source tensor in memory at a time."""
+        for name, array in rules.convert(self.plan):
+            rounded = self._cast(name, array)
+            if name in self.quantised:
+                yield from self._quantise(name, rounded)
+            else:
+                yield name, rounded
+
+    def _cast(self, name: str, array: Array) -> Array:
+        rounded = cast(array, self.exact.get(name, self.options.dtype))
+        if rounded.dtype == np.float16 and np.isinf(rounded).any() and not np.isinf(array).any():
+            raise ConversionError(
+                f"{name!r} reaches {np.abs(array).max():.3g}, beyond float16: use --dtype bfloat16"
+            )
+        return rounded
+
+    def _quantise(self, name: str, array: Array) -> Iterator[tuple[str, Array]]:
+        import mlx.core as mx
+
+        made = mx.quantize(mx.array(array), self.options.q_group_size, self.options.q_bits)
+        path = name.removesuffix(".weight")
+        for target, part in zip((name, f"{path}.scales", f"{path}.biases"), made, strict=True):
+            if part.dtype == mx.bfloat16:
+                yield target, np.array(part.view(mx.uint16)).view(ml_dtypes.bfloat16)
+            else:
+                yield target, np.array(part)
+
+    @property
+    def nbytes(self) -> int:
+        return sum(slot.nbytes for slot in self.slots)
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return rules.tally(self.plan, self.dtype_of)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the reader must know: said on the terminal, in the card and in the provenance."""
+        said = [f"the checkpoint does not say, assumed: {text}" for text in self.config["assumed"]]
+        if self.checkpoint.lost:
+            names = ", ".join(self.checkpoint.lost)
+            said.append(f"left out, of no use to inference and not kept for the way back: {names}")
+        if self.quantised:
+            counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
+            share = sum(counts[name] for name in self.quantised) / sum(counts.values())
+            said.append(
+                f"{self.options.q_bits} bits reach {share:.1%} of the weights (linear layers); "
+                f"the rest stays {self.options.dtype}"
+            )
+        return tuple(said)
+
+    @cached_property
+    def source_hashes(self) -> dict[str, str]:
+        return hashes_of(self.source)
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many source tensors were used, derived and dropped, and how many identities."""
+        return Counter({row.source: row.fate for row in self.rows}.values())
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion made, or with ``dry_run`` would make."""
+
+    model_type: str
+    path: Path | None
+    parts: tuple[Part, ...]
+    note: str = ""  # the mark of reference weights
+    pipeline: Source | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)  # the pipeline's own parameters
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        return tuple(row for part in self.parts for row in part.rows)
+
+
+def convert(
+    source: str | Path,
+    mlx_path: str | Path = "mlx_model",
+    *,
+    model_type: str = "auto",
+    dtype: str = "float32",
+    q_bits: int | None = None,
+    q_group_size: int = 64,
+    revision: str | None = None,
+    max_shard_size: str = "5GB",
+    overwrite: bool = False,
+    dry_run: bool = False,
+    progress: Progress | None = None,
+) -> Conversion:
+    """Convert a PyTorch checkpoint to an MLX bundle.
+
+    ``source`` is a hub id, a folder, a checkpoint file or ``reference:...``; ``q_bits`` (4 or 8)
+    quantises the linear layers. Raises a ``SamevoiceError`` that says what to do, and then has
+    written nothing.
+    """
+    options = Options(dtype, q_bits, q_group_size, max_shard_size)
+    planned = prepare(source, model_type=model_type, options=options, revision=revision)
+    if dry_run:
+        return planned
+    target = Path(mlx_path)
+    with bundle.written_aside(target, overwrite=overwrite) as aside:
+        _write(aside, planned, progress or (lambda what, done, total: None))
+    return replace(planned, path=target)
+
+
+def prepare(
+    source: str | Path, *, model_type: str, options: Options, revision: str | None = None
+) -> Conversion:
+    """Everything but the writing: what would be made of this source, checked to the last tensor."""
+    if model_type not in MODEL_TYPES:
+        raise ConversionError(f"model type {model_type!r} is not one of {', '.join(MODEL_TYPES)}")
+    found = sources.locate(source, revision=revision)
+    if pipeline.is_pipeline(found):
+        if model_type not in ("auto", "full"):
+            raise ConversionError(
+                f"{found.name} is a whole pipeline: --model-type {model_type} does not fit it; "
+                f"convert its {model_type} folder alone, or leave --model-type out"
+            )
+        settings = pipeline.read(found)
+        parts = tuple(
+            _part(folder, part, folder, options)
+            for folder, part in pipeline.locate_parts(found, settings).items()
+        )
+        return Conversion("full", None, parts, _note(parts), found, settings.as_dict())
+    if model_type == "full":
+        raise ConversionError(f"{found.name} is no pipeline: it has no config.yaml that names one")
+    part = _part("", found, model_type, options)
+    return Conversion(part.family.model_type, None, (part,), _note((part,)))
+
+
+def _part(folder: str, source: Source, model_type: str, options: Options) -> Part:
+    loaded = checkpoint.read(source.root, source.files)
+    family = families.recognise(loaded, model_type)
+    loaded, naming = families.unwrap(loaded, family)
+    config = family.config(loaded.tensors, loaded.metadata)
+    plan = rules.plan(family.table(config), loaded.tensors, family.shapes(config))
+    return Part(folder, source, family, loaded, naming, config, plan, options)
+
+
+def _note(parts: tuple[Part, ...]) -> str:
+    """A pipeline with reference weights anywhere in it is a reference pipeline."""
+    return next((note for part in parts if (note := part.checkpoint.metadata.get("note"))), "")
+
+
+def _write(aside: Path, planned: Conversion, progress: Progress) -> None:
+    total = sum(part.nbytes for part in planned.parts)
+    done = 0
+
+    def advance(size: int) -> None:
+        nonlocal done
+        done += size
+        progress(planned.model_type, done, total)
+
+    for part in planned.parts:
+        folder = aside / part.folder
+        folder.mkdir(exist_ok=True)
+        _write_part(folder, part, planned.note, advance)
+    if planned.pipeline is not None:
+        _write_pipeline(aside, planned, planned.pipeline)
+
+
+def _write_pipeline(folder: Path, planned: Conversion, source: Source) -> None:
+    """The one config over the three parts, and the config.yaml that the way back starts from."""
+    config = {
+        "model_type": "full",
+        "architecture": "SpeakerDiarization",
+        "components": sorted(part.folder for part in planned.parts),
+        "pipeline": planned.settings,
+        "dtype": planned.parts[0].options.dtype,
+    }
+    bundle.write_json(
+        folder / bundle.CONFIG, config | ({"note": planned.note} if planned.note else {})
+    )
+    yaml = pipeline.bundled_yaml((source.root / source.files[0]).read_text(encoding="utf-8"))
+    (folder / bundle.ORIGIN).mkdir()
+    (folder / bundle.ORIGIN / pipeline.CONFIG_YAML).write_text(yaml, encoding="utf-8")
+    _finish(folder, planned)
+
+
+def _write_part(folder: Path, part: Part, note: str, advance: Callable[[int], None]) -> None:
+    metadata = {
+        "format": "mlx",
+        "model_type": part.family.model_type,
+        "source_sha256": fingerprint(part.source_hashes),
+    }
+    if note:
+        metadata["note"] = note
+    shards = bundle.shard(part.slots, bundle.parse_size(part.options.max_shard_size))
+    bundle.write_shards(folder, shards, part.arrays(), metadata, advance)
+    _write_origin(folder, part)
+    bundle.write_json(folder / bundle.CONFIG, config_of(part, note))
+    _finish(folder, Conversion(part.family.model_type, None, (part,), note))
+
+
+def config_of(part: Part, note: str) -> dict[str, Any]:
+    """All that the MLX model needs to be built, in the keys that MLX tools look for."""
+    config = {name: value for name, value in part.config.items() if name != "assumed"}
+    config["dtype"] = part.options.dtype if part.family.model_type != "plda" else "float64"
+    if part.quantised:
+        config["quantization"] = config["quantization_config"] = part.options.quantization
+    if note:
+        config["note"] = note
+    return config
+
+
+def _write_origin(folder: Path, part: Part) -> None:
+    """What only the way back to torch needs: the values that a rule could not carry, the names."""
+    slots = tuple(
+        Slot(name, part.plan.sources[name].shape, part.plan.sources[name].dtype)
+        for name in part.plan.kept
+    )
+    if slots:
+        arrays = ((slot.name, part.plan.sources[slot.name].load()) for slot in slots)
+        (folder / bundle.ORIGIN).mkdir()
+        bundle.write_file(folder / bundle.KEPT, slots, arrays, {"format": "pt"})
+    loaded = part.checkpoint
+    notes = {
+        "format": loaded.format,
+        "container": loaded.container,
+        "entries": loaded.entries,
+        "beside": loaded.beside,
+        "strip": part.naming.strip,
+        "add": part.naming.add,
+        "names": part.naming.originals,
+        "dtypes": {name: tensor.dtype for name, tensor in part.plan.sources.items()},
+    }
+    bundle.write_json(folder / bundle.ORIGIN_NOTES, notes, sort=False)
+
+
+def _finish(folder: Path, made: Conversion) -> None:
+    """The card, then the provenance, which holds the hash of everything else."""
+    (folder / bundle.CARD).write_text(card.render(made), encoding="utf-8")
+    whole = made.pipeline is not None
+    provenance = {
+        "schema": 1,
+        "tool": {"name": "samevoice", "version": samevoice.__version__},
+        "versions": versions(),
+        "model_type": made.model_type,
+        "options": asdict(made.parts[0].options),
+        "sources": _sources(made),
+        "rules_sha256": {part.family.model_type: part.plan.digest() for part in made.parts},
+        "note": made.note,
+        "notes": [note for part in made.parts for note in part.notes],
+        "outputs": bundle.file_hashes(folder),
+        # A pipeline's parts carry their own tallies.
+        "tensors": [] if whole else [asdict(row) for row in made.rows],
+    }
+    bundle.write_json(folder / bundle.PROVENANCE, provenance)
+
+
+def _sources(made: Conversion) -> dict[str, Any]:
+    """Where each part came from, to the hash of every file that was read."""
+    found = {part.family.model_type: (part.source, part.source_hashes) for part in made.parts}
+    if made.pipeline is not None:
+        found["full"] = (made.pipeline, hashes_of(made.pipeline))
+    return {
+        name: {
+            "kind": source.kind,
+            "name": source.name,
+            "revision": source.revision,
+            "subfolder": source.subfolder,
+            "files": hashes,
+            "sha256": fingerprint(hashes),
+        }
+        for name, (source, hashes) in found.items()
+    }
+
+
+def hashes_of(source: Source) -> dict[str, str]:
+    return {name: bundle.sha256(source.root / name) for name in source.files}
+
+
+def fingerprint(hashes: Mapping[str, str]) -> str:
+    """One hash for a set of files: that of the single file, else of the list of them all."""
+    if len(hashes) == 1:
+        return next(iter(hashes.values()))
+    lines = "".join(f"{digest}  {name}\n" for name, digest in sorted(hashes.items()))
+    return hashlib.sha256(lines.encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """The libraries that can change a byte of the result, as installed."""
+    found = {"python": platform.python_version()}
+    for name in ("numpy", "ml_dtypes", "mlx", "safetensors", "torch", "pyannote.audio"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

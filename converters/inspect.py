@@ -1,0 +1,110 @@
+"""What a bundle holds, or what a source would become: the tally, without converting anything."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samevoice.converters import bundle
+from samevoice.converters.convert import Conversion, Options, config_of, prepare
+from samevoice.converters.rules import Row
+from samevoice.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """The tally of each part, and whether a bundle's files are still those that were written."""
+
+    kind: str  # "bundle" or "checkpoint"
+    name: str
+    model_type: str
+    config: Mapping[str, Any]
+    tallies: Mapping[str, tuple[Row, ...]]  # part -> lines
+    notes: tuple[str, ...]
+    note: str
+    changed: tuple[str, ...] = ()  # files that are missing, added or not as written
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def inspect(
+    path: str | Path, *, model_type: str = "auto", revision: str | None = None
+) -> Inspection:
+    """Look at a bundle, or at a checkpoint as ``convert`` would see it; nothing is written."""
+    folder = Path(path)
+    if folder.is_dir() and bundle.is_bundle(folder):
+        return _bundle(folder)
+    return of_conversion(
+        prepare(path, model_type=model_type, options=Options(), revision=revision), str(path)
+    )
+
+
+def of_conversion(made: Conversion, name: str) -> Inspection:
+    part = made.parts[0]
+    return Inspection(
+        kind="checkpoint",
+        name=name,
+        model_type=made.model_type,
+        config=dict(made.settings) if made.pipeline else config_of(part, made.note),
+        tallies={part.family.model_type: part.rows for part in made.parts},
+        notes=tuple(note for part in made.parts for note in part.notes),
+        note=made.note,
+    )
+
+
+def _bundle(folder: Path) -> Inspection:
+    provenance = bundle.read_json(folder / bundle.PROVENANCE)
+    config = bundle.read_json(folder / bundle.CONFIG)
+    try:
+        parts = config.get("components") or [""]
+        tallies = {part or provenance["model_type"]: _rows(folder / part) for part in parts}
+        return Inspection(
+            "bundle",
+            str(folder),
+            provenance["model_type"],
+            config,
+            tallies,
+            tuple(provenance["notes"]),
+            provenance["note"],
+            _changed(folder, provenance["outputs"]),
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise BundleError(f"{folder / bundle.PROVENANCE} lacks or misstates {error}") from error
+
+
+def _rows(folder: Path) -> tuple[Row, ...]:
+    def shape(value: Any) -> tuple[int, ...] | None:
+        return None if value is None else tuple(value)
+
+    return tuple(
+        Row(**row | {side: shape(row[side]) for side in ("source_shape", "target_shape")})
+        for row in bundle.read_json(folder / bundle.PROVENANCE)["tensors"]
+    )
+
+
+def _changed(folder: Path, written: Mapping[str, str]) -> tuple[str, ...]:
+    there = bundle.file_hashes(folder)
+    names = sorted(written.keys() | there.keys())
+    return tuple(name for name in names if written.get(name) != there.get(name))
+
+
+def count(rows: tuple[Row, ...]) -> Counter[str]:
+    """How many source tensors met which fate."""
+    return Counter({row.source: row.fate for row in rows}.values())
+
+
+def values(rows: tuple[Row, ...]) -> Counter[str]:
+    """How many numbers of the source met which fate."""
+    sizes = {
+        row.source: (row.fate, row.source_shape) for row in rows if row.source_shape is not None
+    }
+    found: Counter[str] = Counter()
+    for fate, shape in sizes.values():
+        found[fate] += int(np.prod(shape, dtype=np.int64))
+    return found

@@ -1,0 +1,108 @@
+"""The rules of one torch layer each, from which the tables of whole models are put together.
+
+A name given here is the module's path on either side, without the trailing dot.
+"""
+
+from __future__ import annotations
+
+from samevoice.converters.rules import Drop, Rule, Table
+from samevoice.converters.transforms import (
+    ADD_BIASES,
+    GRU_BIASES,
+    IOHW_TO_OHWI,
+    IOK_TO_OKI,
+    OIHW_TO_OHWI,
+    OIK_TO_OKI,
+    SPLIT_QKV,
+    Transform,
+)
+
+
+def affine(source: str, target: str) -> Table:
+    """Linear, LayerNorm, InstanceNorm: weight and bias as they are."""
+    return (
+        Rule(f"{source}.weight", f"{target}.weight"),
+        Rule(f"{source}.bias", f"{target}.bias"),
+    )
+
+
+def embedding(source: str, target: str) -> Table:
+    return (Rule(f"{source}.weight", f"{target}.weight"),)
+
+
+def conv1d(source: str, target: str, *, bias: bool = True) -> Table:
+    return _conv(source, target, OIK_TO_OKI, bias)
+
+
+def conv2d(source: str, target: str, *, bias: bool = True) -> Table:
+    return _conv(source, target, OIHW_TO_OHWI, bias)
+
+
+def conv_transpose1d(source: str, target: str, *, bias: bool = True) -> Table:
+    return _conv(source, target, IOK_TO_OKI, bias)
+
+
+def conv_transpose2d(source: str, target: str, *, bias: bool = True) -> Table:
+    return _conv(source, target, IOHW_TO_OHWI, bias)
+
+
+def _conv(source: str, target: str, layout: Transform, bias: bool) -> Table:
+    weight = Rule(f"{source}.weight", f"{target}.weight", layout)
+    return (weight, Rule(f"{source}.bias", f"{target}.bias")) if bias else (weight,)
+
+
+def batch_norm(source: str, target: str) -> Table:
+    """Scale, shift and both running statistics: without those the layer normalises by 0 and 1."""
+    return tuple(
+        Rule(f"{source}.{name}", f"{target}.{name}")
+        for name in ("weight", "bias", "running_mean", "running_var")
+    )
+
+
+BATCH_COUNTERS = Drop(
+    "{path}.num_batches_tracked", why="counts training steps; inference never reads it"
+)
+
+
+def lstm(source: str, target: str, *, layer: int = 0, reverse: bool = False) -> Table:
+    """One direction of one layer of torch's LSTM -> an MLX LSTM."""
+    end = f"_l{layer}" + ("_reverse" if reverse else "")
+    return (
+        Rule(f"{source}.weight_ih{end}", f"{target}.Wx"),
+        Rule(f"{source}.weight_hh{end}", f"{target}.Wh"),
+        Rule((f"{source}.bias_ih{end}", f"{source}.bias_hh{end}"), f"{target}.bias", ADD_BIASES),
+    )
+
+
+def gru(source: str, target: str, *, layer: int = 0, reverse: bool = False) -> Table:
+    """One direction of one layer of torch's GRU -> an MLX GRU."""
+    end = f"_l{layer}" + ("_reverse" if reverse else "")
+    biases = (f"{source}.bias_ih{end}", f"{source}.bias_hh{end}")
+    return (
+        Rule(f"{source}.weight_ih{end}", f"{target}.Wx"),
+        Rule(f"{source}.weight_hh{end}", f"{target}.Wh"),
+        Rule(biases, (f"{target}.b", f"{target}.bhn"), GRU_BIASES),
+    )
+
+
+def attention(
+    source: str, target: str, *, packed: bool = True, bias: bool = True, out: str = "out_proj"
+) -> Table:
+    """torch's MultiheadAttention, or one with q_proj, k_proj, v_proj -> MLX's MultiHeadAttention.
+
+    ``packed`` is torch's own form, one in_proj for all three. ``out`` is what the MLX side calls
+    the last projection: ``out_proj`` in MLX's layer, ``output_proj`` in some ports.
+    """
+    ends = ("weight", "bias") if bias else ("weight",)
+    inner = tuple(f"{target}.{name}_proj" for name in ("query", "key", "value"))
+    table: Table = tuple(Rule(f"{source}.out_proj.{end}", f"{target}.{out}.{end}") for end in ends)
+    for end in ends:
+        targets = tuple(f"{name}.{end}" for name in inner)
+        if packed:
+            table += (Rule(f"{source}.in_proj_{end}", targets, SPLIT_QKV),)
+        else:
+            table += tuple(
+                Rule(f"{source}.{short}_proj.{end}", name)
+                for short, name in zip("qkv", targets, strict=True)
+            )
+    return table

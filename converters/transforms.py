@@ -1,0 +1,91 @@
+"""Layout changes between torch and MLX, each with its way back.
+
+A transform takes the source arrays of one rule and gives the target arrays. It must not look at
+the values, only move them: rules.py also runs it on arrays without memory to learn the shapes
+before anything is written. The two bias sums are the exceptions that compute; they have no exact
+inverse, so the engine keeps their sources in the bundle.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Arrays = tuple[Array, ...]
+
+
+@dataclass(frozen=True)
+class Transform:
+    """One layout change; ``inverse`` is None where the values alone do not lead back."""
+
+    name: str
+    forward: Callable[..., Arrays]
+    inverse: Callable[..., Arrays] | None
+
+
+def _permutation(name: str, *axes: int) -> Transform:
+    back = tuple(int(axis) for axis in np.argsort(axes))
+    return Transform(name, lambda w: (w.transpose(axes),), lambda w: (w.transpose(back),))
+
+
+SAME = Transform("as is", lambda w: (w,), lambda w: (w,))
+OIK_TO_OKI = _permutation("OIK -> OKI", 0, 2, 1)
+OIHW_TO_OHWI = _permutation("OIHW -> OHWI", 0, 2, 3, 1)
+# torch stores transposed convolutions with the input channels first.
+IOK_TO_OKI = _permutation("IOK -> OKI", 1, 2, 0)
+IOHW_TO_OHWI = _permutation("IOHW -> OHWI", 1, 2, 3, 0)
+
+
+def _gru_biases(b_ih: Array, b_hh: Array) -> Arrays:
+    """(3H,), (3H,) -> (3H,), (H,): gates r, z, n; the n part of b_hh is gated by r, so it stays."""
+    hidden = b_hh.shape[0] // 3
+    summed = b_ih.copy()
+    summed[: 2 * hidden] += b_hh[: 2 * hidden]
+    return summed, b_hh[2 * hidden :]
+
+
+def _thirds(packed: Array) -> Arrays:
+    """(3E, ...) -> three of (E, ...): query, key, value."""
+    size = packed.shape[0] // 3
+    return packed[:size], packed[size : 2 * size], packed[2 * size :]
+
+
+# (4H,), (4H,) -> (4H,): MLX's LSTM has one bias; both frameworks order the gates i, f, g, o.
+ADD_BIASES = Transform("bias_ih + bias_hh", lambda b_ih, b_hh: (b_ih + b_hh,), None)
+GRU_BIASES = Transform("bias_ih + bias_hh, n apart", _gru_biases, None)
+SPLIT_QKV = Transform(
+    "split q, k, v", _thirds, lambda q, k, v: (np.concatenate([q, k, v], axis=0),)
+)
+
+
+def cast(array: Array, dtype: str) -> Array:
+    """Round floating values to ``dtype`` once; integers pass as they are."""
+    if not is_floating(array.dtype) or array.dtype == np.dtype(dtype):
+        return array
+    if dtype == "bfloat16" and array.dtype == np.float64:
+        # float64 -> bfloat16 goes through float32 in every library at hand. Rounding to odd
+        # there keeps the lost bits visible, so that the second rounding is the only one.
+        array = _to_odd_float32(array)
+    return array.astype(np.dtype(dtype))
+
+
+def is_floating(dtype: np.dtype[Any]) -> bool:
+    return np.issubdtype(dtype, np.floating) or dtype == ml_dtypes.bfloat16
+
+
+def _to_odd_float32(array: Array) -> Array:
+    """float64 -> float32, truncated toward zero, the last bit set wherever something was cut."""
+    nearest = array.astype(np.float32)
+    finite = np.isfinite(nearest)
+    too_far = finite & (np.abs(nearest.astype(np.float64)) > np.abs(array))
+    truncated = np.where(too_far, np.nextafter(nearest, np.float32(0)), nearest)
+    inexact = finite & (truncated.astype(np.float64) != array)
+    bits = truncated.view(np.uint32) | inexact.astype(np.uint32)
+    odd: Array = bits.view(np.float32)
+    return odd

@@ -1,0 +1,113 @@
+"""Small layers that both networks share. Images are (B, F, T, C): frequency by time."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.nn.layers import base
+
+EPSILON = 1e-5  # of torch's normalisations, all of them
+
+
+class Module(base.Module):
+    """MLX's module with the annotations it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+
+    def parameters(self) -> dict[str, Any]:
+        tree: dict[str, Any] = super().parameters()  # type: ignore[no-untyped-call]
+        return tree
+
+
+def total(x: mx.array, axis: int) -> mx.array:
+    """The sum over one axis: first in short runs, then pair by pair, so that little is rounded off.
+
+    One long run of n float32 numbers loses about sqrt(n / 3) roundings, this about two.
+    """
+    x = x.swapaxes(axis, 0)
+    step = max(1, math.isqrt(x.shape[0]))
+    whole = x.shape[0] - x.shape[0] % step
+    runs = x[:whole].reshape(whole // step, step, *x.shape[1:]).sum(axis=1)
+    runs = mx.concatenate([runs, x[whole:]])
+    while (count := runs.shape[0]) > 1:
+        half = count // 2
+        runs = mx.concatenate([runs[:half] + runs[half : 2 * half], runs[2 * half :]])
+    return runs.swapaxes(axis, 0).squeeze(axis)
+
+
+class InstanceNorm(Module):
+    """Each channel of each item to mean 0 and (biased) variance 1 over time, then scaled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = mx.ones((channels,))
+        self.bias = mx.zeros((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(B, T, C) -> (B, T, C)."""
+        # Sums over 160,000 samples do not fit float16: the statistics are float32 always.
+        wide = x.astype(mx.float32)
+        mean = (total(wide, 1) / x.shape[1])[:, None]
+        centred = wide - mean
+        var = (total(centred * centred, 1) / x.shape[1])[:, None]
+        y = centred * (self.weight / mx.sqrt(var + EPSILON)) + self.bias
+        return y.astype(x.dtype)
+
+
+class BatchNorm(Module):
+    """Batch normalisation as it runs after training: by the running statistics, never the batch's.
+
+    (..., C) -> (..., C).
+    """
+
+    def __init__(self, channels: int, affine: bool = True) -> None:
+        super().__init__()
+        if affine:
+            self.weight = mx.ones((channels,))
+            self.bias = mx.zeros((channels,))
+        self.running_mean = mx.zeros((channels,))
+        self.running_var = mx.ones((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        scale, shift = self.scale_shift()
+        return x * mx.array(scale, dtype=x.dtype) + mx.array(shift, dtype=x.dtype)
+
+    def scale_shift(self) -> tuple[np.ndarray, np.ndarray]:
+        """(C,), (C,) in float64, so that BatchNorm is ``x * scale + shift``."""
+        mean, var = as_float64(self.running_mean), as_float64(self.running_var)
+        scale = 1.0 / np.sqrt(var + EPSILON)
+        if "weight" not in self:
+            return scale, -mean * scale
+        scale = scale * as_float64(self.weight)
+        return scale, as_float64(self.bias) - mean * scale
+
+
+class Conv2d(Module):
+    """A square, odd convolution, padded, without bias: (B, F, T, I) -> (B, F', T', O)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs * kernel * kernel)
+        self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, kernel, inputs))
+        self.stride = stride
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return mx.conv2d(x, self.weight, stride=self.stride, padding=self.weight.shape[1] // 2)
+
+
+def relu(x: mx.array) -> mx.array:
+    return mx.maximum(x, 0)
+
+
+def leaky_relu(x: mx.array) -> mx.array:
+    """Negative values shrink to a hundredth, they do not vanish (torch's default slope)."""
+    return mx.maximum(x, 0.01 * x)
+
+
+def as_float64(x: mx.array) -> np.ndarray:
+    """Onto the host, in float64."""
+    return np.array(x.astype(mx.float32)).astype(np.float64)

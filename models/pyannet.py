@@ -1,0 +1,65 @@
+"""PyanNet: who speaks when, inside one chunk of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+from mlx.nn.layers.linear import Linear
+
+from samevoice.models import sincnet, taps
+from samevoice.models.geometry import Window
+from samevoice.models.layers import leaky_relu
+from samevoice.models.lstm import BiLSTM
+from samevoice.models.network import Network, as_batch
+from samevoice.models.sincnet import SincNet
+
+ACTIVATIONS = {
+    "log_softmax": lambda x: x - mx.logsumexp(x, axis=-1, keepdims=True),
+    "sigmoid": mx.sigmoid,
+}
+
+
+class PyanNet(Network):
+    """SincNet, LSTM, linear layers, classifier: (B, 1, N) or (B, N) -> (B, T, classes)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        if config["activation"] not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {config['activation']!r}: one of {', '.join(ACTIVATIONS)}"
+            )
+        stride, rate = int(config["sincnet"]["stride"]), int(config.get("sample_rate", 16000))
+        self.sincnet = SincNet(stride, rate)
+        width = self._build_lstm(**config["lstm"])
+        width = self._build_linear(width, **config["linear"])
+        self.classifier = Linear(width, int(config["num_classes"]))
+        self.activation = config["activation"]
+
+    def _build_lstm(self, hidden_size: int, num_layers: int, bidirectional: bool, **_: Any) -> int:
+        width = hidden_size * (2 if bidirectional else 1)
+        inputs = [sincnet.CHANNELS, *[width] * (num_layers - 1)]
+        self.lstm = [BiLSTM(n, hidden_size, bidirectional) for n in inputs]
+        return width
+
+    def _build_linear(self, width: int, hidden_size: int, num_layers: int, **_: Any) -> int:
+        if num_layers < 1:
+            return width
+        inputs = [width, *[hidden_size] * (num_layers - 1)]
+        self.linear = [Linear(n, hidden_size) for n in inputs]
+        return hidden_size
+
+    def __call__(self, waveforms: mx.array) -> mx.array:
+        x = as_batch(waveforms)[:, :, None].astype(mx.float32)
+        x = self.sincnet(x)
+        for i, layer in enumerate(self.lstm):
+            x = layer(x, f"lstm.{i}")
+        for i, linear in enumerate(self.get("linear", ())):
+            x = leaky_relu(taps.call(f"linear.{i}", linear, x))
+        x = taps.call("classifier", self.classifier, x).astype(mx.float32)
+        return taps.call("output", ACTIVATIONS[self.activation], x)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return sincnet.windows(self.sincnet.stride)

@@ -1,0 +1,172 @@
+"""WeSpeaker's ResNets: whose voice it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+from mlx.nn.layers.linear import Linear
+
+from samevoice.models import taps
+from samevoice.models.fbank import Fbank
+from samevoice.models.geometry import Window
+from samevoice.models.layers import BatchNorm, Conv2d, Module, relu
+from samevoice.models.network import Network, as_batch
+from samevoice.models.pooling import stats_pool
+
+
+class Layout(NamedTuple):
+    """How many blocks each of the four stages has, and of which kind."""
+
+    depths: tuple[int, int, int, int]
+    bottleneck: bool
+
+
+LAYOUTS = {
+    "WeSpeakerResNet34": Layout((3, 4, 6, 3), bottleneck=False),
+    "WeSpeakerResNet152": Layout((3, 8, 36, 3), bottleneck=True),
+    "WeSpeakerResNet221": Layout((6, 16, 48, 3), bottleneck=True),
+    "WeSpeakerResNet293": Layout((10, 20, 64, 3), bottleneck=True),
+}
+
+
+class Block(Module):
+    """Convolutions beside a shortcut: (B, F, T, C) -> (B, F / stride, T / stride, C')."""
+
+    def __init__(self, inputs: int, planes: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        outputs = planes * (4 if bottleneck else 1)
+        if bottleneck:
+            self.conv1 = Conv2d(inputs, planes, 1)
+            self.conv2 = Conv2d(planes, planes, 3, stride)
+            self.conv3 = Conv2d(planes, outputs, 1)
+            self.bn3 = BatchNorm(outputs)
+        else:
+            self.conv1 = Conv2d(inputs, planes, 3, stride)
+            self.conv2 = Conv2d(planes, planes, 3)
+        self.bn1, self.bn2 = BatchNorm(planes), BatchNorm(planes)
+        if stride != 1 or inputs != outputs:
+            self.shortcut = [Conv2d(inputs, outputs, 1, stride), BatchNorm(outputs)]
+        self._depth = 3 if bottleneck else 2
+
+    def __call__(self, x: mx.array, name: str = "block") -> mx.array:
+        y = x
+        for i in range(1, self._depth + 1):
+            y = taps.call(f"{name}.conv{i}", self[f"conv{i}"], y)
+            y = taps.call(f"{name}.bn{i}", self[f"bn{i}"], y)
+            if i < self._depth:
+                y = relu(y)
+        for i, layer in enumerate(self.get("shortcut", ())):
+            x = taps.call(f"{name}.shortcut.{i}", layer, x)
+        return relu(y + x)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        convs = (self[f"conv{i}"] for i in range(1, self._depth + 1))
+        return tuple(Window(c.weight.shape[1], c.stride, c.weight.shape[1] // 2) for c in convs)
+
+
+class ResNet(Module):
+    """(B, T, M) -> (B, E), or with masks (B, S, T') -> (B, S, E)."""
+
+    def __init__(
+        self, layout: Layout, mels: int, channels: int, embed_dim: int, two_emb_layer: bool
+    ) -> None:
+        super().__init__()
+        expansion = 4 if layout.bottleneck else 1
+        self.conv1 = Conv2d(1, channels, 3)
+        self.bn1 = BatchNorm(channels)
+        inputs = channels
+        for stage, depth in enumerate(layout.depths):
+            planes = channels << stage
+            strides = [1 if stage == 0 else 2, *[1] * (depth - 1)]
+            blocks = []
+            for stride in strides:
+                blocks.append(Block(inputs, planes, stride, layout.bottleneck))
+                inputs = planes * expansion
+            self[f"layer{stage + 1}"] = blocks
+        self.seg_1 = Linear(2 * (mels // 8) * 8 * channels * expansion, embed_dim)
+        if two_emb_layer:
+            self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
+            self.seg_2 = Linear(embed_dim, embed_dim)
+
+    @property
+    def blocks(self) -> list[tuple[str, Block]]:
+        """Every block with its path below this module."""
+        stages = (f"layer{stage}" for stage in range(1, 5))
+        return [(f"{s}.{i}", block) for s in stages for i, block in enumerate(self[s])]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        inner = (window for _, block in self.blocks for window in block.windows)
+        return (Window(3, 1, 1), *inner)
+
+    def frames(self, fbank: mx.array, name: str = "resnet") -> mx.array:
+        """(B, T, M) -> (B, F, T', C)."""
+        x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
+        x = taps.call(f"{name}.conv1", self.conv1, x)
+        x = relu(taps.call(f"{name}.bn1", self.bn1, x))
+        for path, block in self.blocks:
+            here = f"{name}.{path}"
+            x = taps.emit(here, block(taps.feed(here, x), here))
+        return x
+
+    def embed(
+        self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"
+    ) -> mx.array:
+        """(B, F, T', C), (B, S, T'') or None -> (B, S, E) or (B, E)."""
+        stats = stats_pool(taps.feed(f"{name}.pool", frames), masks)
+        stats = taps.emit(f"{name}.pool", stats.astype(frames.dtype))
+        first = taps.call(f"{name}.seg_1", self.seg_1, stats)
+        if "seg_2" not in self:
+            return first
+        middle = taps.call(f"{name}.seg_bn_1", self.seg_bn_1, relu(first))
+        return taps.call(f"{name}.seg_2", self.seg_2, middle)
+
+
+class WeSpeakerResNet(Network):
+    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+
+    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
+    (B, S, E), all of them from one pass through the trunk. Masks have any number of frames.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.fbank = Fbank.from_config(config)
+        self.resnet = ResNet(
+            LAYOUTS[config["architecture"]],
+            self.fbank.num_mel_bins,
+            int(config.get("m_channels", 32)),
+            int(config.get("embed_dim", 256)),
+            bool(config.get("two_emb_layer", False)),
+        )
+
+    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
+        return self.embed(self.frames(x), masks)
+
+    def compute_fbank(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, M)."""
+        return taps.call("fbank", self.fbank, as_batch(waveforms))
+
+    def frames(self, x: mx.array) -> mx.array:
+        """Waveforms or features -> (B, F, T', C), what the pooling averages."""
+        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
+        return self.resnet.frames(x if is_fbank else self.compute_fbank(x))
+
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        """(B, F, T', C) from ``frames``, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
+        several = masks is not None and masks.ndim == 3
+        if masks is not None and not several:
+            masks = masks[:, None]
+        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
+            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
+        vectors = self.resnet.embed(frames, masks).astype(mx.float32)
+        if masks is not None and not several:
+            vectors = vectors[:, 0]
+        return taps.emit("output", vectors)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.fbank.window, *self.resnet.windows)

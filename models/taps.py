@@ -1,0 +1,66 @@
+"""Taps: see what a layer gives, or feed a layer something else than its neighbour's output.
+
+Every layer that parity looks at runs through ``call`` under its path in the module tree
+("resnet.layer1.0.conv1"). Outside ``record`` and ``replace`` that is one test of a flag.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import mlx.core as mx
+
+_seen: ContextVar[dict[str, mx.array] | None] = ContextVar("taps_seen", default=None)
+_fed: ContextVar[Mapping[str, mx.array] | None] = ContextVar("taps_fed", default=None)
+
+
+@contextmanager
+def record() -> Iterator[dict[str, mx.array]]:
+    """Collects every layer's output by its path, in the order of the computation."""
+    seen: dict[str, mx.array] = {}
+    token = _seen.set(seen)
+    try:
+        yield seen
+    finally:
+        _seen.reset(token)
+
+
+@contextmanager
+def replace(inputs: Mapping[str, mx.array]) -> Iterator[None]:
+    """Teacher forcing: each layer named here is fed with the input given for it."""
+    token = _fed.set(inputs)
+    try:
+        yield
+    finally:
+        _fed.reset(token)
+
+
+def active() -> bool:
+    """Whether anyone listens; fused forms that hide a layer step aside then."""
+    return _seen.get() is not None or _fed.get() is not None
+
+
+def feed(name: str, x: mx.array) -> mx.array:
+    """What layer ``name`` is to take as its input: ``x``, unless something was put in its place."""
+    fed = _fed.get()
+    if fed is None or name not in fed:
+        return x
+    forced = fed[name]
+    if forced.shape != x.shape:
+        raise ValueError(f"taps.replace: {name} takes {x.shape}, got {forced.shape}")
+    return forced.astype(x.dtype)
+
+
+def emit(name: str, x: mx.array) -> mx.array:
+    """Note ``x`` as what layer ``name`` gave."""
+    seen = _seen.get()
+    if seen is not None:
+        seen[name] = x
+    return x
+
+
+def call(name: str, layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
+    """``layer(x)``, noted under ``name`` and fed by it."""
+    return emit(name, layer(feed(name, x)))

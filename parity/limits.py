@@ -1,0 +1,481 @@
+"""What the figures may be, and why: one table, the ways to override it, and what that loosened.
+
+A limit holds at every tap, at the outputs, for one named tap, or for the task as a whole. At an
+output the tap limits hold too, unless an output limit of the same metric replaces them; a limit for
+a named tap replaces both. What is not finite violates every limit, an infinite bound included.
+"""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
+
+from samevoice.errors import SamevoiceError
+from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
+
+
+class LimitsError(SamevoiceError):
+    """A limit that cannot be meant: an unknown metric, no number, a tap that does not exist."""
+
+
+# What is measured ---------------------------------------------------------------------------------
+
+Family: TypeAlias = Literal["segmentation", "embedding", "generic", "dump"]
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "q8", "q4"]
+Device: TypeAlias = Literal["cpu", "metal", "cuda", "metal-tf32", "cuda-tf32"]
+Where: TypeAlias = Literal["tap", "output", "task"]
+
+
+class Sense(Enum):
+    """Which side of its bound a figure has to stay on."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+    WITHIN_FACTOR = "within a factor of"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is read: on which side it is good, what a bound may be, whose figure it is."""
+
+    sense: Sense
+    low: float = 0.0
+    high: float = math.inf
+    task_section: str | None = None  # a figure of the task stands in this section of the result
+
+    def holds(self, value: float, bound: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        match self.sense:
+            case Sense.AT_MOST:
+                return value <= bound
+            case Sense.AT_LEAST:
+                return value >= bound
+            case Sense.WITHIN_FACTOR:
+                return value > 0.0 and max(value, 1.0 / value) <= bound
+
+    def looser(self, new: float, old: float) -> bool:
+        return new < old if self.sense is Sense.AT_LEAST else new > old
+
+    @property
+    def no_limit(self) -> float:
+        return -math.inf if self.sense is Sense.AT_LEAST else math.inf
+
+
+METRICS: Mapping[str, Metric] = {
+    "noise_ratio": Metric(Sense.AT_MOST),
+    "times_floor": Metric(Sense.AT_MOST),
+    "max_abs": Metric(Sense.AT_MOST),
+    "mean_abs": Metric(Sense.AT_MOST),
+    "rms": Metric(Sense.AT_MOST),
+    "p99": Metric(Sense.AT_MOST),
+    "nmse": Metric(Sense.AT_MOST),
+    "cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
+    "cosine_mean": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
+    "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
+    "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
+    "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
+    "kendall_tau": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
+    "embedding_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
+    "similarity_gap": Metric(Sense.AT_MOST, task_section="similarity"),
+    "eer_gap": Metric(Sense.AT_MOST, high=1.0, task_section="similarity"),
+}
+
+
+def _checked_bound(metric: str, bound: float) -> float:
+    if metric not in METRICS:
+        raise LimitsError(f"unknown metric {metric!r}: one of {', '.join(METRICS)}")
+    known = METRICS[metric]
+    try:
+        value = float(bound)
+    except OverflowError:
+        raise LimitsError(f"limit {metric} is too large for a number") from None
+    if math.isnan(value):
+        raise LimitsError(f"limit {metric} is NaN, which nothing could violate or keep")
+    if not known.low <= value <= known.high and value != known.no_limit:
+        raise LimitsError(
+            f"limit {metric}={value:g} makes no sense: it lies from {known.low:g} to {known.high:g}"
+        )
+    return value
+
+
+# The table ----------------------------------------------------------------------------------------
+
+ALL_FAMILIES: tuple[Family, ...] = get_args(Family)
+ALL_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
+ALL_DEVICES: tuple[Device, ...] = get_args(Device)
+TF32_DEVICES: tuple[Device, ...] = ("metal-tf32", "cuda-tf32")
+NETWORKS: tuple[Family, ...] = ("segmentation", "embedding", "generic")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One bound, why it is that, and where it holds; ``tap`` narrows it to one tap by name."""
+
+    metric: str
+    bound: float
+    why: str
+    where: Where = "tap"
+    tap: str | None = None
+
+    def __post_init__(self) -> None:
+        _checked_bound(self.metric, self.bound)
+
+    def violation(self, value: float | None) -> str | None:
+        """What is wrong with this figure, in words; None if nothing is."""
+        if value is None:
+            return f"{self.metric} was not measured, but must be {self.demand}"
+        if METRICS[self.metric].holds(value, self.bound):
+            return None
+        return f"{self.metric} is {value:.6g}, but must be {self.demand}"
+
+    @property
+    def demand(self) -> str:
+        sense = METRICS[self.metric].sense
+        return f"{sense.value} {self.bound:g}" + (" of 1" if sense is Sense.WITHIN_FACTOR else "")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A limit, and the model families and precisions it is for."""
+
+    families: tuple[Family, ...]
+    precision: Precision
+    limit: Limit
+
+
+@dataclass(frozen=True)
+class Precision:
+    """A way to store or multiply numbers, and the relative error that one rounding makes."""
+
+    name: str
+    step: float
+    roundings: int
+    derivation: str
+
+    @property
+    def times_float32(self) -> float:
+        return self.step / FLOAT32_ROUNDOFF
+
+    @property
+    def at_output(self) -> float:
+        """Relative RMS error to expect at an output: roundings add up as a random walk, times 2."""
+        return 2.0 * math.sqrt(self.roundings) * self.step
+
+
+# Fewer than 64 rounded layers lie between waveform and output (ResNet34 has 36 convolutions);
+# nn.quantize reaches Linear layers only, at most 4 on any path.
+LAYERS, QUANTISED_LAYERS = 64, 4
+# An affine step is the group's range over 2^bits - 1, its RMS error the step over sqrt(12); the
+# range of 64 normal values is about 4.8 standard deviations.
+NORMAL_RANGE_OF_64 = 4.8
+
+FLOAT32 = Precision("float32", FLOAT32_ROUNDOFF, LAYERS, "24 significant bits")
+FLOAT16 = Precision("float16", 2.0**-11, LAYERS, "11 significant bits")
+BFLOAT16 = Precision("bfloat16", 2.0**-8, LAYERS, "8 significant bits")
+TF32 = Precision("tf32", 2.0**-11, LAYERS, "factors of 11 significant bits, float32 sums")
+Q8 = Precision(
+    "q8", NORMAL_RANGE_OF_64 / 255 / math.sqrt(12), QUANTISED_LAYERS, "255 steps a group of 64"
+)
+Q4 = Precision(
+    "q4", NORMAL_RANGE_OF_64 / 15 / math.sqrt(12), QUANTISED_LAYERS, "15 steps a group of 64"
+)
+COARSE = (FLOAT16, BFLOAT16, TF32, Q8, Q4)
+
+
+def precision_of(dtype: Dtype, device: Device) -> Precision:
+    """What limits the arithmetic: TF32 caps float32, every coarser type stays what it is."""
+    if dtype == "float32":
+        return TF32 if device in TF32_DEVICES else FLOAT32
+    return {"float16": FLOAT16, "bfloat16": BFLOAT16, "q8": Q8, "q4": Q4}[dtype]
+
+
+FLOAT32_LIMITS: tuple[Row, ...] = (
+    Row(
+        NETWORKS,
+        FLOAT32,
+        Limit(
+            "noise_ratio",
+            3.0,
+            "float32 evaluations of one network differ by up to 2, small taps by a little more",
+        ),
+    ),
+    Row(
+        NETWORKS,
+        FLOAT32,
+        Limit(
+            "noise_ratio",
+            2.0,
+            "right ports measured 0.7 to 1.0 at their outputs, wrong ones thousands",
+            "output",
+        ),
+    ),
+    Row(
+        NETWORKS,
+        FLOAT32,
+        Limit(
+            "cosine_min",
+            0.999999,
+            "float32 noise leaves 1 - 1e-11; this still catches one bad row among millions",
+            "output",
+        ),
+    ),
+    Row(
+        ("segmentation",),
+        FLOAT32,
+        Limit(
+            "decision_agreement",
+            0.9999,
+            "only frames whose two best classes lie within the noise may flip",
+            "task",
+        ),
+    ),
+    Row(
+        ("embedding",),
+        FLOAT32,
+        Limit(
+            "embedding_cosine_min",
+            0.999999,
+            "each voice must come out as itself; float32 noise leaves 1 - 1e-11",
+            "task",
+        ),
+    ),
+    Row(
+        ("embedding",),
+        FLOAT32,
+        Limit(
+            "kendall_tau",
+            1.0,
+            "who sounds most like whom may not change; ties within the noise do not count",
+            "task",
+        ),
+    ),
+    Row(
+        ("dump",),
+        FLOAT32,
+        Limit(
+            "noise_ratio",
+            1000.0,
+            "without a truth the unit is the rounding of the reference itself: two right float32 "
+            "evaluations of a deep network lie about 100 apart (errors of 2.1e-6 and 3.0e-6 "
+            "against 3.4e-8), a wrong one over 100,000; this is between, at 3e-5 of the scale",
+        ),
+    ),
+)
+
+
+def _derived_rows(precision: Precision) -> Iterator[Row]:
+    """Stand-ins until measured: the float32 rows, by how much coarser one rounding is."""
+    how = (
+        f"DERIVED, not measured: {precision.derivation}, so one rounding errs by "
+        f"{precision.step:.3g} against 2^-24 in float32"
+    )
+    error = precision.at_output
+    walk = f"{how}; over {precision.roundings} layers, doubled, {error:.3g} at the output"
+    bounds = {
+        # cos of a vector with a relative error r at right angles is 1 - r^2 / 2.
+        "cosine_min": (1 - error**2 / 2, f"{walk}, and half its square off 1"),
+        "embedding_cosine_min": (1 - error**2 / 2, f"{walk}, and half its square off 1"),
+        # A margin spread no more narrowly than evenly over its RMS is below r of it for a share r.
+        "decision_agreement": (1 - error, f"{walk}, the share of margins it can turn"),
+        "kendall_tau": (1 - 2 * error, f"{walk}; a turned pair counts twice in tau"),
+    }
+    for row in FLOAT32_LIMITS:
+        bound, why = row.limit.bound * precision.times_float32, f"{how}; the float32 limit times it"
+        if row.families == ("dump",):
+            bound, why = 2 * error / FLOAT32_NOISE, f"{walk}, on each side, in float32 roundings"
+        bound, why = bounds.get(row.limit.metric, (bound, why))
+        yield Row(row.families, precision, replace(row.limit, bound=bound, why=why))
+
+
+LIMITS: tuple[Row, ...] = (
+    *FLOAT32_LIMITS,
+    *(row for precision in COARSE for row in _derived_rows(precision)),
+)
+
+# A set of limits ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limits:
+    """All limits that one comparison is judged by."""
+
+    family: Family
+    dtype: Dtype
+    device: Device
+    limits: tuple[Limit, ...]
+
+    def at(self, tap: str, *, output: bool) -> dict[str, Limit]:
+        """Metric -> the limit that holds at this tap."""
+        chosen = {one.metric: one for one in self.limits if one.where == "tap" and one.tap is None}
+        if output:
+            chosen |= {one.metric: one for one in self.limits if one.where == "output"}
+        return chosen | {one.metric: one for one in self.limits if one.tap == tap}
+
+    @property
+    def for_task(self) -> dict[str, Limit]:
+        return {one.metric: one for one in self.limits if one.where == "task"}
+
+    @property
+    def named_taps(self) -> set[str]:
+        return {one.tap for one in self.limits if one.tap is not None}
+
+    def overridden(self, overrides: Iterable[Override]) -> Limits:
+        """These limits with some replaced; later overrides win over earlier ones."""
+        limits = self
+        for one in overrides:
+            limits = replace(limits, limits=_override(limits.limits, one))
+        return limits
+
+
+def limits_for(family: str, dtype: str, device: str) -> Limits:
+    """The default limits; "dump" is the family of two dumps that are compared without a truth."""
+    if family not in ALL_FAMILIES:
+        raise LimitsError(f"unknown model family {family!r}: one of {', '.join(ALL_FAMILIES)}")
+    if dtype not in ALL_DTYPES:
+        raise LimitsError(f"unknown dtype {dtype!r}: one of {', '.join(ALL_DTYPES)}")
+    if device not in ALL_DEVICES:
+        raise LimitsError(f"unknown device {device!r}: one of {', '.join(ALL_DEVICES)}")
+    precision = precision_of(dtype, device)
+    rows = [row for row in LIMITS if family in row.families and row.precision == precision]
+    return Limits(family, dtype, device, tuple(row.limit for row in rows))
+
+
+# Overrides ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Override:
+    """A bound that someone asked for: everywhere, or at one tap."""
+
+    metric: str
+    bound: float
+    tap: str | None = None
+    origin: str = "set by hand"
+
+
+def parse_override(text: str) -> Override:
+    """``noise_ratio=5`` or ``lstm.0:noise_ratio=5``, as typed on a command line."""
+    place, equals, number = text.rpartition("=")
+    if not equals:
+        raise LimitsError(f"limit {text!r} has no '=': write noise_ratio=5 or lstm.0:noise_ratio=5")
+    tap, colon, metric = place.rpartition(":")
+    if colon and not tap.strip():
+        raise LimitsError(f"limit {text!r} names no tap before its ':'")
+    try:
+        bound = float(number)
+    except ValueError:
+        raise LimitsError(f"limit {text!r}: {number.strip()!r} is not a number") from None
+    return _made(metric.strip(), bound, tap.strip() or None, f"set by {text!r}")
+
+
+def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> list[Override]:
+    """``{"noise_ratio": 5, "taps": {"lstm.0": {"noise_ratio": 10}}}`` -> overrides."""
+    taps = table.get("taps", {})
+    if not isinstance(taps, Mapping):
+        raise LimitsError(f"taps in {origin} must be a table of taps, not {taps!r}")
+    general = {metric: bound for metric, bound in table.items() if metric != "taps"}
+    found = [_made(metric, bound, None, origin) for metric, bound in general.items()]
+    for tap, bounds in taps.items():
+        if not isinstance(bounds, Mapping):
+            raise LimitsError(
+                f"tap {tap!r} in {origin} must be a table such as {{noise_ratio = 10}}: "
+                "quote a tap's name if it holds dots"
+            )
+        found += [_made(metric, bound, tap, origin) for metric, bound in bounds.items()]
+    return found
+
+
+def read_overrides(path: Path) -> list[Override]:
+    """The ``[limits]`` table of a TOML file."""
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise LimitsError(f"cannot read limits from {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise LimitsError(f"{path} is not TOML: {error}") from None
+    if not isinstance(document.get("limits"), dict):
+        raise LimitsError(f"{path} has no [limits] table")
+    if strangers := sorted(document.keys() - {"limits"}):
+        raise LimitsError(f"{path} holds {strangers[0]!r} beside [limits]: only [limits] is read")
+    return overrides_from(document["limits"], str(path))
+
+
+def _made(metric: str, bound: object, tap: str | None, origin: str) -> Override:
+    if isinstance(bound, bool) or not isinstance(bound, int | float):
+        raise LimitsError(f"limit {metric} in {origin} must be a number, not {bound!r}")
+    override = Override(metric, _checked_bound(metric, bound), tap, origin)
+    if tap is not None and METRICS[metric].task_section is not None:
+        raise LimitsError(f"{metric} is measured for the whole task, not at tap {tap!r}")
+    return override
+
+
+def _override(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
+    if one.tap is not None:
+        kept = tuple(x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
+        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
+    general = [x for x in limits if x.metric == one.metric and x.tap is None]
+    if not general:
+        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
+        return (*limits, Limit(one.metric, one.bound, one.origin, where))
+    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
+
+
+# What was loosened --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loosened:
+    """A limit that allows more than the default does."""
+
+    metric: str
+    where: Where
+    tap: str | None
+    default: float
+    bound: float
+
+    def __str__(self) -> str:
+        place = {"tap": "every tap", "output": "the outputs", "task": "the task"}[self.where]
+        place = place if self.tap is None else f"tap {self.tap}"
+        return f"{self.metric} at {place}: {self.bound:g} instead of {self.default:g}"
+
+
+def loosened(limits: Limits, outputs: Collection[str] | None = None) -> tuple[Loosened, ...]:
+    """Every limit looser than the default, one that was removed included.
+
+    A named tap is held against the default of an output if it is one of ``outputs``. Not knowing
+    the outputs, it is held against the strictest default of the metric.
+    """
+    default = limits_for(limits.family, limits.dtype, limits.device)
+    found = [x for old in default.limits if (x := _general_loosening(limits, old))]
+    for new in limits.limits:
+        if new.tap is not None and (x := _tap_loosening(default, new, outputs)):
+            found.append(x)
+    return tuple(found)
+
+
+def _general_loosening(limits: Limits, old: Limit) -> Loosened | None:
+    metric = METRICS[old.metric]
+    same = [x for x in limits.limits if (x.metric, x.where, x.tap) == (old.metric, old.where, None)]
+    bound = same[-1].bound if same else metric.no_limit
+    if not metric.looser(bound, old.bound):
+        return None
+    return Loosened(old.metric, old.where, None, old.bound, bound)
+
+
+def _tap_loosening(default: Limits, new: Limit, outputs: Collection[str] | None) -> Loosened | None:
+    assert new.tap is not None
+    metric = METRICS[new.metric]
+    sides = (False, True) if outputs is None else (new.tap in outputs,)
+    held = [default.at(new.tap, output=side).get(new.metric) for side in sides]
+    for old in held:
+        if old is not None and metric.looser(new.bound, old.bound):
+            strictest = min if metric.sense is not Sense.AT_LEAST else max
+            bound = strictest(x.bound for x in held if x is not None)
+            return Loosened(new.metric, "tap", new.tap, bound, new.bound)
+    return None

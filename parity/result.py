@@ -1,0 +1,388 @@
+"""result.json: the one file that gate, release and reports believe, and therefore check.
+
+``write`` and ``read`` are the only ways. A result carries its figures and its limits, so that the
+reader works the verdict out again: one that contradicts its own figures is refused. Strict JSON has
+no NaN and no infinity; they are the strings "nan", "inf" and "-inf", everywhere in the file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import types
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
+
+from samevoice.errors import SamevoiceError
+from samevoice.parity.judge import TapVerdict, Verdict
+from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
+from samevoice.parity.metrics import HISTOGRAM_BINS, ratio_of
+
+SCHEMA = 1
+SHA256 = re.compile(r"[0-9a-f]{64}|")
+Json: TypeAlias = Any
+NOT_FINITE: Mapping[str, float] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
+
+
+class ResultError(SamevoiceError):
+    """A result that cannot be read, or that contradicts itself."""
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """What was compared: its hash, and notes such as name, revision and licence.
+
+    The hash is empty where there is no file, as for modules compared in memory; a release then has
+    nothing to hold on to.
+    """
+
+    sha256: str
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Input:
+    """What both sides were fed; taps refer to it by name."""
+
+    name: str
+    sha256: str
+    shape: tuple[int, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Result:
+    """One comparison of one bundle with its source. The fields are those of result.json."""
+
+    passed: bool
+    model_type: str
+    dtype: str
+    device: str
+    source: Artefact
+    bundle: Artefact
+    versions: dict[str, str]
+    inputs: tuple[Input, ...]
+    command: tuple[str, ...]
+    taps: tuple[TapVerdict, ...]
+    first_divergence: str | None
+    task: dict[str, dict[str, Json]]
+    limits: Limits
+    loosened: tuple[Loosened, ...]
+    details: dict[str, Json] = field(default_factory=dict)  # what reports draw; decides nothing
+    schema: int = SCHEMA
+
+    @classmethod
+    def of(
+        cls,
+        verdict: Verdict,
+        *,
+        model_type: str,
+        source: Artefact,
+        bundle: Artefact,
+        versions: Mapping[str, str],
+        inputs: Iterable[Input] = (),
+        command: Iterable[str] = (),
+        details: Mapping[str, Json] | None = None,
+    ) -> Self:
+        """A verdict and where it comes from -> a result that is consistent by construction."""
+        result = cls(
+            passed=verdict.passed,
+            model_type=model_type,
+            dtype=verdict.limits.dtype,
+            device=verdict.limits.device,
+            source=source,
+            bundle=bundle,
+            versions=dict(versions),
+            inputs=tuple(inputs),
+            command=tuple(command),
+            taps=verdict.taps,
+            first_divergence=verdict.first_divergence,
+            task={section: dict(figures) for section, figures in verdict.task.items()},
+            limits=verdict.limits,
+            loosened=verdict.loosened,
+            details=dict(details or {}),
+        )
+        check(result)
+        return result
+
+    @property
+    def verdict(self) -> Verdict:
+        """The same taps, task and limits, to ask for reasons, failures and doubts."""
+        return Verdict(self.taps, self.limits, self.task)
+
+
+# Contradictions -----------------------------------------------------------------------------------
+
+
+def check(result: Result) -> None:
+    """Raise ``ResultError`` unless everything that follows from the figures is as they say."""
+    for tap in result.taps:
+        _check_tap(tap, result)
+    for who, artefact in (("source", result.source), ("bundle", result.bundle)):
+        _check_hash(f"{who}.sha256", artefact.sha256)
+    for k, one in enumerate(result.inputs):
+        _check_hash(f"inputs[{k}].sha256", one.sha256)
+    limits = result.limits
+    if (result.dtype, result.device) != (limits.dtype, limits.device):
+        raise ResultError(
+            f"the limits are for {limits.dtype} on {limits.device}, "
+            f"but the result is for {result.dtype} on {result.device}"
+        )
+    verdict = result.verdict
+    _same("passed", result.passed, verdict.passed)
+    _same("first_divergence", result.first_divergence, verdict.first_divergence)
+    _check_loosened(result)
+
+
+def _check_tap(tap: TapVerdict, result: Result) -> None:
+    broken = tap.violations(result.limits)
+    if tap.passed == bool(broken):
+        says = "passed" if tap.passed else "failed"
+        why = broken[0] if broken else "its figures keep every limit"
+        raise ResultError(f"tap {tap.label!r} claims to have {says}, but {why}: run it again")
+    if tap.passed == bool(tap.reasons):
+        raise ResultError(f"tap {tap.label!r} must give reasons if it failed, and only then")
+    found = ratio_of(tap.rms, tap.reference_rms, tap.truth_rms)
+    if tap.noise_ratio != found and not math.isclose(tap.noise_ratio, found, rel_tol=1e-9):
+        raise ResultError(
+            f"tap {tap.label!r} has noise_ratio {tap.noise_ratio:.6g}, but its errors say "
+            f"{found:.6g}: run it again"
+        )
+    if len(tap.histogram) != HISTOGRAM_BINS:
+        raise ResultError(f"tap {tap.label!r} must have {HISTOGRAM_BINS} histogram bins")
+    if tap.input and tap.input not in {one.name for one in result.inputs}:
+        raise ResultError(f"tap {tap.label!r} was fed with {tap.input!r}, which inputs lacks")
+
+
+def _check_hash(where: str, sha256: str) -> None:
+    if not SHA256.fullmatch(sha256):
+        raise ResultError(f"{where} must be 64 hexadecimal digits, not {sha256[:80]!r}")
+
+
+def _check_loosened(result: Result) -> None:
+    try:
+        found = loosened(result.limits, result.verdict.outputs)
+    except LimitsError as error:
+        raise ResultError(f"limits: {error}") from None
+    hidden = [one for one in found if one not in result.loosened]
+    invented = [one for one in result.loosened if one not in found]
+    if hidden:
+        raise ResultError(f"loosened does not list {hidden[0]}: run samevoice parity again")
+    if invented:
+        raise ResultError(f"loosened lists {invented[0]}, which the limits do not say")
+
+
+def _same(name: str, stored: object, found: object) -> None:
+    if stored != found:
+        raise ResultError(f"{name} is {stored!r}, but the figures say {found!r}: run it again")
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def write(path: str | Path, result: Result) -> None:
+    """Write aside, read back, then rename; the same result always gives the same bytes."""
+    path = Path(path)
+    text = dumps(result)
+    if dumps(loads(text, str(path))) != text:
+        raise ResultError(f"{path}: the result does not survive being written")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
+    try:
+        with aside.open("w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if aside.read_text(encoding="utf-8") != text:
+            raise ResultError(f"{aside} was not written as meant: is the disk full?")
+        aside.replace(path)
+    except OSError as error:
+        raise ResultError(f"cannot write {path}: {error.strerror}") from None
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def dumps(result: Result) -> str:
+    """The text of result.json: keys sorted, one line an entry, so that two can be diffed."""
+    check(result)
+    document = _encoded(result, "result")
+    lines = [f"{_line(key)}: {_block(value)}" for key, value in sorted(document.items())]
+    return "{\n" + ",\n".join(lines) + "\n}\n"
+
+
+def _block(value: Json) -> str:
+    if isinstance(value, list) and value and isinstance(value[0], dict):
+        return "[\n " + ",\n ".join(_line(one) for one in value) + "\n]"
+    return _line(value)
+
+
+def _line(value: Json) -> str:
+    # Escapes keep file names that are not UTF-8.
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def _encoded(value: Any, where: str) -> Json:
+    if is_dataclass(value) and not isinstance(value, type):
+        return {x.name: _encoded(getattr(value, x.name), where) for x in fields(value)}
+    if isinstance(value, Mapping):
+        if strange := [key for key in value if not isinstance(key, str)]:
+            raise ResultError(f"{where} has the key {strange[0]!r}: keys must be strings")
+        return {key: _encoded(one, f"{where}.{key}") for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [_encoded(one, where) for one in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    if value is None or type(value) in (bool, int, float, str):
+        return value
+    raise ResultError(f"{where} holds a {type(value).__name__}, which JSON does not know")
+
+
+# Reading ------------------------------------------------------------------------------------------
+
+
+def read(path: str | Path) -> Result:
+    """A file -> a result whose verdict has been worked out again; anything else is refused."""
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ResultError(f"cannot read {path}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ResultError(f"{path} is not a result: it is not UTF-8") from None
+    return loads(text, str(path))
+
+
+def loads(text: str, name: str = "result") -> Result:
+    """The text of a result.json -> a checked result."""
+    try:
+        document = json.loads(text, object_pairs_hook=_no_key_twice, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ResultError(f"{name} is not JSON, or was cut off: {error}") from None
+    except ResultError as error:
+        raise ResultError(f"{name}: {error}") from None
+    try:
+        result: Result = _decoded(Result, _known_schema(document), "")
+        check(result)
+    except (ResultError, LimitsError) as error:
+        raise ResultError(f"{name}: {error}") from None
+    return result
+
+
+def _known_schema(document: Json) -> Json:
+    if not isinstance(document, dict):
+        raise ResultError("a result is a JSON object")
+    schema = document.get("schema")
+    if schema is None:
+        raise ResultError("schema is missing: this is no samevoice result")
+    if type(schema) is not int or schema < 1:
+        raise ResultError(f"schema {schema!r} was never one")
+    if schema > SCHEMA:
+        raise ResultError(
+            f"schema {schema} is newer than {SCHEMA}, the newest known here: upgrade samevoice"
+        )
+    return document
+
+
+def _no_key_twice(pairs: list[tuple[str, Json]]) -> dict[str, Json]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        keys = [key for key, _ in pairs]
+        twice = next(key for key in keys if keys.count(key) > 1)
+        raise ResultError(f"the key {twice!r} stands there twice")
+    return found
+
+
+def _no_constant(text: str) -> Json:
+    raise ResultError(f"{text} is not JSON: infinities and NaN are written as strings")
+
+
+def _decoded(kind: Any, value: Json, where: str) -> Any:
+    """JSON -> the annotated type, naming the place of whatever does not fit."""
+    if is_dataclass(kind):
+        return _decoded_object(kind, value, where)
+    if kind is Any:
+        return _decoded_free(value)
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin in (Union, types.UnionType):
+        chosen = [one for one in inner if one is not type(None)]
+        return None if value is None else _decoded(chosen[0], value, where)
+    if origin is Literal:
+        if value in inner and isinstance(value, str):
+            return value
+        raise ResultError(f"{where} must be one of {', '.join(inner)}, not {value!r}")
+    if origin is tuple and isinstance(value, list):
+        return tuple(_decoded(inner[0], one, f"{where}[{k}]") for k, one in enumerate(value))
+    if origin is dict and isinstance(value, dict):
+        return {key: _decoded(inner[1], one, f"{where}.{key}") for key, one in value.items()}
+    return _decoded_plain(kind, value, where)
+
+
+def _decoded_object(kind: Any, value: Json, where: str) -> Any:
+    dot = f"{where}." if where else ""
+    if not isinstance(value, dict):
+        raise ResultError(f"{where} must be an object, not {_kind_name(value)}")
+    hints = _hints(kind)
+    names = list(hints)
+    if missing := [name for name in names if name not in value]:
+        raise ResultError(f"{len(missing)} keys are missing, first {dot}{missing[0]}")
+    if unknown := sorted(value.keys() - set(names)):
+        raise ResultError(f"{len(unknown)} keys are unknown, first {dot}{unknown[0]}")
+    return kind(**{name: _decoded(hints[name], value[name], f"{dot}{name}") for name in names})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    """Field -> its type, in order; resolved once, as thousands of taps ask."""
+    hints = get_type_hints(kind)
+    return {x.name: hints[x.name] for x in fields(kind)}
+
+
+def _decoded_plain(kind: Any, value: Json, where: str) -> Any:
+    if kind is float:
+        if isinstance(value, str) and value in NOT_FINITE:
+            return NOT_FINITE[value]
+        if type(value) in (int, float):
+            return _decoded_float(value, where)
+    elif isinstance(kind, type) and type(value) is kind:
+        return value
+    expected = {tuple: "a list", dict: "an object"}.get(get_origin(kind) or kind)
+    expected = expected or {float: "a number", int: "an integer", str: "text"}.get(kind, "a truth")
+    raise ResultError(f"{where} must be {expected}, not {_kind_name(value)}")
+
+
+def _decoded_float(value: float, where: str) -> float:
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if math.isinf(number):  # JSON's 1e999
+        raise ResultError(f"{where} is too large for a number")
+    return number
+
+
+def _decoded_free(value: Json) -> Json:
+    """Parts without a fixed shape: the three strings are numbers there too."""
+    if isinstance(value, dict):
+        return {key: _decoded_free(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_decoded_free(one) for one in value]
+    return NOT_FINITE.get(value, value) if isinstance(value, str) else value
+
+
+def _kind_name(value: Json) -> str:
+    names = {dict: "an object", list: "a list", str: f"{value!r:.60}", type(None): "null"}
+    return names.get(type(value), repr(value)[:60])
+
+
+def with_task(result: Result, task: Mapping[str, Mapping[str, Json]]) -> Result:
+    """The same result judged with these task figures; for stages that are measured later."""
+    verdict = result.verdict.with_task({**result.task, **task})
+    return replace(
+        result,
+        task={section: dict(figures) for section, figures in verdict.task.items()},
+        passed=verdict.passed,
+    )

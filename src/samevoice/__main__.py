@@ -1,0 +1,5 @@
+"""python -m samevoice: the same as the command."""
+
+from samevoice.cli import main
+
+main()

@@ -1,0 +1,337 @@
+"""The samevoice command: options in, one clear line or a result out. Heavy imports wait inside."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samevoice import __version__
+from samevoice.errors import SamevoiceError
+
+if TYPE_CHECKING:
+    from samevoice.converters.convert import Conversion
+
+# typer carries its own copy of click, whose usage errors it exports only through this subclass.
+UsageError: Any = typer.BadParameter.__base__
+
+CONVERTING = "Converting"
+THE_MACHINE = "This machine"
+
+app = typer.Typer(
+    name="samevoice",
+    rich_markup_mode="rich",
+    no_args_is_help=True,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Convert speaker models from PyTorch to MLX, and prove that they still hear the same "
+    "voices.",
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice convert reference:segmentation\n\n"
+    "samevoice convert pyannote/segmentation-3.0 --mlx-path segmentation\n\n"
+    "samevoice inspect segmentation\n\n"
+    "samevoice convert segmentation --to torch --output segmentation.bin\n\n"
+    "samevoice doctor",
+)
+
+
+class ModelType(StrEnum):
+    auto = "auto"
+    segmentation = "segmentation"
+    embedding = "embedding"
+    plda = "plda"
+    full = "full"
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Framework(StrEnum):
+    mlx = "mlx"
+    torch = "torch"
+
+
+class Bits(StrEnum):
+    four = "4"
+    eight = "8"
+
+
+class GroupSize(StrEnum):
+    small = "32"
+    usual = "64"
+    large = "128"
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"samevoice {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version."),
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback behind an error.")
+    ] = False,
+) -> None:
+    # --debug is taken out of the arguments in main(), so that it may stand anywhere.
+    del version, debug
+
+
+@app.command(
+    rich_help_panel=CONVERTING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice convert reference:full --mlx-path out/full\n\n"
+    "samevoice convert pyannote/speaker-diarization-community-1 --mlx-path community-1\n\n"
+    "samevoice convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8\n\n"
+    "samevoice convert community-1 --to torch --output community-1-torch",
+)
+def convert(
+    source: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="SOURCE",
+            help="A hub id, a folder, a checkpoint file, or reference:segmentation, "
+            "reference:embedding, reference:full. With --to torch: a bundle.",
+        ),
+    ] = None,
+    hf_path: Annotated[
+        str | None, typer.Option("--hf-path", metavar="SOURCE", help="The same as SOURCE.")
+    ] = None,
+    pytorch_path: Annotated[
+        str | None, typer.Option("--pytorch-path", metavar="SOURCE", help="The same as SOURCE.")
+    ] = None,
+    mlx_path: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the bundle goes. [dim]\\[default: mlx_model][/]"),
+    ] = None,
+    model_type: Annotated[
+        ModelType, typer.Option(help="What the source is, where it does not tell by itself.")
+    ] = ModelType.auto,
+    dtype: Annotated[Dtype, typer.Option(help="What the weights are rounded to.")] = Dtype.float32,
+    quantize: Annotated[
+        bool, typer.Option("--quantize", "-q", help="Quantise the linear layers, as MLX does.")
+    ] = False,
+    q_bits: Annotated[
+        Bits | None, typer.Option(help="Bits per weight. [dim]\\[default: 4][/]")
+    ] = None,
+    q_group_size: Annotated[
+        GroupSize | None, typer.Option(help="Weights per scale. [dim]\\[default: 64][/]")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(metavar="R", help="Branch, tag or commit on the hub.")
+    ] = None,
+    max_shard_size: Annotated[
+        str, typer.Option(metavar="SIZE", help="Larger weights are split: 5GB, 500MB, 2GiB.")
+    ] = "5GB",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the tally, write nothing.")
+    ] = False,
+    to: Annotated[
+        Framework, typer.Option(help="torch: from a bundle back to the checkpoint.")
+    ] = Framework.mlx,
+    output: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With --to torch: where the checkpoint goes."),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Leave the tally out.")] = False,
+) -> None:
+    """Convert a PyTorch checkpoint to an MLX bundle, every tensor accounted for."""
+    chosen = _one_source(source, hf_path, pytorch_path)
+    bits, group = _quantisation(quantize, q_bits, q_group_size)
+    if to is Framework.torch:
+        _refuse_with_torch(
+            {
+                "--mlx-path": mlx_path,
+                "--revision": revision,
+                "--quantize": quantize,
+                "--dry-run": dry_run,
+                "--dtype": dtype is not Dtype.float32,
+                "--model-type": model_type is not ModelType.auto,
+            }
+        )
+        _to_torch(chosen, output, overwrite)
+        return
+    if output is not None:
+        raise UsageError("--output goes with --to torch: the bundle's place is --mlx-path")
+    _to_mlx(
+        chosen,
+        mlx_path or Path("mlx_model"),
+        quiet,
+        model_type=model_type.value,
+        dtype=dtype.value,
+        q_bits=bits,
+        q_group_size=group,
+        revision=revision,
+        max_shard_size=max_shard_size,
+        overwrite=overwrite,
+        dry_run=dry_run,
+    )
+
+
+def _one_source(*given: str | None) -> str:
+    named = [source for source in given if source is not None]
+    if len(named) != 1:
+        what = "name a SOURCE" if not named else f"name one source, not {len(named)}"
+        raise UsageError(f"{what}: SOURCE, --hf-path and --pytorch-path mean the same")
+    return named[0]
+
+
+def _quantisation(
+    quantize: bool, q_bits: Bits | None, q_group_size: GroupSize | None
+) -> tuple[int | None, int]:
+    if not quantize and (q_bits or q_group_size):
+        flag = "--q-bits" if q_bits else "--q-group-size"
+        raise UsageError(f"{flag} does nothing without --quantize")
+    return (int(q_bits or 4) if quantize else None), int(q_group_size or 64)
+
+
+def _refuse_with_torch(given: dict[str, object]) -> None:
+    for flag, value in given.items():
+        if value:
+            raise UsageError(f"{flag} does not go with --to torch, which gives back what was there")
+
+
+def _to_torch(bundle: str, output: Path | None, overwrite: bool) -> None:
+    from samevoice.converters.restore import to_torch
+
+    if output is None:
+        raise UsageError("--to torch needs --output: a .bin file, or a folder for a pipeline")
+    made = to_torch(bundle, output, overwrite=overwrite)
+    typer.echo(
+        f"{made.path}: {made.tensors} tensors, "
+        + (
+            "bit for bit as in the source"
+            if made.exact
+            else "rounded as the bundle is: these are not the source's values"
+        )
+    )
+
+
+def _to_mlx(source: str, mlx_path: Path, quiet: bool, **options: Any) -> None:
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from samevoice.converters.convert import convert as run
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as bar:
+        task = bar.add_task("writing", total=None)
+
+        def progress(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"writing {what}", completed=done, total=total)
+
+        made = run(source, mlx_path, progress=progress, **options)
+    _show(made, quiet)
+
+
+def _show(made: Conversion, quiet: bool) -> None:
+    from samevoice import terminal
+    from samevoice.converters.inspect import of_conversion
+
+    inspection = of_conversion(made, str(made.path or ""))
+    console = terminal.console()
+    if not quiet:
+        terminal.tally(console, inspection)
+    terminal.summary(console, inspection, made)
+
+
+@app.command(
+    rich_help_panel=CONVERTING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice inspect mlx_model\n\n"
+    "samevoice inspect pyannote/segmentation-3.0 --json",
+)
+def inspect(
+    path: Annotated[str, typer.Argument(metavar="PATH", help="A bundle, or any SOURCE.")],
+    model_type: Annotated[
+        ModelType, typer.Option(help="What the source is, where it does not tell by itself.")
+    ] = ModelType.auto,
+    revision: Annotated[
+        str | None, typer.Option(metavar="R", help="Branch, tag or commit on the hub.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Show every tensor of a bundle or checkpoint, and what became or would become of it."""
+    from samevoice import terminal
+    from samevoice.converters.inspect import inspect as run
+
+    found = run(path, model_type=model_type.value, revision=revision)
+    if as_json:
+        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+    else:
+        console = terminal.console()
+        terminal.tally(console, found)
+        terminal.summary(console, found)
+    if found.changed:
+        raise SamevoiceError(
+            f"{len(found.changed)} files of {path} are not as they were written, first "
+            f"{found.changed[0]!r}: convert again"
+        )
+
+
+@app.command(rich_help_panel=THE_MACHINE)
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Say what is installed, what MLX runs on, and how to mend what is missing."""
+    from samevoice import terminal
+    from samevoice.doctor import examine
+
+    checks = examine()
+    if as_json:
+        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+    else:
+        terminal.doctor(terminal.console(), checks)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; whatever goes wrong becomes one line on standard error and an exit code."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
+    try:
+        code = app(args=[word for word in given if word != "--debug"], standalone_mode=False)
+    except BrokenPipeError:  # the reader, such as head, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 0
+    except (KeyboardInterrupt, typer.Abort):
+        code = _fail("stopped; nothing was written", debug, 130)
+    except SamevoiceError as error:
+        code = _fail(str(error), debug, error.exit_code)
+    except UsageError as error:
+        code = _fail(f"{error.format_message()} (samevoice --help)", debug, 2)
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
+    sys.exit(code or 0)
+
+
+def _fail(sentence: str, debug: bool, code: int) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    # One line whatever the message holds, so that logs and scripts can rely on it.
+    print("samevoice:", " ".join(sentence.split()), file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,141 @@
+"""What this machine offers, and for each thing missing the command that mends it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, Literal
+
+from samevoice import __version__
+
+State = Literal["good", "missing", "broken"]
+
+
+@dataclass(frozen=True)
+class Check:
+    name: str
+    state: State
+    found: str
+    mend: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def examine() -> tuple[Check, ...]:
+    """Every check, in the order in which things depend on each other."""
+    packages = (_package(name, need, extra) for name, need, extra in _PACKAGES)
+    return (_samevoice(), *packages, *(_guarded(name, check) for name, check in _CHECKS))
+
+
+_PACKAGES = (
+    ("mlx", "runs the models", ""),
+    ("numpy", "", ""),
+    ("safetensors", "", ""),
+    ("huggingface-hub", "", ""),
+    ("torch", "reads PyTorch checkpoints", "convert"),
+    ("pyannote.audio", "builds the reference checkpoints, is compared against", "parity"),
+)
+
+
+def _samevoice() -> Check:
+    system = f"{platform.system()} {platform.machine()}"
+    return Check(
+        "samevoice", "good", f"{__version__}, Python {platform.python_version()}, {system}"
+    )
+
+
+def _package(name: str, need: str, extra: str) -> Check:
+    try:
+        return Check(name, "good", version(name))
+    except PackageNotFoundError:
+        wanted = f"samevoice[{extra}]" if extra else "samevoice"
+        said = f"not installed{f': {need}' if need else ''}"
+        return Check(name, "missing" if extra else "broken", said, f"pip install '{wanted}'")
+
+
+def _device() -> Check:
+    from samevoice.models.backend import device, device_name
+
+    chosen = device("auto")
+    name = device_name(chosen)
+    if name == "CPU" and sys.platform.startswith("linux") and shutil.which("nvidia-smi"):
+        return Check(
+            "device",
+            "missing",
+            "CPU, though an NVIDIA GPU is here",
+            "pip install 'samevoice[cuda]'",
+        )
+    return Check("device", "good", name)
+
+
+def _blas() -> Check:
+    from samevoice.models.backend import BLAS, OWN
+
+    if BLAS.startswith(OWN):
+        return Check(
+            "BLAS",
+            "missing",
+            f"{BLAS}, slow",
+            "apt install libopenblas0, or pip install 'samevoice[convert]'",
+        )
+    return Check("BLAS", "good", BLAS)
+
+
+def _tf32() -> Check:
+    state = os.environ.get("MLX_ENABLE_TF32", "unset: MLX's default, which rounds on GPUs that can")
+    return Check("MLX_ENABLE_TF32", "good", state)
+
+
+def _compiler() -> Check:
+    from samevoice.models.backend import has_compiler
+
+    if has_compiler():
+        return Check("C++ compiler", "good", str(shutil.which("g++") or shutil.which("clang++")))
+    mend = "xcode-select --install" if sys.platform == "darwin" else "apt install g++"
+    return Check("C++ compiler", "missing", "none: mx.compile runs unfused on the CPU", mend)
+
+
+def _token() -> Check:
+    """Whether the hub's client finds a token; its value is never looked at further."""
+    from huggingface_hub import get_token
+    from huggingface_hub.constants import ENDPOINT
+
+    if get_token() is None:
+        return Check(
+            "hub token",
+            "missing",
+            f"none for {ENDPOINT}: gated models cannot be fetched",
+            "make one at https://huggingface.co/settings/tokens, then: hf auth login",
+        )
+    return Check("hub token", "good", f"set, for {ENDPOINT}")
+
+
+def _cache() -> Check:
+    from samevoice.converters.reference import cache_folder
+
+    return Check("cache", "good", str(cache_folder()))
+
+
+_CHECKS: tuple[tuple[str, Callable[[], Check]], ...] = (
+    ("device", _device),
+    ("BLAS", _blas),
+    ("MLX_ENABLE_TF32", _tf32),
+    ("C++ compiler", _compiler),
+    ("hub token", _token),
+    ("cache", _cache),
+)
+
+
+def _guarded(name: str, check: Callable[[], Check]) -> Check:
+    """The doctor must see what is broken, not break on it."""
+    try:
+        return check()
+    except Exception as error:
+        said = f"{type(error).__name__}: {error}".splitlines()[0]
+        return Check(name, "broken", said, "pip install --force-reinstall samevoice")

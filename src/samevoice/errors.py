@@ -1,0 +1,36 @@
+"""Every error that samevoice raises on purpose: one sentence, what is wrong and what to do.
+
+The command line prints the sentence and exits with ``exit_code``; from Python they are ordinary
+exceptions, all of them ``SamevoiceError``.
+"""
+
+from __future__ import annotations
+
+
+class SamevoiceError(Exception):
+    """Bad usage or bad input."""
+
+    exit_code = 2
+
+
+class MissingExtraError(SamevoiceError):
+    """A part of samevoice was asked for whose packages are not installed."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f"{what} is not installed: pip install 'samevoice[{extra}]'")
+
+
+class SourceError(SamevoiceError):
+    """The source cannot be found, reached or told apart."""
+
+
+class CheckpointError(SamevoiceError):
+    """A checkpoint file cannot be read, or must not be."""
+
+
+class ConversionError(SamevoiceError):
+    """Tensors and rules do not fit each other."""
+
+
+class BundleError(SamevoiceError):
+    """A bundle cannot be written, or what lies there is none."""
