@@ -23,6 +23,9 @@ convert: setup
 test: setup
 	$(BIN)/pytest -q
 
+bench: setup
+	$(BIN)/python bench/convert.py
+
 check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .

@@ -10,7 +10,9 @@ than the memory.
 
 from __future__ import annotations
 
+import copyreg
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -51,6 +53,11 @@ class StandIn:
         made = super().__new__(cls)
         made.__dict__["args"] = args
         return made
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """With arguments as a call of the class, as enumerations are saved; else as bare state."""
+        made = (type(self), self.args) if self.args else (copyreg.__newobj__, (type(self),))  # type: ignore[attr-defined]
+        return (*made, self.state or None)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -155,7 +162,10 @@ def _load_torch(path: Path) -> Any:
     try:
         _check_archive(path, zipped)
         allowed: list[Any] = [(stand_in(path), path) for path in STAND_INS]
-        with torch.serialization.safe_globals(allowed):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
+            warnings.simplefilter(
+                "ignore"
+            )  # about pickle protocols; an error follows if it matters
             _refuse_globals(path, zipped)
             return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
     except pickle.UnpicklingError as error:

@@ -30,7 +30,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     if stride is None:
         assumed.append("sincnet.stride 10: pyannote's default, the tensors do not show it")
     hidden = _size(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
-    linear = _count(tensors, r"linear\.(\d+)\.weight")
+    linear = _count(tensors, r"linear\.(\d+)\.")
     return {
         "model_type": "segmentation",
         "architecture": "PyanNet",
@@ -39,7 +39,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         "sincnet": {"stride": stride or 10},
         "lstm": {
             "hidden_size": hidden,
-            "num_layers": _count(tensors, r"lstm\.(?:weight_ih_l)?(\d+)(?:\.weight_ih_l0)?"),
+            "num_layers": _count(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
             "bidirectional": any(name.endswith("_reverse") for name in tensors),
             "monolithic": "lstm.weight_ih_l0" in tensors,
         },

@@ -538,9 +538,8 @@ class _Hub:
         """The client's error while listing (``name`` None) or fetching ``name``, as a sentence."""
         from huggingface_hub import errors
 
-        if isinstance(
-            error, errors.LocalEntryNotFoundError
-        ):  # an outer shell, where it has a cause
+        # The client wraps what stopped it into "not in the cache either".
+        if isinstance(error, errors.LocalEntryNotFoundError):
             error = error.__cause__ if isinstance(error.__cause__, Exception) else error
         status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
         kind = self._answer(error, status) if status else _silence(error, name)

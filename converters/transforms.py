@@ -42,12 +42,18 @@ IOK_TO_OKI = _permutation("IOK -> OKI", 1, 2, 0)
 IOHW_TO_OHWI = _permutation("IOHW -> OHWI", 1, 2, 3, 0)
 
 
+def _sum(b_ih: Array, b_hh: Array) -> Arrays:
+    """(GH,), (GH,) -> (GH,)"""
+    if b_ih.shape != b_hh.shape:  # numpy would broadcast without a word
+        raise ValueError(f"the two biases differ in shape: {b_ih.shape}, {b_hh.shape}")
+    return (b_ih + b_hh,)
+
+
 def _gru_biases(b_ih: Array, b_hh: Array) -> Arrays:
     """(3H,), (3H,) -> (3H,), (H,): gates r, z, n; the n part of b_hh is gated by r, so it stays."""
-    hidden = b_hh.shape[0] // 3
-    summed = b_ih.copy()
-    summed[: 2 * hidden] += b_hh[: 2 * hidden]
-    return summed, b_hh[2 * hidden :]
+    gates = 2 * (b_hh.shape[0] // 3)
+    (summed,) = _sum(b_ih, b_hh)
+    return np.concatenate([summed[:gates], b_ih[gates:]]), b_hh[gates:]
 
 
 def _thirds(packed: Array) -> Arrays:
@@ -57,7 +63,7 @@ def _thirds(packed: Array) -> Arrays:
 
 
 # (4H,), (4H,) -> (4H,): MLX's LSTM has one bias; both frameworks order the gates i, f, g, o.
-ADD_BIASES = Transform("bias_ih + bias_hh", lambda b_ih, b_hh: (b_ih + b_hh,), None)
+ADD_BIASES = Transform("bias_ih + bias_hh", _sum, None)
 GRU_BIASES = Transform("bias_ih + bias_hh, n apart", _gru_biases, None)
 SPLIT_QKV = Transform(
     "split q, k, v", _thirds, lambda q, k, v: (np.concatenate([q, k, v], axis=0),)
@@ -72,7 +78,8 @@ def cast(array: Array, dtype: str) -> Array:
         # float64 -> bfloat16 goes through float32 in every library at hand. Rounding to odd
         # there keeps the lost bits visible, so that the second rounding is the only one.
         array = _to_odd_float32(array)
-    return array.astype(np.dtype(dtype))
+    with np.errstate(over="ignore"):  # the caller looks for infinities, and names the tensor
+        return array.astype(np.dtype(dtype))
 
 
 def is_floating(dtype: np.dtype[Any]) -> bool:
@@ -81,7 +88,8 @@ def is_floating(dtype: np.dtype[Any]) -> bool:
 
 def _to_odd_float32(array: Array) -> Array:
     """float64 -> float32, truncated toward zero, the last bit set wherever something was cut."""
-    nearest = array.astype(np.float32)
+    with np.errstate(over="ignore"):
+        nearest = array.astype(np.float32)
     finite = np.isfinite(nearest)
     too_far = finite & (np.abs(nearest.astype(np.float64)) > np.abs(array))
     truncated = np.where(too_far, np.nextafter(nearest, np.float32(0)), nearest)

@@ -6,7 +6,7 @@ import math
 
 import mlx.core as mx
 
-from samevoice.models import taps
+from samevoice.models import backend, cpu, taps
 from samevoice.models.layers import Module
 
 
@@ -20,24 +20,6 @@ class LSTM(Module):
         self.Wh = mx.random.uniform(-bound, bound, (4 * hidden, hidden))
         self.bias = mx.random.uniform(-bound, bound, (4 * hidden,))
 
-    def __call__(self, x: mx.array) -> mx.array:
-        """(B, T, D) -> (B, T, H), from the first frame on."""
-        return recur(mx.addmm(self.bias, x, self.Wx.T), self.Wh)
-
-
-def recur(projected: mx.array, wh: mx.array) -> mx.array:
-    """(B, T, 4H) inputs already times Wx, (4H, H) -> (B, T, H)."""
-    batch, steps, _ = projected.shape
-    hidden = mx.zeros((batch, wh.shape[1]), dtype=projected.dtype)
-    cell = hidden
-    states = []
-    for t in range(steps):
-        i, f, g, o = mx.split(projected[:, t] + hidden @ wh.T, 4, axis=-1)
-        cell = mx.sigmoid(f) * cell + mx.sigmoid(i) * mx.tanh(g)
-        hidden = mx.sigmoid(o) * mx.tanh(cell)
-        states.append(hidden)
-    return mx.stack(states, axis=1)
-
 
 class BiLSTM(Module):
     """One layer; ``backward`` reads from the last frame on and exists only when bidirectional."""
@@ -50,8 +32,52 @@ class BiLSTM(Module):
 
     def __call__(self, x: mx.array, name: str = "lstm") -> mx.array:
         """(B, T, D) -> (B, T, H) or, forward's features first, (B, T, 2H)."""
-        ahead = taps.call(f"{name}.forward", self.forward, x)
-        if "backward" not in self:
-            return ahead
-        back = taps.call(f"{name}.backward", lambda x: self.backward(x[:, ::-1])[:, ::-1], x)
-        return mx.concatenate([ahead, back], axis=-1)
+        ways = ["forward", "backward"] if "backward" in self else ["forward"]
+        inputs = [taps.feed(f"{name}.{way}", x).swapaxes(0, 1) for way in ways]
+        # The backward direction sees time reversed, and its output is turned around again.
+        inputs[1:] = [reverse(x) for x in inputs[1:]]
+        run = on_host if backend.on_cpu() else in_graph
+        outputs = run(inputs, [self[way] for way in ways])
+        outputs[1:] = [reverse(y) for y in outputs[1:]]
+        pairs = zip(ways, outputs, strict=True)
+        return mx.concatenate(
+            [taps.emit(f"{name}.{way}", y.swapaxes(0, 1)) for way, y in pairs], axis=-1
+        )
+
+
+def reverse(x: mx.array) -> mx.array:
+    """(T, B, D) from the last frame to the first."""
+    return x[::-1]
+
+
+def on_host(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
+    """(T, B, D) -> (T, B, H) for each direction: products with Wx in MLX, recurrence in numpy."""
+    projected, recurrent = [], []
+    for x, layer in zip(inputs, layers, strict=True):
+        scale = gate_scale(layer.Wh.shape[1])
+        wx, bias = layer.Wx.astype(mx.float32) * scale[:, None], layer.bias.astype(mx.float32)
+        projected.append(mx.addmm(bias * scale, x.astype(mx.float32), wx.T))
+        recurrent.append(layer.Wh.astype(mx.float32) * scale[:, None])
+    outputs = cpu.recur(projected, recurrent)
+    return [y.astype(x.dtype) for x, y in zip(inputs, outputs, strict=True)]
+
+
+def gate_scale(hidden: int) -> mx.array:
+    """(4H,): a half for the gates that pass a sigmoid, one for the cell's tanh."""
+    return mx.repeat(mx.array([0.5, 0.5, 1.0, 0.5]), hidden)
+
+
+def in_graph(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
+    """(T, B, D) -> (T, B, H) for each direction, all of it MLX; the directions go side by side."""
+    pairs = zip(inputs, layers, strict=True)
+    projected = mx.stack([mx.addmm(way.bias, x, way.Wx.T) for x, way in pairs], axis=1)
+    wh = mx.stack([way.Wh.T for way in layers])
+    hidden = mx.zeros((*projected.shape[1:3], wh.shape[1]), dtype=projected.dtype)
+    cell, states = hidden, []
+    for gates in projected:
+        i, f, g, o = mx.split(gates + hidden @ wh, 4, axis=-1)
+        cell = mx.sigmoid(f) * cell + mx.sigmoid(i) * mx.tanh(g)
+        hidden = mx.sigmoid(o) * mx.tanh(cell)
+        states.append(hidden)
+    outputs = mx.stack(states)
+    return [outputs[:, way] for way in range(len(layers))]

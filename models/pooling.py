@@ -5,6 +5,8 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
+from samevoice.models.layers import total
+
 TINY = 1e-8  # pyannote's; without it an empty or a one-frame mask divides by zero
 
 
@@ -24,9 +26,9 @@ def stats_pool(x: mx.array, weights: mx.array | None = None) -> mx.array:
 
 def plain_stats(x: mx.array) -> tuple[mx.array, mx.array]:
     """(B, F, T, C) -> mean and std, each (B, F, C)."""
-    mean = x.mean(axis=2, keepdims=True)
+    mean = (total(x, 2) / x.shape[2])[:, :, None]
     # Unbiased, so T - 1; one frame alone is 0 / 0 = NaN, as in torch.
-    squares = mx.square(x - mean).sum(axis=2)
+    squares = total(mx.square(x - mean), 2)
     var = squares / mx.array(x.shape[2] - 1, dtype=mx.float32)
     return mean[:, :, 0], mx.sqrt(var)
 
@@ -36,8 +38,8 @@ def weighted_stats(x: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
     w = weights[:, None, :, None]
     v1 = w.sum(axis=2) + TINY
     v2 = mx.square(w).sum(axis=2)
-    mean = (x * w).sum(axis=2) / v1
-    squares = (mx.square(x - mean[:, :, None]) * w).sum(axis=2)
+    mean = total(x * w, 2) / v1
+    squares = total(mx.square(x - mean[:, :, None]) * w, 2)
     return mean, mx.sqrt(squares / (v1 - v2 / v1 + TINY))
 
 

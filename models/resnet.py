@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import mlx.core as mx
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models import taps
+from samevoice.models import backend, taps
 from samevoice.models.fbank import Fbank
 from samevoice.models.geometry import Window
 from samevoice.models.layers import BatchNorm, Conv2d, Module, relu
@@ -104,6 +104,9 @@ class ResNet(Module):
 
     def frames(self, fbank: mx.array, name: str = "resnet") -> mx.array:
         """(B, T, M) -> (B, F, T', C)."""
+        if backend.on_cpu() and len(fbank) > 1 and not taps.active():
+            # Chunk by chunk, what a layer leaves is still in the cache when the next one wants it.
+            return mx.concatenate([self.frames(chunk[None], name) for chunk in fbank])
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
         x = taps.call(f"{name}.conv1", self.conv1, x)
         x = relu(taps.call(f"{name}.bn1", self.bn1, x))

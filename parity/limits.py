@@ -382,7 +382,7 @@ def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> lis
     general = {metric: bound for metric, bound in table.items() if metric != "taps"}
     found = [_made(metric, bound, None, origin) for metric, bound in general.items()]
     for tap, bounds in taps.items():
-        if not isinstance(bounds, Mapping):
+        if not isinstance(bounds, Mapping) or any(isinstance(x, Mapping) for x in bounds.values()):
             raise LimitsError(
                 f"tap {tap!r} in {origin} must be a table such as {{noise_ratio = 10}}: "
                 "quote a tap's name if it holds dots"

@@ -151,7 +151,8 @@ class Pair:
             return math.inf
         if self.gap.size == 0:
             return 0.0
-        p99 = float(np.percentile(self.gap, 99))
+        with np.errstate(invalid="ignore"):
+            p99 = float(np.percentile(self.gap, 99))
         return math.inf if math.isnan(p99) else p99  # between two infinite gaps numpy says NaN
 
     def nmse(self) -> float:

@@ -42,6 +42,7 @@ class Repo:
     licensed: set[str] | None = None  # the tokens that may fetch files; None: not gated
     lost: set[str] = field(default_factory=set)  # listed, and not there
     status: int | None = None  # answer everything with this
+    file_status: int | None = None  # answer for files with this
     page: bytes | None = None  # what is sent as its info, as a captive portal does
 
     def push(self, files: Files, branch: str = "main") -> str:
@@ -187,6 +188,8 @@ class _Handler(BaseHTTPRequestHandler):
         if repo.licensed is not None and token not in repo.licensed:
             status = 403 if token else 401
             raise _Refusal(status, "GatedRepo", f"Access to model {name} is restricted.")
+        if repo.file_status is not None:
+            raise _Refusal(repo.file_status, "", "told to")
         commit = self._commit(repo, revision)
         if file not in repo.commits[commit] or file in repo.lost:
             raise _Refusal(404, "EntryNotFound", "Entry not found")

@@ -26,7 +26,6 @@ THE_MACHINE = "This machine"
 app = typer.Typer(
     name="samevoice",
     rich_markup_mode="rich",
-    no_args_is_help=True,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Convert speaker models from PyTorch to MLX, and prove that they still hear the same "
@@ -70,6 +69,21 @@ class GroupSize(StrEnum):
     large = "128"
 
 
+def _choices(kind: type[StrEnum]) -> str:
+    """In the help text rather than in the option's column, which would break the words."""
+    *most, last = kind
+    return f"{', '.join(most)} or {last}"
+
+
+ModelTypeOption = Annotated[
+    ModelType,
+    typer.Option(
+        metavar="TYPE",
+        help=f"What the source is, where it does not tell by itself: {_choices(ModelType)}.",
+    ),
+]
+
+
 def _version(asked: bool) -> None:
     if asked:
         typer.echo(f"samevoice {__version__}")
@@ -94,11 +108,12 @@ def common(
     rich_help_panel=CONVERTING,
     epilog="[bold]Examples[/bold]\n\n"
     "samevoice convert reference:full --mlx-path out/full\n\n"
-    "samevoice convert pyannote/speaker-diarization-community-1 --mlx-path community-1\n\n"
+    "samevoice convert pyannote/speaker-diarization-community-1 --mlx-path full\n\n"
     "samevoice convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8\n\n"
-    "samevoice convert community-1 --to torch --output community-1-torch",
+    "samevoice convert full --to torch --output full-torch",
 )
 def convert(
+    context: typer.Context,
     source: Annotated[
         str | None,
         typer.Argument(
@@ -117,10 +132,10 @@ def convert(
         Path | None,
         typer.Option(metavar="DIR", help="Where the bundle goes. [dim]\\[default: mlx_model][/]"),
     ] = None,
-    model_type: Annotated[
-        ModelType, typer.Option(help="What the source is, where it does not tell by itself.")
-    ] = ModelType.auto,
-    dtype: Annotated[Dtype, typer.Option(help="What the weights are rounded to.")] = Dtype.float32,
+    model_type: ModelTypeOption = ModelType.auto,
+    dtype: Annotated[
+        Dtype, typer.Option(metavar="D", help=f"The weights become {_choices(Dtype)}.")
+    ] = Dtype.float32,
     quantize: Annotated[
         bool, typer.Option("--quantize", "-q", help="Quantise the linear layers, as MLX does.")
     ] = False,
@@ -153,16 +168,7 @@ def convert(
     chosen = _one_source(source, hf_path, pytorch_path)
     bits, group = _quantisation(quantize, q_bits, q_group_size)
     if to is Framework.torch:
-        _refuse_with_torch(
-            {
-                "--mlx-path": mlx_path,
-                "--revision": revision,
-                "--quantize": quantize,
-                "--dry-run": dry_run,
-                "--dtype": dtype is not Dtype.float32,
-                "--model-type": model_type is not ModelType.auto,
-            }
-        )
+        _refuse_with_torch(context)
         _to_torch(chosen, output, overwrite)
         return
     if output is not None:
@@ -199,9 +205,22 @@ def _quantisation(
     return (int(q_bits or 4) if quantize else None), int(q_group_size or 64)
 
 
-def _refuse_with_torch(given: dict[str, object]) -> None:
-    for flag, value in given.items():
-        if value:
+_ONLY_TO_MLX = (
+    "mlx_path",
+    "model_type",
+    "dtype",
+    "quantize",
+    "revision",
+    "max_shard_size",
+    "dry_run",
+)
+
+
+def _refuse_with_torch(context: typer.Context) -> None:
+    for name in _ONLY_TO_MLX:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{flag} does not go with --to torch, which gives back what was there")
 
 
@@ -265,9 +284,7 @@ def _show(made: Conversion, quiet: bool) -> None:
 )
 def inspect(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A bundle, or any SOURCE.")],
-    model_type: Annotated[
-        ModelType, typer.Option(help="What the source is, where it does not tell by itself.")
-    ] = ModelType.auto,
+    model_type: ModelTypeOption = ModelType.auto,
     revision: Annotated[
         str | None, typer.Option(metavar="R", help="Branch, tag or commit on the hub.")
     ] = None,
@@ -291,7 +308,10 @@ def inspect(
         )
 
 
-@app.command(rich_help_panel=THE_MACHINE)
+@app.command(
+    rich_help_panel=THE_MACHINE,
+    epilog="[bold]Examples[/bold]\n\nsamevoice doctor\n\nsamevoice doctor --json",
+)
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -310,12 +330,14 @@ def main(arguments: list[str] | None = None) -> None:
     """Run the command; whatever goes wrong becomes one line on standard error and an exit code."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
+    code = 0
     try:
-        code = app(args=[word for word in given if word != "--debug"], standalone_mode=False)
-    except BrokenPipeError:  # the reader, such as head, has seen enough
+        _run([word for word in given if word != "--debug"])
+    except typer.Exit as asked:
+        code = asked.exit_code
+    except (BrokenPipeError, SystemExit):  # the reader, such as head, has seen enough; rich exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = 0
-    except (KeyboardInterrupt, typer.Abort):
+    except KeyboardInterrupt:
         code = _fail("stopped; nothing was written", debug, 130)
     except SamevoiceError as error:
         code = _fail(str(error), debug, error.exit_code)
@@ -324,7 +346,14 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
-    sys.exit(code or 0)
+    sys.exit(code)
+
+
+def _run(words: list[str]) -> None:
+    # Not app(): it keeps Ctrl-C and broken pipes to itself, and says nothing of either.
+    command = typer.main.get_command(app)
+    with command.make_context("samevoice", words or ["--help"]) as context:
+        command.invoke(context)
 
 
 def _fail(sentence: str, debug: bool, code: int) -> int:

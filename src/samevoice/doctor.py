@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
+from urllib.parse import urlsplit
 
 from samevoice import __version__
 
@@ -103,17 +104,18 @@ def _compiler() -> Check:
 
 def _token() -> Check:
     """Whether the hub's client finds a token; its value is never looked at further."""
-    from huggingface_hub import get_token
-    from huggingface_hub.constants import ENDPOINT
+    from huggingface_hub import constants, get_token
 
+    # Without the user and password that a URL may hold.
+    hub = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2]
     if get_token() is None:
         return Check(
             "hub token",
             "missing",
-            f"none for {ENDPOINT}: gated models cannot be fetched",
+            f"none for {hub}: gated models cannot be fetched",
             "make one at https://huggingface.co/settings/tokens, then: hf auth login",
         )
-    return Check("hub token", "good", f"set, for {ENDPOINT}")
+    return Check("hub token", "good", f"set, for {hub}")
 
 
 def _cache() -> Check:

@@ -339,6 +339,14 @@ def test_other_refusals(hub: Hub, client: Client) -> None:
         assert text.startswith(start)
 
 
+def test_a_token_that_may_list_and_not_fetch(hub: Hub, client: Client) -> None:
+    hub.repos[REPO].file_status = 403
+    assert client.refusal(env={"HF_TOKEN": TOKEN}) == (
+        "the hub forbids reading 'org/model' (403): give the token that right at "
+        f"https://huggingface.co/settings/tokens, or {LOGIN}"
+    )
+
+
 def test_an_answer_that_is_not_of_a_hub(hub: Hub, client: Client) -> None:
     pages = (b"<html>log in to the wifi</html>", b"[]", b'{"id": "a"}')
     for i, page in enumerate(pages):

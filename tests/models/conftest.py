@@ -181,6 +181,28 @@ def noise_ratio(truth: Array, plain: Array, ours: Array) -> float:
     return rms(ours - truth) / max(rms(plain - truth), 1e-12 * rms(truth))
 
 
+class Make:
+    """The helpers above, for tests to take as a fixture."""
+
+    pyannet_config = staticmethod(pyannet_config)
+    wespeaker_config = staticmethod(wespeaker_config)
+    pyannet_weights = staticmethod(pyannet_weights)
+    wespeaker_weights = staticmethod(wespeaker_weights)
+    loaded = staticmethod(loaded)
+    rms = staticmethod(rms)
+    noise_ratio = staticmethod(noise_ratio)
+
+    def noise(self, pyannote: Pyannote, theirs: Any, ours: Network, *inputs: Array) -> float:
+        """How much further from the float64 truth we are than torch's float32."""
+        truth, plain = pyannote.run(theirs, *inputs)
+        return noise_ratio(truth, plain, np.array(ours(*(mx.array(x) for x in inputs))))
+
+
+@pytest.fixture(scope="session")
+def make() -> Make:
+    return Make()
+
+
 @pytest.fixture(scope="session")
 def pyannote() -> Pyannote:
     return Pyannote()

@@ -1,0 +1,87 @@
+"""The offline reference checkpoints: real architectures, the same bytes every time."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samevoice.converters import reference
+
+torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
+
+
+@pytest.mark.parametrize("threads", ["1", "2"])
+def test_another_process_makes_the_same_bytes(
+    threads: str, references: dict[str, Path], tmp_path: Path
+) -> None:
+    script = "from samevoice.converters.reference import build; print(build('full'))"
+    env = {**os.environ, "SAMEVOICE_CACHE": str(tmp_path), "OMP_NUM_THREADS": threads}
+    made = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True)
+    folder = Path(made.stdout.strip().splitlines()[-1])
+    assert folder.is_relative_to(tmp_path)
+    assert hashes(folder) == hashes(references["full"])
+
+
+def hashes(folder: Path) -> dict[str, str]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {str(p.relative_to(folder)): hashlib.sha256(p.read_bytes()).hexdigest() for p in files}
+
+
+def test_single_checkpoints_are_those_of_the_pipeline(references: dict[str, Path]) -> None:
+    for part in ("segmentation", "embedding"):
+        alone = references[part] / "pytorch_model.bin"
+        assert alone.read_bytes() == (references["full"] / part / "pytorch_model.bin").read_bytes()
+
+
+def test_the_architectures_are_the_real_ones(references: dict[str, Path], pyannote: Any) -> None:
+    segmentation = pyannote.Model.from_pretrained(references["segmentation"])
+    assert sum(value.numel() for value in segmentation.state_dict().values()) == 1_473_515
+    assert segmentation.specifications.num_powerset_classes == 7
+    embedding = pyannote.Model.from_pretrained(references["embedding"])
+    assert len(embedding.state_dict()) == 218
+    assert pyannote.Pipeline.from_pretrained(references["full"]) is not None
+
+
+def test_batch_norm_has_heard_the_sample(references: dict[str, Path]) -> None:
+    state = torch.load(references["embedding"] / "pytorch_model.bin", weights_only=False)[
+        "state_dict"
+    ]
+    means = [value for name, value in state.items() if name.endswith("running_mean")]
+    assert all(bool((mean != 0).all()) for mean in means)
+    variances = [value for name, value in state.items() if name.endswith("running_var")]
+    assert all(bool((variance != 1).all()) for variance in variances)
+    counters = [int(value) for name, value in state.items() if name.endswith("num_batches_tracked")]
+    assert counters == [1] * 36
+
+
+def test_the_sample_is_thirty_seconds_of_speech(pyannote: Any) -> None:
+    del pyannote
+    wave = reference.sample()
+    assert wave.shape == (480_000,)
+    assert 0.01 < float(np.abs(wave).max()) <= 1
+
+
+def test_the_plda_is_one_that_pyannote_can_use(references: dict[str, Path], pyannote: Any) -> None:
+    del pyannote
+    from pyannote.audio.core.plda import PLDA
+
+    plda = PLDA.from_pretrained(references["full"] / "plda")
+    assert plda is not None
+    assert (plda.phi > 0).all()
+    projected = plda(np.random.default_rng(0).standard_normal((3, 256)))
+    assert np.isfinite(projected).all()
+
+
+def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
+    assert reference.cache_folder() == tmp_path
+    monkeypatch.delenv("SAMEVOICE_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
+    assert reference.cache_folder() == Path("/xdg/samevoice")

@@ -1,0 +1,182 @@
+"""The way back: the same bits, names and order, in a file that pyannote loads."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import made_up
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import samevoice
+from samevoice.errors import BundleError
+
+torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
+
+VARIANTS: dict[str, dict[str, Any]] = {
+    "as released": {"layers": 4},
+    "one by one": {"monolithic": False, "layers": 3},
+    "forward only": {"bidirectional": False},
+    "one layer": {"layers": 1, "monolithic": False},
+    "no linear": {"linear": 0},
+    "three linear": {"linear": 3, "hidden": 5},
+    "multilabel": {"powerset": None, "classes": 4},
+    "powerset of four": {"classes": 4, "powerset": 3},
+}
+
+
+def same_bits(path: Path, other: Path) -> None:
+    """Both files hold the same keys in the same order, the same tensors, and the rest alike."""
+    first, second = (torch.load(p, weights_only=False) for p in (path, other))
+    assert list(first) == list(second)
+    a, b = first.pop("state_dict"), second.pop("state_dict")
+    assert list(a) == list(b)
+    for name, value in a.items():
+        assert value.dtype == b[name].dtype, name
+        assert value.numpy().tobytes() == b[name].numpy().tobytes(), name
+    assert first == second
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_pyannet_there_and_back(variant: str, tmp_path: Path, pyannote: Any) -> None:
+    source = made_up.save(made_up.pyannet(**VARIANTS[variant]), tmp_path / "a.bin")
+    made = samevoice.convert(source, tmp_path / "mlx")
+    assert not made.parts[0].notes
+    samevoice.load(tmp_path / "mlx")
+    back = samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.bin")
+    assert back.exact
+    same_bits(source, tmp_path / "b.bin")
+    loaded = pyannote.Model.from_pretrained(tmp_path / "b.bin").eval()
+    original = pyannote.Model.from_pretrained(source).eval()
+    wave = torch.from_numpy(np.random.default_rng(0).standard_normal((1, 1, 16000))).float()
+    assert torch.equal(loaded(wave), original(wave))
+
+
+@pytest.mark.parametrize("depth", [34, 152, 221, 293])
+def test_every_resnet_there_and_back(depth: int, tmp_path: Path, pyannote: Any) -> None:
+    source = made_up.save(made_up.resnet(depth), tmp_path / "a.bin")
+    made = samevoice.convert(source, tmp_path / "mlx")
+    assert made.parts[0].config["architecture"] == f"WeSpeakerResNet{depth}"
+    back = samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.bin")
+    assert back.exact
+    same_bits(source, tmp_path / "b.bin")
+    pyannote.Model.from_pretrained(tmp_path / "b.bin")
+
+
+def test_the_whole_pipeline_there_and_back(
+    references: dict[str, Path], tmp_path: Path, pyannote: Any
+) -> None:
+    samevoice.convert(references["full"], tmp_path / "mlx")
+    back = samevoice.to_torch(tmp_path / "mlx", tmp_path / "back")
+    assert back.exact
+    for part in ("segmentation", "embedding"):
+        same_bits(*(at / part / "pytorch_model.bin" for at in (references["full"], back.path)))
+    for name in ("plda.npz", "xvec_transform.npz"):
+        assert (references["full"] / "plda" / name).read_bytes() == (
+            back.path / "plda" / name
+        ).read_bytes()
+    assert (references["full"] / "config.yaml").read_text() == (
+        back.path / "config.yaml"
+    ).read_text()
+    assert pyannote.Pipeline.from_pretrained(back.path) is not None
+
+
+def test_golden_pipeline_there_and_back(golden: Path, tmp_path: Path, pyannote: Any) -> None:
+    source = golden / "checkpoints" / "community-1-fitted"
+    samevoice.convert(source, tmp_path / "mlx")
+    back = samevoice.to_torch(tmp_path / "mlx", tmp_path / "back")
+    assert back.exact
+    for part in ("segmentation", "embedding"):
+        same_bits(*(at / part / "pytorch_model.bin" for at in (source, back.path)))
+    for name in ("plda.npz", "xvec_transform.npz"):
+        theirs, ours = (np.load(at / "plda" / name) for at in (source, back.path))
+        for key in theirs.files:
+            assert theirs[key].tobytes(order="A") == ours[key].tobytes(order="A")
+            assert theirs[key].flags.f_contiguous == ours[key].flags.f_contiguous
+    assert pyannote.Pipeline.from_pretrained(back.path) is not None
+
+
+@pytest.mark.parametrize("prefix", ["", "model."])
+def test_a_bare_state_dict_keeps_its_names(prefix: str, tmp_path: Path) -> None:
+    arrays = {prefix + name: array for name, array in made_up.pyannet_arrays().items()}
+    save_file(arrays, tmp_path / "a.safetensors")
+    samevoice.convert(tmp_path / "a.safetensors", tmp_path / "mlx")
+    samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.safetensors")
+    samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.pt")
+    got = load_file(tmp_path / "b.safetensors")
+    assert {name: a.tobytes() for name, a in got.items()} == {
+        name: a.tobytes() for name, a in arrays.items()
+    }
+    assert set(torch.load(tmp_path / "b.pt", weights_only=True)) == set(arrays)
+
+
+@pytest.mark.parametrize("options", [{"dtype": "float16"}, {"dtype": "bfloat16"}, {"q_bits": 8}])
+def test_a_rounded_bundle_says_that_it_is_rounded(
+    options: dict[str, Any], tmp_path: Path, pyannote: Any
+) -> None:
+    source = made_up.save(made_up.pyannet(hidden=32), tmp_path / "a.bin")
+    samevoice.convert(source, tmp_path / "mlx", q_group_size=32, **options)
+    back = samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.bin")
+    assert not back.exact
+    theirs, ours = (torch.load(p, weights_only=False)["state_dict"] for p in (source, back.path))
+    name = "linear.0.weight"
+    assert ours[name].dtype == torch.float32
+    assert 0 < float((ours[name] - theirs[name]).abs().max()) < 0.01
+    pyannote.Model.from_pretrained(back.path)
+
+
+def test_a_half_precision_source_comes_back_exactly(tmp_path: Path) -> None:
+    arrays = {name: a.astype(np.float16) for name, a in made_up.pyannet_arrays().items()}
+    save_file(arrays, tmp_path / "a.safetensors")
+    samevoice.convert(tmp_path / "a.safetensors", tmp_path / "mlx")
+    assert samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.safetensors").exact
+    got = load_file(tmp_path / "b.safetensors")
+    assert all(got[name].tobytes() == array.tobytes() for name, array in arrays.items())
+
+
+class TestRefusals:
+    @pytest.fixture
+    def mlx(self, tmp_path: Path) -> Path:
+        save_file(made_up.pyannet_arrays(), tmp_path / "a.safetensors")
+        samevoice.convert(tmp_path / "a.safetensors", tmp_path / "mlx")
+        return tmp_path / "mlx"
+
+    def test_what_is_no_bundle(self, tmp_path: Path) -> None:
+        with pytest.raises(BundleError, match=r"has no config\.json: it is no samevoice bundle"):
+            samevoice.to_torch(tmp_path, tmp_path / "b.bin")
+
+    def test_an_existing_file_stays(self, mlx: Path, tmp_path: Path) -> None:
+        (tmp_path / "b.bin").write_text("mine")
+        with pytest.raises(BundleError, match="exists: pass --overwrite"):
+            samevoice.to_torch(mlx, tmp_path / "b.bin")
+        assert (tmp_path / "b.bin").read_text() == "mine"
+        samevoice.to_torch(mlx, tmp_path / "b.bin", overwrite=True)
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.bin", "mlx"]
+
+    def test_a_name_that_says_nothing(self, mlx: Path, tmp_path: Path) -> None:
+        with pytest.raises(BundleError, match=r"must end in \.bin, \.pt"):
+            samevoice.to_torch(mlx, tmp_path / "b")
+
+    def test_a_bundle_without_what_the_way_back_needs(self, mlx: Path, tmp_path: Path) -> None:
+        shutil.rmtree(mlx / "origin")
+        with pytest.raises(BundleError, match=r"has no checkpoint\.json"):
+            samevoice.to_torch(mlx, tmp_path / "b.bin")
+
+    def test_a_bundle_without_its_kept_tensors(self, mlx: Path, tmp_path: Path) -> None:
+        (mlx / "origin" / "kept.safetensors").unlink()
+        with pytest.raises(BundleError, match=r"lacks 'lstm\.bias_"):
+            samevoice.to_torch(mlx, tmp_path / "b.bin")
+
+    def test_a_pipeline_does_not_fit_into_a_file(
+        self, references: dict[str, Path], tmp_path: Path
+    ) -> None:
+        samevoice.convert(references["full"], tmp_path / "full")
+        with pytest.raises(BundleError, match="becomes a folder"):
+            samevoice.to_torch(tmp_path / "full", tmp_path / "b.bin")
+
+    def test_a_place_where_nothing_can_be_written(self, mlx: Path) -> None:
+        with pytest.raises(BundleError, match=r"/proc/b\.bin cannot be written"):
+            samevoice.to_torch(mlx, "/proc/b.bin")

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import mlx.core as mx
+import pytest
+
+from samevoice.models import backend
+
+
+def python(code: str, **env: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout.strip()
+
+
+EVERYTHING = "import samevoice.models, samevoice.models.registry, sys; "
+
+
+def test_models_import_neither_torch_nor_pyannote() -> None:
+    code = EVERYTHING + "print([m for m in sys.modules if m.split('.')[0] in"
+    assert python(code + " ('torch', 'pyannote', 'torchaudio', 'scipy')])") == "[]"
+
+
+BLAS = "from samevoice.models import backend; print(backend.BLAS); import mlx.core as mx; "
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems bring their own BLAS")
+def test_blas_can_be_chosen() -> None:
+    assert python(BLAS, SAMEVOICE_BLAS="none") == backend.OWN
+    assert "cannot be loaded" in python(BLAS, SAMEVOICE_BLAS="/nowhere/libblas.so")
+    assert "before samevoice" in python("import mlx.core; " + BLAS) or backend.BLAS == backend.OWN
+
+
+def test_results_do_not_hang_on_the_blas() -> None:
+    code = BLAS + "mx.random.seed(0); print((mx.random.normal((64, 64)) @ mx.ones(64))[3].item())"
+    ours = float(python(code).splitlines()[-1])
+    plain = float(python(code, SAMEVOICE_BLAS="none").splitlines()[-1])
+    assert ours == pytest.approx(plain, abs=1e-4)
+
+
+def test_device_choice(monkeypatch: Any) -> None:
+    assert backend.device("cpu") == mx.Device(mx.cpu)
+    monkeypatch.setattr(mx, "is_available", lambda _: False)
+    assert backend.device("auto") == mx.Device(mx.cpu)
+    assert backend.device_name(mx.Device(mx.cpu)) == "CPU"
+    with pytest.raises(ValueError, match="neither Metal nor CUDA"):
+        backend.device("gpu")
+    with pytest.raises(ValueError, match="choose"):
+        backend.device("tpu")  # type: ignore[arg-type]

@@ -1,0 +1,38 @@
+from __future__ import annotations
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from samevoice.models import cpu
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (6, 7), (10, 125)])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3])
+def test_same_as_mlx_convolution(size: tuple[int, int], stride: int, kernel: int) -> None:
+    mx.random.seed(0)
+    x = mx.random.normal((2, *size, 3))
+    weight = mx.random.normal((4, kernel, kernel, 3))
+    want = mx.conv2d(x, weight, stride=stride, padding=kernel // 2)
+    got = cpu.conv2d(x, weight, stride)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(np.array(got), np.array(want), atol=1e-5)
+
+
+def test_kernel_is_not_transposed() -> None:
+    # One pixel at row 1, column 2; one tap that reads the pixel above (torch correlates).
+    x = np.zeros((1, 3, 4, 1), dtype=np.float32)
+    x[0, 1, 2, 0] = 1
+    weight = np.zeros((1, 3, 3, 1), dtype=np.float32)
+    weight[0, 0, 1, 0] = 7
+    got = np.array(cpu.conv2d(mx.array(x), mx.array(weight), 1))
+    assert got[0, 2, 2, 0] == 7
+    assert np.count_nonzero(got) == 1
+
+
+def test_dtype_is_kept() -> None:
+    x, weight = mx.ones((1, 4, 4, 2), dtype=mx.bfloat16), mx.ones((2, 3, 3, 2), dtype=mx.bfloat16)
+    got = cpu.conv2d(x, weight, 1)
+    assert got.dtype == mx.bfloat16
+    assert got[0, 1, 1, 0].item() == 18

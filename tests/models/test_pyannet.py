@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.utils import tree_flatten
+
+from samevoice.models import registry, taps
+
+LSTMS = [
+    {"hidden_size": 8, "num_layers": layers, "bidirectional": both, "monolithic": whole}
+    for layers in (1, 2, 3)
+    for both in (True, False)
+    for whole in (True, False)
+]
+
+
+@pytest.mark.parametrize("lstm", LSTMS, ids=lambda o: "-".join(map(str, o.values())))
+def test_lstms(pyannote: Any, make: Any, speech: Any, lstm: dict[str, Any]) -> None:
+    theirs = pyannote.pyannet(lstm, {"hidden_size": 6, "num_layers": 1})
+    config = make.pyannet_config(lstm=lstm, linear={"hidden_size": 6, "num_layers": 1})
+    ours = make.loaded(config, make.pyannet_weights(theirs))
+    assert make.noise(pyannote, theirs, ours, speech[..., :16000]) < 2
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+@pytest.mark.parametrize("powerset", [True, False])
+def test_linear_and_activation(
+    pyannote: Any, make: Any, speech: Any, layers: int, powerset: bool
+) -> None:
+    lstm = {"hidden_size": 8, "num_layers": 1, "bidirectional": True}
+    linear = {"hidden_size": 6, "num_layers": layers}
+    theirs = pyannote.pyannet(lstm, linear, powerset)
+    config = make.pyannet_config(lstm=lstm, linear=linear)
+    if not powerset:
+        config |= {"num_classes": 3, "activation": "sigmoid"}
+    ours = make.loaded(config, make.pyannet_weights(theirs))
+    assert make.noise(pyannote, theirs, ours, speech[..., :16000]) < 2
+
+
+def test_real_weights(pyannote: Any, make: Any, golden: Any, speech: Any) -> None:
+    path = golden("checkpoints/segmentation-3.0-dequantised/pytorch_model.bin")
+    theirs = pyannote.Model.from_pretrained(path).eval()
+    lstm = {"hidden_size": 128, "num_layers": 4, "bidirectional": True}
+    config = make.pyannet_config(lstm=lstm, linear={"hidden_size": 128, "num_layers": 2})
+    ours = make.loaded(config, make.pyannet_weights(theirs))
+    assert make.noise(pyannote, theirs, ours, speech) < 2
+
+
+def test_exact_names_and_shapes(make: Any) -> None:
+    model = registry.build(make.pyannet_config())
+    shapes = {name: value.shape for name, value in tree_flatten(model.parameters())}
+    assert shapes["sincnet.wav_norm.weight"] == (1,)
+    assert shapes["sincnet.conv.0.low_hz"] == (40, 1)
+    assert shapes["sincnet.conv.0.window"] == (125,)
+    assert shapes["sincnet.conv.0.time"] == (1, 125)
+    assert shapes["sincnet.conv.1.weight"] == (60, 5, 80)
+    assert shapes["sincnet.norm.2.bias"] == (60,)
+    assert shapes["lstm.1.backward.Wx"] == (32, 16)
+    assert shapes["linear.0.weight"] == (8, 16)
+    assert shapes["classifier.bias"] == (7,)
+    assert len(shapes) == 16 + 2 * 2 * 3 + 2 * 2 + 2
+
+
+def test_building_a_giant_costs_nothing(make: Any) -> None:
+    mx.reset_peak_memory()
+    lstm = {"hidden_size": 20000, "num_layers": 4, "bidirectional": True}
+    model = registry.build(make.pyannet_config(lstm=lstm))
+    assert dict(tree_flatten(model.parameters()))["lstm.3.backward.Wx"].shape == (80000, 40000)
+    assert mx.get_peak_memory() < 1 << 20
+
+
+def test_two_shapes_of_input_and_no_other(make: Any) -> None:
+    model = registry.build(make.pyannet_config())
+    x = mx.random.normal((2, 8000))
+    np.testing.assert_array_equal(np.array(model(x)), np.array(model(x[:, None])))
+    for wrong in (x[0], mx.zeros((2, 2, 8000))):
+        with pytest.raises(ValueError, match="wanted, got"):
+            model(wrong)
+
+
+def test_frames_are_as_many_as_foretold(make: Any) -> None:
+    model = registry.build(make.pyannet_config())
+    for samples in (991, 1260, 1261, 8000):
+        assert model(mx.zeros((1, samples))).shape == (1, model.num_frames(samples), 7)
+
+
+def test_taps_see_every_layer_and_change_nothing(make: Any) -> None:
+    model = registry.build(make.pyannet_config())
+    x = mx.random.normal((1, 8000))
+    plain = np.array(model(x))
+    with taps.record() as seen:
+        watched = np.array(model(x))
+    np.testing.assert_array_equal(plain, watched)
+    layers = {name.rsplit(".", 1)[0] for name, _ in tree_flatten(model.parameters())}
+    assert set(seen) == layers | {"output"}
+
+
+def test_teacher_forcing_cuts_what_came_before(make: Any) -> None:
+    model = registry.build(make.pyannet_config())
+    forced = mx.random.normal((1, 27, 60))
+    with taps.replace({"lstm.0.forward": forced, "lstm.0.backward": forced}):
+        loud, quiet = (np.array(model(x)) for x in (mx.ones((1, 8000)), mx.zeros((1, 8000))))
+    np.testing.assert_array_equal(loud, quiet)
+
+
+@pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
+def test_half_precision(make: Any, dtype: mx.Dtype) -> None:
+    model = registry.build(make.pyannet_config())
+    x = mx.random.normal((1, 16000)) * 0.1
+    want = np.array(model(x))
+    kept = {name: dict(tree_flatten(model.parameters()))[name] for name in registry.KEEP_FLOAT32}
+    model.set_dtype(dtype)
+    model.load_weights(list(kept.items()), strict=False)
+    got = model(x)
+    assert got.dtype == mx.float32
+    np.testing.assert_allclose(np.exp(np.array(got)), np.exp(want), atol=0.05)

@@ -1,0 +1,342 @@
+"""What scripts rely on: exit codes, one line on standard error, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import made_up
+import pytest
+import typer
+from hub import Hub
+from safetensors.numpy import save_file
+
+from samevoice import cli
+
+COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
+SAMEVOICE = (sys.executable, "-m", "samevoice")
+SECRET = "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"
+
+
+@dataclass(frozen=True)
+class Answer:
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Answer]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Run:
+    """The command in this process, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def answer(*words: str) -> Answer:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(list(words))
+        said = capsys.readouterr()
+        return Answer(int(stopped.value.code or 0), said.out, said.err)
+
+    return answer
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("source") / "small.safetensors"
+    save_file(made_up.pyannet_arrays(), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(source: Path) -> Path:
+    from samevoice import convert
+
+    target = source.parent / "bundle"
+    convert(source, target)
+    return target
+
+
+# --- bad usage ----------------------------------------------------------------------------------
+
+BAD_USAGE = {
+    "convert": "name a SOURCE",
+    "convert a b": "unexpected extra argument",
+    "convert a --hf-path b": "name one source, not 2",
+    "convert --hf-path a --pytorch-path b": "name one source, not 2",
+    "convert ''": "the source is empty",
+    "convert nowhere": "no such file or folder",
+    "convert reference:voice": "choose one of reference:segmentation",
+    "convert a --mlx-path": "requires an argument",
+    "convert a --dtype int8": "'int8' is not one of 'float32', 'float16', 'bfloat16'",
+    "convert a --model-type voice": "'voice' is not one of",
+    "convert a --to jax": "'jax' is not one of 'mlx', 'torch'",
+    "convert a -q --q-bits 5": "'5' is not one of '4', '8'",
+    "convert a -q --q-group-size 48": "'48' is not one of '32', '64', '128'",
+    "convert a --q-bits 4": "--q-bits does nothing without --quantize",
+    "convert a --q-group-size 32": "--q-group-size does nothing without --quantize",
+    "convert a --max-shard-size much": "'much' is no size",
+    "convert a --output b": "--output goes with --to torch",
+    "convert a --to torch": "--to torch needs --output",
+    "convert a --to torch --output b.bin": "a has no config.json",
+    "convert a --to torch --output b.bin --mlx-path c": "--mlx-path does not go with --to torch",
+    "convert a --to torch --output b.bin --dtype float16": "--dtype does not go",
+    "convert a --to torch --output b.bin --dtype float32": "--dtype does not go",
+    "convert a --to torch --output b.bin --model-type auto": "--model-type does not go",
+    "convert a --to torch --output b.bin -q": "--quantize does not go",
+    "convert a --to torch --output b.bin --revision r": "--revision does not go",
+    "convert a --to torch --output b.bin --max-shard-size 5GB": "--max-shard-size does not go",
+    "convert a --to torch --output b.bin --dry-run": "--dry-run does not go",
+    "convert a --frobnicate": "No such option: --frobnicate",
+    "inspect": "Missing argument 'PATH'",
+    "inspect nowhere": "no such file or folder",
+    "doctor now": "unexpected extra argument",
+    "frobnicate": "No such command 'frobnicate'",
+    "--frobnicate": "No such option: --frobnicate",
+    "''": "No such command ''",
+}
+
+
+@pytest.mark.parametrize(("words", "said"), BAD_USAGE.items(), ids=list(BAD_USAGE))
+def test_bad_usage_is_one_line_and_two(run: Run, tmp_path: Path, words: str, said: str) -> None:
+    answer = run(*shlex.split(words))
+    assert (answer.code, answer.out) == (2, "")
+    assert said in answer.err
+    assert answer.err.startswith("samevoice: ")
+    assert answer.err.count("\n") == 1
+    assert answer.err.endswith("\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "--debug convert nowhere",
+        "convert --debug nowhere",
+        "convert nowhere --debug",
+        "frobnicate --debug",
+        "convert a --to torch --debug",
+    ],
+)
+def test_debug_shows_the_traceback_wherever_it_stands(run: Run, words: str) -> None:
+    answer = run(*words.split())
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.err.startswith("Traceback (most recent call last):")
+    plain = run(*words.replace("--debug", "").split())
+    assert answer.err.endswith(f"\n{plain.err}")
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)])
+def test_a_fault_of_its_own_is_one_line_too(
+    run: Run, monkeypatch: pytest.MonkeyPatch, debug: tuple[str, ...]
+) -> None:
+    def faulty(*_: Any, **__: Any) -> None:
+        raise RuntimeError("first line\nsecond line")
+
+    monkeypatch.setattr("samevoice.converters.inspect.inspect", faulty)
+    answer = run("inspect", "a", *debug)
+    assert answer.code == 2
+    assert ("Traceback" in answer.err) is bool(debug)
+    last = answer.err.splitlines()[-1]
+    assert last == (
+        "samevoice: a fault of samevoice's own: RuntimeError: first line; --debug shows where"
+    )
+
+
+# --- help ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("words", [[], *([name] for name in COMMANDS)], ids=str)
+@pytest.mark.parametrize("flag", ["--help", "-h"])
+def test_help_fits_and_has_examples(run: Run, words: list[str], flag: str) -> None:
+    answer = run(*words, flag)
+    assert (answer.code, answer.err) == (0, "")
+    lines = answer.out.splitlines()
+    assert max(map(len, lines)) <= 80
+    shown = "\n".join(line.strip() for line in lines).partition("Examples\n")[2]
+    assert "\nsamevoice " in shown
+    for example in examples(*words):
+        assert f"\n{example}\n" in shown, "an example must stay on one line, to be copied"
+
+
+def examples(name: str = "") -> list[str]:
+    """The lines of a command's help, or of the whole one's, that can be typed."""
+    epilog = COMMANDS[name].epilog if name else cli.app.info.epilog
+    return [line for line in str(epilog).split("\n\n") if line.startswith("samevoice ")]
+
+
+def test_every_example_is_understood() -> None:
+    shown = [example for name in ("", *COMMANDS) for example in examples(name)]
+    assert len(shown) > len(COMMANDS)
+    for example in shown:
+        _, name, *words = shlex.split(example)
+        COMMANDS[name].make_context(name, words)  # raises where an option is gone
+
+
+def test_no_words_at_all_ask_for_help(run: Run) -> None:
+    assert run() == run("--help")
+
+
+def test_the_version(run: Run) -> None:
+    assert run("--version") == Answer(0, "samevoice 0.1.0\n", "")
+
+
+# --- pipes and signals --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "words", [["inspect"], ["inspect", "--json"], ["doctor"], ["convert", "--help"], ["--version"]]
+)
+def test_a_reader_that_has_seen_enough_is_no_error(bundle: Path, words: list[str]) -> None:
+    words = [*words, str(bundle)] if words[0] == "inspect" else words
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([*SAMEVOICE, *words], text=True, **pipes) as process:  # type: ignore[call-overload]
+        process.stdout.close()  # nobody reads, as behind `| head -0`
+        assert process.stderr.read() == ""
+    assert process.returncode == 0
+
+
+def test_a_conversion_into_a_closed_pipe_is_whole(source: Path, tmp_path: Path) -> None:
+    target = tmp_path / "made"
+    command = [*SAMEVOICE, "convert", str(source), "--mlx-path", str(target)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+    assert process.returncode == 0
+    from samevoice import inspect
+
+    assert inspect(target).changed == ()
+
+
+# The conversion stops where the first file has been written, and says so.
+STUCK = """
+import os, signal, sys, time
+
+def stuck(file):
+    print("writing", flush=True)
+    time.sleep(60)
+
+# A shell that starts a job in the background makes it ignore the signal.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+os.fsync = stuck
+from samevoice.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("debug", [False, True])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_ctrl_c_leaves_what_was_there(
+    source: Path, bundle: Path, tmp_path: Path, overwrite: bool, debug: bool
+) -> None:
+    from samevoice import inspect
+
+    target = tmp_path / "made"
+    if overwrite:
+        bundle.rename(target)
+    try:
+        words = [str(source), "--mlx-path", str(target), "--dtype", "float16"]
+        words += ["--overwrite"] * overwrite + ["--debug"] * debug
+        answer = interrupted("convert", *words)
+        assert (answer.code, answer.out) == (130, "")
+        assert answer.err.splitlines()[-1] == "samevoice: stopped; nothing was written"
+        if debug:
+            assert "Traceback" in answer.err
+        else:
+            assert answer.err.count("\n") == 1
+        assert list(tmp_path.iterdir()) == [target] * overwrite
+        if overwrite:
+            assert inspect(target).changed == ()
+            assert inspect(target).config["dtype"] == "float32"
+    finally:
+        if overwrite:
+            target.rename(bundle)
+
+
+def interrupted(*words: str) -> Answer:
+    """SIGINT in the middle of writing."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    command = [sys.executable, "-c", STUCK, *words]
+    with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
+        try:
+            assert process.stdout.readline() == "writing\n"
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    return Answer(process.returncode, out, err)
+
+
+# --- the token ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    files = {"pytorch_model.bin": b"no checkpoint"}
+    with Hub({"org/open": files, "org/gated": files, "org/busy": files}) as hub:
+        hub.repos["org/gated"].licensed = set()
+        hub.repos["org/busy"].status = 503
+        yield hub
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)])
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("convert org/gated", "is gated"),
+        ("convert org/none", "no repository"),
+        ("convert org/busy", "busy or broken"),
+        ("convert org/open", "not read"),
+        ("convert org/open --revision gone", "no revision"),
+        ("inspect org/gated", "is gated"),
+        ("convert org/open --frobnicate", "No such option"),
+    ],
+)
+def test_no_failing_command_shows_the_token(
+    hub: Hub, tmp_path: Path, words: str, said: str, debug: tuple[str, ...]
+) -> None:
+    answer = with_token(SECRET, hub.url, tmp_path, *words.split(), *debug)
+    assert answer.code == 2
+    assert said in answer.err
+    assert ("Traceback" in answer.err) is bool(debug)
+    assert SECRET not in answer.out + answer.err
+
+
+@pytest.mark.parametrize("debug", [(), ("--debug",)])
+@pytest.mark.parametrize(
+    ("token", "url", "said"),
+    [
+        (SECRET, "http://127.0.0.1:9", "no network"),
+        (f"{SECRET}\u00e9", "http://127.0.0.1:9", "character that no token has"),
+        (f"{SECRET}\nmore", "http://127.0.0.1:9", ""),
+    ],
+)
+def test_nor_without_a_hub(
+    tmp_path: Path, token: str, url: str, said: str, debug: tuple[str, ...]
+) -> None:
+    answer = with_token(token, url, tmp_path, "convert", "org/any", *debug)
+    assert answer.code == 2
+    assert said in answer.err
+    assert SECRET not in answer.out + answer.err
+
+
+def with_token(token: str, url: str, folder: Path, *words: str) -> Answer:
+    settings = {"HF_TOKEN": token, "HF_ENDPOINT": url, "HF_HOME": str(folder / "hub")}
+    done = subprocess.run(
+        [*SAMEVOICE, *words],
+        cwd=folder,
+        env=os.environ | settings,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Answer(done.returncode, done.stdout, done.stderr)
