@@ -37,7 +37,7 @@ SOUNDS = {
 )
 def test_against_torchaudio(pyannote: Any, make: Any, sound: str, options: dict[str, Any]) -> None:
     torch = pyannote.torch
-    given = {"num_mel_bins": 80, "window_type": "hamming"} | options
+    given: dict[str, Any] = {"num_mel_bins": 80, "window_type": "hamming"} | options
     samples = SOUNDS[sound][None] * 32768
     plain = pyannote.kaldi.fbank(torch.from_numpy(samples), **given).numpy()
     wide = torch.from_numpy(samples.astype(np.float64))

@@ -1,0 +1,136 @@
+"""The command itself against a hub: a network, a pipeline in one repository, one of many."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hub import Hub
+
+from samevoice.converters.bundle import sha256
+
+TOKEN = "hf_" + "aTokenThatMustNeverShowAnywhere"
+
+
+def samevoice(
+    home: Path, hub: Hub, *arguments: str, **env: str
+) -> subprocess.CompletedProcess[str]:
+    settings = {
+        **os.environ,
+        "HF_HOME": str(home / "hf"),
+        "HF_ENDPOINT": hub.url,
+        "HF_HUB_DOWNLOAD_TIMEOUT": "2",
+        "HF_HUB_ETAG_TIMEOUT": "2",
+        **env,
+    }
+    command = [sys.executable, "-m", "samevoice", *arguments]
+    done = subprocess.run(
+        command, cwd=home, env=settings, capture_output=True, text=True, timeout=120
+    )
+    assert TOKEN not in done.stdout + done.stderr
+    return done
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found}
+
+
+def provenance(folder: Path) -> dict[str, dict[str, object]]:
+    sources: dict[str, dict[str, object]] = json.loads((folder / "provenance.json").read_text())[
+        "sources"
+    ]
+    return sources
+
+
+def test_a_gated_network_with_a_token(references: dict[str, Path], tmp_path: Path) -> None:
+    repo = {**files(references["segmentation"]), "README.md": b"hello", "big.onnx": b"x" * 1000}
+    with Hub({"pyannote/segmentation-3.0": repo}) as hub:
+        hub.repos["pyannote/segmentation-3.0"].readers = {TOKEN}
+        done = samevoice(
+            tmp_path, hub, "convert", "--hf-path", "pyannote/segmentation-3.0", HF_TOKEN=TOKEN
+        )
+        assert done.returncode == 0, done.stderr
+        assert "big.onnx" not in " ".join(hub.fetched())
+        commit = hub.commit("pyannote/segmentation-3.0")
+    said = provenance(tmp_path / "mlx_model")["segmentation"]
+    assert (said["kind"], said["name"]) == ("hub", "pyannote/segmentation-3.0")
+    assert said["revision"] == commit
+    digest = sha256(references["segmentation"] / "pytorch_model.bin")
+    assert said["files"] == {"pytorch_model.bin": digest}
+    card = (tmp_path / "mlx_model" / "README.md").read_text()
+    assert "base_model: pyannote/segmentation-3.0" in card
+    assert all(TOKEN.encode() not in data for data in files(tmp_path / "mlx_model").values())
+
+
+def test_a_pipeline_with_its_parts_inside(references: dict[str, Path], tmp_path: Path) -> None:
+    with Hub({"org/community": files(references["full"])}) as hub:
+        done = samevoice(tmp_path, hub, "convert", "org/community", "--mlx-path", "out", "--quiet")
+        assert done.returncode == 0, done.stderr
+        commit = hub.commit("org/community")
+    sources = provenance(tmp_path / "out")
+    assert {source["revision"] for source in sources.values()} == {commit}
+    assert {name: source["subfolder"] for name, source in sources.items()} == {
+        "segmentation": "segmentation",
+        "embedding": "embedding",
+        "plda": "plda",
+        "full": None,
+    }
+
+
+def test_a_pipeline_of_other_repositories(references: dict[str, Path], tmp_path: Path) -> None:
+    config = (references["full"] / "config.yaml").read_text()
+    for part, where in (
+        ("segmentation", "org/seg"),
+        ("embedding", "org/emb"),
+        ("plda", "org/plda"),
+    ):
+        config = config.replace(f"$model/{part}", where)
+    repos = {
+        "org/pipe": {"config.yaml": config.encode()},
+        "org/seg": files(references["full"] / "segmentation"),
+        "org/emb": files(references["full"] / "embedding"),
+        "org/plda": files(references["full"] / "plda"),
+    }
+    with Hub(repos) as hub:
+        done = samevoice(tmp_path, hub, "convert", "org/pipe", "--mlx-path", "out", "--quiet")
+        assert done.returncode == 0, done.stderr
+    names = {name: source["name"] for name, source in provenance(tmp_path / "out").items()}
+    assert names == {
+        "full": "org/pipe",
+        "segmentation": "org/seg",
+        "embedding": "org/emb",
+        "plda": "org/plda",
+    }
+
+
+def test_offline_from_the_cache_gives_the_same_bytes(
+    references: dict[str, Path], tmp_path: Path
+) -> None:
+    with Hub({"org/seg": files(references["segmentation"])}) as hub:
+        for out, env in (("a", {}), ("b", {"HF_HUB_OFFLINE": "1"})):
+            done = samevoice(
+                tmp_path, hub, "convert", "org/seg", "--mlx-path", out, "--quiet", **env
+            )
+            assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+
+
+@pytest.mark.parametrize("debug", [[], ["--debug"]])
+def test_a_refusal_is_one_line_and_writes_nothing(
+    debug: list[str], references: dict[str, Path], tmp_path: Path
+) -> None:
+    with Hub({"org/seg": files(references["segmentation"])}) as hub:
+        hub.repos["org/seg"].readers = {"hf_another"}
+        done = samevoice(tmp_path, hub, *debug, "convert", "org/seg", HF_TOKEN=TOKEN)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert (len(lines) > 1) == bool(debug)
+    assert lines[-1].startswith("samevoice: ")
+    assert "https://huggingface.co/settings/tokens" in lines[-1]
+    assert not (tmp_path / "mlx_model").exists()
