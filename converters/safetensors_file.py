@@ -60,22 +60,20 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Every tensor, loaded when asked for, and the file's metadata. OSError where it is broken."""
     from safetensors import SafetensorError, safe_open
 
-    def load(name: str) -> Array:
-        with safe_open(path, framework="numpy") as opened:
-            loaded: Array = opened.get_tensor(name)
-            return loaded
-
-    def tensor(name: str, cut: Any) -> Tensor:
-        dtype = _DTYPES.get(cut.get_dtype(), cut.get_dtype())
-        return Tensor(tuple(cut.get_shape()), dtype, lambda: load(name))
-
     try:
-        with safe_open(path, framework="numpy") as opened:
-            names = sorted(opened.keys())
-            tensors = {name: tensor(name, opened.get_slice(name)) for name in names}
-            return tensors, dict(opened.metadata() or {})
+        # Kept open by the tensors: opening it again for each would read the header each time.
+        opened: Any = safe_open(path, framework="numpy")
+        names = sorted(opened.keys())
+        metadata = dict(opened.metadata() or {})
+        return {name: _tensor(opened, name) for name in names}, metadata
     except SafetensorError as error:
         raise OSError(str(error)) from error
+
+
+def _tensor(opened: Any, name: str) -> Tensor:
+    cut = opened.get_slice(name)
+    dtype = _DTYPES.get(cut.get_dtype(), cut.get_dtype())
+    return Tensor(tuple(cut.get_shape()), dtype, lambda: opened.get_tensor(name))
 
 
 def write(
