@@ -2,8 +2,9 @@
 
 They stand in for the trained weights wherever those cannot be downloaded: in CI, in tests, in a
 first try. They hear nothing: they exist so that two frameworks can be compared on the same
-numbers. BatchNorm statistics are calibrated on the recording that pyannote.audio ships, because
-fresh ones (mean 0, variance 1) would hide a port that never loads them.
+numbers. No value is left at a default, because a port that forgets to load a tensor, or leaves out
+a scale of 1, would then pass: norms get random scales and shifts, sinc filters leave the mel scale,
+and BatchNorm statistics are calibrated on the recording that pyannote.audio ships.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 SEED = 20260101
 KINDS = ("segmentation", "embedding", "full")
 # Raise it when a change here changes the bytes: older copies in the cache are then left alone.
-RECIPE = 1
+RECIPE = 2
 
 _CONFIG_YAML = f"""\
 # {REFERENCE_NOTE}
@@ -102,6 +103,7 @@ def segmentation(folder: Path) -> None:
             permutation_invariant=True,
         )
         model.build()
+        _leave_defaults(model)
         _save(model, folder)
 
 
@@ -118,6 +120,7 @@ def embedding(folder: Path) -> None:
             duration=5.0,
             min_duration=2.5,
         )
+        _leave_defaults(model)
         for module in model.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 module.momentum = None  # a plain mean over all that was seen
@@ -126,6 +129,26 @@ def embedding(folder: Path) -> None:
             model(torch.from_numpy(sample())[None, None])
         model.eval()
         _save(model, folder)
+
+
+_NORMS = ("norm1d.", ".bn1.", ".bn2.", ".shortcut.1.")
+
+
+def _leave_defaults(model: Any) -> None:
+    """Random values wherever a fresh module has constants or a formula."""
+    import torch
+
+    with torch.no_grad():
+        for name, value in model.named_parameters():
+            if any(norm in name for norm in _NORMS):
+                weight = name.endswith(".weight")
+                fresh = torch.rand_like(value) + 0.5 if weight else torch.randn_like(value) * 0.1
+                value.copy_(fresh)
+            elif name.endswith(("low_hz_", "band_hz_")):
+                value.mul_(torch.rand_like(value) * 0.4 + 0.8)
+                value[
+                    ::7
+                ].neg_()  # pyannote takes their absolute value; trained ones may be negative
 
 
 def plda(folder: Path) -> None:

@@ -61,6 +61,17 @@ def test_batch_norm_has_heard_the_sample(references: dict[str, Path]) -> None:
     assert counters == [1] * 36
 
 
+def test_no_tensor_is_left_at_a_default(references: dict[str, Path], pyannote: Any) -> None:
+    """A port that never loads a scale of 1 or a shift of 0 would otherwise pass."""
+    for part in ("segmentation", "embedding"):
+        model = pyannote.Model.from_pretrained(references[part])
+        fresh = type(model)().state_dict()
+        for name, value in model.named_parameters():
+            assert value.numel() == 1 or float(value.detach().std()) > 0, name
+            if name in fresh and value.shape == fresh[name].shape:
+                assert not torch.equal(value, fresh[name]), name
+
+
 def test_the_sample_is_thirty_seconds_of_speech(pyannote: Any) -> None:
     del pyannote
     wave = reference.sample()
