@@ -5,10 +5,15 @@ They compute in float32 and return their input's dtype, as a GPU that accumulate
 
 from __future__ import annotations
 
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
-
-ALL_BUT_CELL = np.array([1, 1, 0, 1], dtype=np.float32)[:, None]  # of the gates i, f, g, o
 
 
 def conv2d(x: mx.array, weight: mx.array, stride: int) -> mx.array:
@@ -55,30 +60,64 @@ def recur(projected: list[mx.array], wh: list[mx.array]) -> list[mx.array]:
     """An LSTM layer's recurrence in numpy, all directions at once.
 
     For each direction (T, B, 4H) inputs times Wx, in that direction's order, and (4H, H) ->
-    (T, B, H). Both have the i, f and o rows halved, so that sigmoid(x) = (1 + tanh(x / 2)) / 2
-    turns all gates into one tanh; halving is exact.
+    (T, B, H). The gates stand in the order i, f, o, cell, those with a sigmoid negated.
     """
     mx.eval(projected, wh)
     inputs = [np.asarray(p) for p in projected]
+    weights = np.stack([np.asarray(w).T for w in wh])
     steps, batch, width = inputs[0].shape
-    # What is kept is twice the hidden state, which saves a pass; so the weights are halved again.
-    weights = np.stack([np.asarray(w).T for w in wh]) * np.float32(0.5)
-    doubled = np.zeros((steps + 1, len(wh), batch, width // 4), dtype=np.float32)
-    cell, change = np.zeros_like(doubled[0]), np.empty_like(doubled[0])
+    units = width // 4
+    states = np.zeros((steps + 1, len(wh), batch, units), dtype=np.float32)
+    cell, change = np.zeros_like(states[0]), np.empty_like(states[0])
     gates = np.empty((len(wh), batch, width), dtype=np.float32)
-    split = gates.reshape(len(wh), batch, 4, width // 4)
-    i, f, g, o = (split[:, :, k] for k in range(4))
-    for t in range(steps):
-        np.matmul(doubled[t], weights, out=gates)
-        for way, added in enumerate(inputs):
-            gates[way] += added[t]
-        np.tanh(gates, out=gates)
-        split += ALL_BUT_CELL
-        np.multiply(i, g, out=change)
-        cell *= f
-        cell += change
-        cell *= 0.5
-        np.tanh(cell, out=change)
-        np.multiply(o, change, out=doubled[t + 1])
-    doubled *= 0.5
-    return [mx.array(doubled[1:, way]) for way in range(len(wh))]
+    sigmoids, fresh = gates[..., : 3 * units], gates[..., 3 * units :]
+    i, f, o = (gates[..., k * units : (k + 1) * units] for k in range(3))
+    with (
+        one_blas_thread(),
+        np.errstate(over="ignore"),
+    ):  # exp(100) is infinite, and its sigmoid rightly 0
+        for t in range(steps):
+            np.matmul(states[t], weights, out=gates)
+            for way, added in enumerate(inputs):
+                gates[way] += added[t]
+            # Not by way of tanh: (1 + tanh(x / 2)) / 2 has no digits left where a gate is shut.
+            np.exp(sigmoids, out=sigmoids)
+            sigmoids += 1
+            np.reciprocal(sigmoids, out=sigmoids)
+            np.tanh(fresh, out=fresh)
+            np.multiply(i, fresh, out=change)
+            cell *= f
+            cell += change
+            np.tanh(cell, out=change)
+            np.multiply(o, change, out=states[t + 1])
+    return [mx.array(states[1:, way]) for way in range(len(wh))]
+
+
+@contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """numpy's OpenBLAS on a single thread, where numpy has brought one.
+
+    A step's product is small. On a busy machine two threads that spin for each other have been
+    seen to take fifty times as long as one.
+    """
+    read, write = _openblas()
+    before = read() if read else 1
+    if before == 1:
+        yield
+        return
+    write(1)
+    try:
+        yield
+    finally:
+        write(before)
+
+
+@cache
+def _openblas() -> tuple[Any, Any]:
+    """The functions that read and set the number of threads of numpy's own OpenBLAS, or Nones."""
+    libraries = (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*")
+    for library in map(ctypes.CDLL, map(str, libraries)):
+        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"):
+            if hasattr(library, name.format("get")):
+                return getattr(library, name.format("get")), getattr(library, name.format("set"))
+    return None, None

@@ -52,19 +52,18 @@ def reverse(x: mx.array) -> mx.array:
 
 def on_host(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
     """(T, B, D) -> (T, B, H) for each direction: products with Wx in MLX, recurrence in numpy."""
-    projected, recurrent = [], []
-    for x, layer in zip(inputs, layers, strict=True):
-        scale = gate_scale(layer.Wh.shape[1])
-        wx, bias = layer.Wx.astype(mx.float32) * scale[:, None], layer.bias.astype(mx.float32)
-        projected.append(mx.addmm(bias * scale, x.astype(mx.float32), wx.T))
-        recurrent.append(layer.Wh.astype(mx.float32) * scale[:, None])
-    outputs = cpu.recur(projected, recurrent)
+    projected = [
+        mx.addmm(for_host(layer.bias), x.astype(mx.float32), for_host(layer.Wx).T)
+        for x, layer in zip(inputs, layers, strict=True)
+    ]
+    outputs = cpu.recur(projected, [for_host(layer.Wh) for layer in layers])
     return [y.astype(x.dtype) for x, y in zip(inputs, outputs, strict=True)]
 
 
-def gate_scale(hidden: int) -> mx.array:
-    """(4H,): a half for the gates that pass a sigmoid, one for the cell's tanh."""
-    return mx.repeat(mx.array([0.5, 0.5, 1.0, 0.5]), hidden)
+def for_host(weight: mx.array) -> mx.array:
+    """(4H, ...) by gates i, f, g, o -> the same in float32 as -i, -f, -o, g."""
+    i, f, g, o = mx.split(weight.astype(mx.float32), 4)
+    return mx.concatenate([-i, -f, -o, g])
 
 
 def in_graph(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:

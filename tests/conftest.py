@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+import samevoice.models  # noqa: F401  before any mlx.core: it puts the fast BLAS beneath MLX
+
 ROOT = Path(__file__).resolve().parents[1]
 
 os.environ.setdefault("SAMEVOICE_CACHE", str(ROOT / "out" / "cache"))

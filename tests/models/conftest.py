@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 # Before mlx, or MLX stays on the reference BLAS: thirty times slower, and less exact than torch's.
+import samevoice.models  # noqa: F401
 
 # isort: split
 import importlib

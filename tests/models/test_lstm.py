@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.models import taps
+from samevoice.models import cpu, taps
 from samevoice.models.lstm import BiLSTM, in_graph, on_host
 
 LARGE = 20.0  # opens or, negated, shuts a gate
@@ -81,3 +81,24 @@ def test_a_direction_can_be_fed_alone() -> None:
     plain, zero = np.array(layer(x)), np.array(layer(other))
     np.testing.assert_array_equal(np.array(fed["lstm.0.forward"]), plain[..., :4])
     np.testing.assert_array_equal(np.array(fed["lstm.0.backward"]), zero[..., 4:])
+
+
+@pytest.mark.parametrize("form", [on_host, in_graph])
+def test_a_gate_that_is_nearly_shut_keeps_its_digits(form: Any) -> None:
+    # sigmoid(-12) = 6e-6; by way of tanh, float32 would have one digit of it.
+    x = mx.full((1, 1, 1), 0.5)
+    (got,) = form([x], [one_unit([LARGE, LARGE, 0.0, -12.0]).forward])
+    want = np.tanh(np.tanh(0.5)) / (1 + np.exp(12.0))
+    np.testing.assert_allclose(got.item(), want, rtol=1e-6)
+    (shut,) = form([x], [one_unit([LARGE, LARGE, 0.0, -200.0]).forward])
+    assert shut.item() == 0
+
+
+def test_numpys_threads_are_given_back() -> None:
+    read, _ = cpu._openblas()
+    if read is None:
+        pytest.skip("this numpy has no OpenBLAS of its own")
+    before = read()
+    with cpu.one_blas_thread():
+        assert read() == 1
+    assert read() == before
