@@ -18,8 +18,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from samevoice.converters import safetensors_file
 from samevoice.converters.rules import Tensor
 from samevoice.converters.safetensors_file import Advance, Slot
@@ -76,8 +74,15 @@ def write_shards(
 ) -> None:
     """Stream ``arrays``, in the slots' order, into the shards, and compare each file read back."""
     stream = iter(arrays)
+    digests = {
+        name: safetensors_file.write(folder / name, slots, stream, metadata, advance)
+        for name, slots in shards.items()
+    }
+    # To its end: a stream that waits holds its last arrays while others are read back.
+    for name, _ in stream:
+        raise ValueError(f"{name!r} came, and no slot was announced for it")
     for name, slots in shards.items():
-        write_file(folder / name, slots, stream, metadata, advance)
+        _compare(folder / name, slots, digests[name])
     slots = tuple(slot for group in shards.values() for slot in group)
     index = {
         "metadata": {
@@ -103,14 +108,18 @@ def write_file(
     advance: Advance = lambda done: None,
 ) -> None:
     """One safetensors file, read back through the format's own library and compared."""
-    digests = safetensors_file.write(path, slots, iter(arrays), metadata, advance)
+    _compare(path, slots, safetensors_file.write(path, slots, iter(arrays), metadata, advance))
+
+
+def _compare(path: Path, slots: tuple[Slot, ...], digests: Mapping[str, str]) -> None:
+    """Read the file as others will; one array is in memory at a time."""
     written = read_file(path)
     for slot in slots:
         tensor = written.get(slot.name)
         if tensor is None or (tensor.shape, tensor.dtype) != (slot.shape, slot.dtype):
             raise BundleError(f"{path.name}: {slot.name!r} did not come back as written")
-        data = np.ascontiguousarray(tensor.load()).reshape(-1).view(np.uint8).data
-        if hashlib.sha256(data).hexdigest() != digests[slot.name]:
+        digest = hashlib.sha256(safetensors_file.as_bytes(tensor.load())).hexdigest()
+        if digest != digests[slot.name]:
             raise BundleError(
                 f"{path.name}: {slot.name!r} reads back otherwise than written; is the disk sound?"
             )

@@ -122,6 +122,7 @@ class Part:
                 yield from self._quantise(name, rounded)
             else:
                 yield name, rounded
+            del array, rounded  # before the next one is read
 
     def _cast(self, name: str, array: Array) -> Array:
         rounded = cast(array, self.exact.get(name, self.options.dtype))

@@ -92,13 +92,19 @@ def write(
             came = Slot(name, tuple(array.shape), array.dtype.name)
             if came != slot:
                 raise ValueError(f"{came} came where {slot} was announced")
-            data = np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
+            data = as_bytes(array)
             digests[name] = hashlib.sha256(data).hexdigest()
             file.write(data)
+            del array, data  # before the next one is made
             advance(slot.nbytes)
         file.flush()
         os.fsync(file.fileno())
     return digests
+
+
+def as_bytes(array: Array) -> memoryview:
+    """The values in C order, as they stand in the file."""
+    return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 
 
 def _header(slots: tuple[Slot, ...], metadata: Mapping[str, str]) -> bytes:

@@ -52,9 +52,11 @@ class InstanceNorm(Module):
     def __call__(self, x: mx.array) -> mx.array:
         """(B, T, C) -> (B, T, C)."""
         # Sums over 160,000 samples do not fit float16: the statistics are float32 always.
-        wide = x.astype(mx.float32)
-        mean = (total(wide, 1) / x.shape[1])[:, None]
-        centred = wide - mean
+        # Centred twice: a constant channel (silence) has no variance, so that what the first mean
+        # was rounded by would be magnified 300 times; the second takes it away.
+        centred = x.astype(mx.float32)
+        for _ in range(2):
+            centred = centred - (total(centred, 1) / x.shape[1])[:, None]
         var = (total(centred * centred, 1) / x.shape[1])[:, None]
         y = centred * (self.weight / mx.sqrt(var + EPSILON)) + self.bias
         return y.astype(x.dtype)

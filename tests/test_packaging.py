@@ -91,7 +91,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"samevoice/converters/convert.py", "samevoice/models/pyannet.py"} < package
     others = {name.partition("/")[0] for name in names} - {"samevoice"}
     assert others == {f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
-    assert not [name for name in names if "test" in name.rpartition("/")[2]]
+    assert not [name for name in names if Path(name).name.startswith(("test", "conftest"))]
 
 
 def test_the_wheel_brings_its_licence_and_command(wheel: Path) -> None:
