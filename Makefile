@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert test check bench clean
+.PHONY: setup convert parity gallery test check bench clean
 
 setup: .venv/ready
 
@@ -16,9 +16,18 @@ setup: .venv/ready
 	touch $@
 
 convert: setup
-	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite
-	$(BIN)/samevoice convert reference:embedding --mlx-path out/embedding --overwrite
-	$(BIN)/samevoice convert reference:full --mlx-path out/full --overwrite
+	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet
+	$(BIN)/samevoice convert reference:embedding --mlx-path out/embedding --overwrite --quiet
+	$(BIN)/samevoice convert reference:full --mlx-path out/full --overwrite --quiet
+
+# Both networks and the PLDA, each layer, both frameworks; green or exit 1.
+parity: convert
+	$(BIN)/samevoice parity out/segmentation --source reference:segmentation --output out/parity/segmentation
+	$(BIN)/samevoice parity out/embedding --source reference:embedding --output out/parity/embedding
+	$(BIN)/samevoice parity out/full/plda --source reference:full --output out/parity/plda
+
+gallery: setup
+	$(BIN)/samevoice gallery --output out/gallery.md
 
 test: setup
 	$(BIN)/pytest -q

@@ -95,7 +95,7 @@ def _largest(flat: Floats) -> float:
     if flat.size == 0:
         return 0.0
     low, high = float(flat.min()), float(flat.max())
-    return math.inf if math.isnan(low) or math.isnan(high) else max(-low, high)
+    return math.inf if math.isnan(low) or math.isnan(high) else max(high, -low)
 
 
 class Pair:

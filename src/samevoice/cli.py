@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import __version__
+from samevoice import __version__, comparing
+from samevoice.comparing import UsageError
 from samevoice.errors import SamevoiceError
 
 if TYPE_CHECKING:
     from samevoice.converters.convert import Conversion
 
-# typer carries its own copy of click, whose usage errors it exports only through this subclass.
-UsageError: Any = typer.BadParameter.__base__
-
 CONVERTING = "Converting"
+COMPARING = "Comparing"
 THE_MACHINE = "This machine"
 
 app = typer.Typer(
@@ -33,7 +32,7 @@ app = typer.Typer(
     epilog="[bold]Examples[/bold]\n\n"
     "samevoice convert reference:segmentation\n\n"
     "samevoice convert pyannote/segmentation-3.0 --mlx-path segmentation\n\n"
-    "samevoice inspect segmentation\n\n"
+    "samevoice parity segmentation --source pyannote/segmentation-3.0\n\n"
     "samevoice convert segmentation --to torch --output segmentation.bin\n\n"
     "samevoice doctor",
 )
@@ -241,26 +240,10 @@ def _to_torch(bundle: str, output: Path | None, overwrite: bool) -> None:
 
 
 def _to_mlx(source: str, mlx_path: Path, quiet: bool, **options: Any) -> None:
-    from rich.console import Console
-    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
-
+    from samevoice import terminal
     from samevoice.converters.convert import convert as run
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(
-        *columns, console=console, transient=True, disable=not console.is_terminal
-    ) as bar:
-        task = bar.add_task("writing", total=None)
-
-        def progress(what: str, done: int, total: int) -> None:
-            bar.update(task, description=f"writing {what}", completed=done, total=total)
-
+    with terminal.progress("writing", in_bytes=True) as progress:
         made = run(source, mlx_path, progress=progress, **options)
     _show(made, quiet)
 
@@ -306,6 +289,30 @@ def inspect(
             f"{len(found.changed)} files of {path} are not as they were written, first "
             f"{found.changed[0]!r}: convert again"
         )
+
+
+app.command(
+    rich_help_panel=COMPARING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice parity out/segmentation --source reference:segmentation\n\n"
+    "samevoice parity seg --source pyannote/segmentation-3.0 --input a.wav\n\n"
+    "samevoice parity segmentation --golden golden-segmentation",
+)(comparing.parity)
+app.command(
+    rich_help_panel=COMPARING,
+    epilog="[bold]Example[/bold]\n\nsamevoice gate out/parity/*/result.json",
+)(comparing.gate)
+app.command(
+    rich_help_panel=COMPARING,
+    epilog="[bold]Examples[/bold]\n\nsamevoice gallery\n\n"
+    "samevoice gallery pyannote/segmentation-3.0 --output gallery.md",
+)(comparing.gallery)
+app.command(
+    rich_help_panel=COMPARING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice judge torch.safetensors mlx.safetensors --limit noise_ratio=200\n\n"
+    "samevoice judge torch.npz mlx.npz --truth float64.npz",
+)(comparing.judge)
 
 
 @app.command(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from rich.console import Console
@@ -22,6 +23,30 @@ _ONE_LINE = 130  # columns from which source and target fit side by side
 
 def console() -> Console:
     return Console(highlight=False)
+
+
+@contextmanager
+def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar on standard error while it is a terminal; call what is yielded to move it."""
+    from rich.progress import (
+        BarColumn,
+        DownloadColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    count = DownloadColumn() if in_bytes else MofNCompleteColumn()
+    columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
+    stderr = Console(stderr=True)
+    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+        task = bar.add_task(verb, total=None)
+
+        def advance(what: str, done: int, total: int) -> None:
+            bar.update(task, description=f"{verb} {what}", completed=done, total=total)
+
+        yield advance
 
 
 def tally(console: Console, inspection: Inspection) -> None:

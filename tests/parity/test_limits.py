@@ -72,17 +72,33 @@ def test_every_combination_has_limits_that_mean_something(
 
 
 def test_derived_limits_say_so_and_are_never_stricter_than_float32() -> None:
+    for family in ALL_FAMILIES:
+        strict = limits_for(family, "float32", "cpu").limits
+        coarse = limits_for(family, "float32", "cuda-tf32").limits
+        for old, new in zip(strict, coarse, strict=True):
+            assert new.why.startswith("DERIVED")
+            assert METRICS[new.metric].looser(new.bound, old.bound)
+
+
+@pytest.mark.parametrize("family", ["segmentation", "embedding"])
+def test_measured_limits_are_looser_at_taps_and_the_same_for_the_task(family: str) -> None:
+    strict = limits_for(family, "float32", "cpu")
+    tasks = []
     for dtype in ("float16", "bfloat16", "q8", "q4"):
-        for family in ALL_FAMILIES:
-            strict = limits_for(family, "float32", "cpu").limits
-            for old, new in zip(strict, limits_for(family, dtype, "cpu").limits, strict=True):
-                assert new.why.startswith("DERIVED")
-                assert METRICS[new.metric].looser(new.bound, old.bound)
+        coarse = limits_for(family, dtype, "cpu")
+        for output in (False, True):
+            new = coarse.at("any", output=output)
+            for metric, old in strict.at("any", output=output).items():
+                assert METRICS[metric].looser(new[metric].bound, old.bound)
+                assert "times the worst of right ports" in new[metric].why
+        tasks.append({metric: limit.bound for metric, limit in coarse.for_task.items()})
+    assert all(task == tasks[0] for task in tasks)
+    assert tasks[0].keys() >= strict.for_task.keys()
 
 
-def test_float16_is_float32_times_the_ratio_of_their_roundings() -> None:
-    assert bounds(limits_for("generic", "float16", "cpu")) == {"noise_ratio": 3.0 * 2**13}
-    assert bounds(limits_for("generic", "bfloat16", "cpu")) == {"noise_ratio": 3.0 * 2**16}
+def test_half_a_percent_of_decisions_is_what_a_coarse_bundle_may_cost() -> None:
+    assert limits_for("segmentation", "q4", "cpu").for_task["decision_agreement"].bound == 0.995
+    assert limits_for("embedding", "bfloat16", "cpu").for_task["similarity_gap"].bound == 0.02
 
 
 def test_tf32_coarsens_float32_and_nothing_else() -> None:

@@ -1,0 +1,117 @@
+"""The port's side: a bundle's network in MLX, as people run it, and with every layer seen.
+
+Nothing here knows torch. ``Candidate(network)`` takes a network from anywhere, so that a mutant can
+be run as a bundle is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from samevoice.models import backend  # isort: split
+
+import ml_dtypes
+import mlx.core as mx
+import numpy as np
+
+from samevoice.models import registry, taps
+from samevoice.models.network import Network
+from samevoice.parity.inputs import Example, Recording
+from samevoice.parity.metrics import Array
+
+
+class Candidate:
+    """A network on one device."""
+
+    def __init__(self, network: Network, device: backend.Choice = "auto") -> None:
+        self.network = network
+        self.device = backend.device(device)
+
+    @classmethod
+    def load(cls, bundle: str | Path, device: backend.Choice = "auto") -> Candidate:
+        with _default_device(backend.device(device)):
+            return cls(registry.load(bundle), device)
+
+    @property
+    def device_name(self) -> str:
+        """``CPU``, ``Metal`` or ``CUDA``."""
+        return backend.device_name(self.device)
+
+    def run(self, example: Example) -> Array:
+        """The output in the forms that people run: nobody listens, so the fast ones are free to."""
+        with _default_device(self.device):
+            return as_numpy(self.network(*(mx.array(x) for x in example.arrays)))
+
+    def try_run(self, example: Example) -> tuple[Array | None, str]:
+        """The same, or nothing and why: a port that breaks off has diverged, too."""
+        try:
+            return self.run(example), ""
+        except Exception as error:
+            return None, _one_line(error)
+
+    def record(self, example: Example, fed: Mapping[str, Array] | None = None) -> Recording:
+        """Every tap; with ``fed`` each layer named there takes the input given for it.
+
+        A network that breaks off half-way leaves what it gave until then, and why it did.
+        """
+        seen = Recording()
+        with _default_device(self.device), _listening(seen), taps.record() as outputs:
+            forced = {name: mx.array(x) for name, x in (fed or {}).items()}
+            try:
+                with taps.replace(forced):
+                    self.network(*(mx.array(x) for x in example.arrays))
+            except Exception as error:
+                seen.error = _one_line(error)
+            for name in list(outputs):
+                try:
+                    seen.note_output(name, as_numpy(outputs.pop(name)))
+                except (RuntimeError, ValueError) as error:
+                    seen.error = seen.error or _one_line(error)
+        return seen
+
+    def weights(self, tap: str) -> dict[str, Array]:
+        """The parameters below a tap's path."""
+        from mlx.utils import tree_flatten
+
+        flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
+        return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
+
+
+def _one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+
+
+def as_numpy(x: mx.array) -> Array:
+    """The same values and type on the host; numpy knows bfloat16 only through ml_dtypes."""
+    if x.dtype == mx.bfloat16:
+        return np.array(x.view(mx.uint16)).view(ml_dtypes.bfloat16)
+    return np.array(x)
+
+
+@contextmanager
+def _default_device(device: mx.Device) -> Iterator[None]:
+    before = mx.default_device()
+    mx.set_default_device(device)
+    try:
+        yield
+    finally:
+        mx.set_default_device(before)
+
+
+@contextmanager
+def _listening(seen: Recording) -> Iterator[None]:
+    """Notes what reaches each layer before anything is put in its place."""
+    feed: Callable[[str, mx.array], mx.array] = taps.feed
+
+    def noting(name: str, x: mx.array) -> mx.array:
+        seen.inputs[name] = as_numpy(x)
+        return feed(name, x)
+
+    # taps.record() tells outputs only; a note of inputs there would make this line go away.
+    taps.feed = noting
+    try:
+        yield
+    finally:
+        taps.feed = feed  # type: ignore[assignment]

@@ -1,0 +1,305 @@
+"""What both frameworks are fed: named, the same on every machine, recorded by hash.
+
+Everything synthetic is rounded to 16 bits, as a recording is, so that the last bit of a sine does
+not depend on whose library computed it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import wave
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from samevoice.errors import MissingExtraError, SamevoiceError
+from samevoice.parity.metrics import Array
+from samevoice.parity.result import Input
+
+# How closely an example is looked at: its output; every tap, free-running; those, and every layer
+# fed with the reference's own input.
+Depth: TypeAlias = Literal["output", "free", "full"]
+Set: TypeAlias = Literal["quick", "full"]
+
+RATE = 16000
+CHUNK = 10 * RATE  # what pyannote cuts recordings into
+# pyannote's frames in ten seconds: masks come in this grid, whatever the network's own is.
+MASK_FRAMES = 589
+SPEECH = 16 * RATE  # where somebody speaks in the sample; its first seconds hold only a hum
+
+
+class InputError(SamevoiceError):
+    """Audio that cannot be read, or that neither network takes."""
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Waveforms (B, 1, N) and, for an embedding, masks (B, F) or (B, S, F).
+
+    ``labels`` say who is heard, one for each embedding that comes out; examples without are left
+    out of the task's figures.
+    """
+
+    name: str
+    waveforms: Array
+    masks: Array | None = None
+    depth: Depth = "output"
+    labels: tuple[str, ...] = ()
+
+    @cached_property
+    def sha256(self) -> str:
+        """Over types, shapes and bytes of all that is fed."""
+        digest = hashlib.sha256()
+        for array in (self.waveforms, self.masks):
+            if array is not None:
+                plain = np.ascontiguousarray(array)
+                digest.update(f"{plain.dtype.str}{plain.shape}".encode())
+                digest.update(plain.tobytes())
+        return digest.hexdigest()
+
+    @property
+    def arrays(self) -> tuple[Array, ...]:
+        return (self.waveforms,) if self.masks is None else (self.waveforms, self.masks)
+
+    def item(self, index: int) -> Example:
+        """One of the batch, alone."""
+        at = slice(index, index + 1)
+        masks = None if self.masks is None else self.masks[at]
+        return replace(self, waveforms=self.waveforms[at], masks=masks, labels=())
+
+    def described(self) -> Input:
+        """As it stands in result.json."""
+        notes: dict[str, str] = {"depth": self.depth}
+        if self.masks is not None:
+            notes["masks"] = "x".join(map(str, self.masks.shape))
+        return Input(self.name, self.sha256, self.waveforms.shape, notes)
+
+
+@dataclass
+class Recording:
+    """What was seen of one run: each layer's output and input by name, in the order of the run."""
+
+    outputs: dict[str, Array] = field(default_factory=dict)
+    inputs: dict[str, Array] = field(default_factory=dict)
+    order: list[str] = field(default_factory=list)
+    error: str = ""
+
+    def note_input(self, name: str, array: Array) -> None:
+        self.inputs[name] = array
+        self.order.append(into(name))
+
+    def note_output(self, name: str, array: Array) -> None:
+        self.outputs[name] = array
+        self.order.append(name)
+
+    def forget(self, name: str) -> None:
+        """Take back the note of an input."""
+        del self.inputs[name]
+        self.order.remove(into(name))
+
+    @property
+    def taps(self) -> dict[str, Array]:
+        """Inputs and outputs, the inputs by the names that they have as taps."""
+        return {into(name): array for name, array in self.inputs.items()} | self.outputs
+
+
+def into(name: str) -> str:
+    """The tap of what a layer takes: all that lies between it and the layers before it."""
+    return f"{name}.input"
+
+
+# Sounds -------------------------------------------------------------------------------------------
+
+
+def sample() -> Array:
+    """(480000,): the recording inside pyannote.audio, 30 s of two people."""
+    if find_spec("pyannote") is None:
+        raise MissingExtraError("pyannote.audio, whose sample both sides are fed with,", "parity")
+    from samevoice.converters import reference
+
+    return reference.sample()
+
+
+def noise(samples: int, seed: int = 0) -> Array:
+    """(N,): white noise at -20 dB."""
+    return _rounded(0.1 * np.random.default_rng(seed).standard_normal(samples))
+
+
+def sweep(samples: int) -> Array:
+    """(N,): a sine that rises evenly from 20 Hz to 7.9 kHz."""
+    time = np.arange(samples) / RATE
+    rise = (7900.0 - 20.0) / max(samples / RATE, 1e-9)
+    return _rounded(0.5 * np.sin(2 * np.pi * (20.0 + rise * time / 2) * time))
+
+
+def _rounded(signal: Array) -> Array:
+    return (np.clip(np.rint(signal * 32768.0), -32768, 32767) / 32768.0).astype(np.float32)
+
+
+def oddities(samples: int, depth: Depth) -> Iterator[Example]:
+    """What recordings seldom hold and networks must survive."""
+    speech = sample()[SPEECH : SPEECH + samples]
+    sounds = {
+        "noise": noise(samples),
+        "silence": np.zeros(samples, np.float32),
+        "dc offset": speech * np.float32(0.5) + np.float32(0.25),
+        "clipped": np.clip(speech * np.float32(30.0), -1.0, 1.0),
+        "very quiet": speech * np.float32(2.0**-10),  # -60 dB
+        "sweep": sweep(samples),
+    }
+    for name, sound in sounds.items():
+        yield Example(name, batch([sound]), depth=depth)
+
+
+def batch(sounds: Iterable[Array]) -> Array:
+    """Sounds of (N,) -> (B, 1, N) in float32."""
+    return np.stack([np.asarray(sound, dtype=np.float32) for sound in sounds])[:, None]
+
+
+def pieces(sound: Array, count: int, samples: int) -> list[Array]:
+    """``count`` pieces that lie evenly over the sound."""
+    starts = np.linspace(0, len(sound) - samples, count).astype(int)
+    return [sound[start : start + samples] for start in starts]
+
+
+# The sets -----------------------------------------------------------------------------------------
+
+
+def examples(model_type: str, shortest: int, chosen: Set = "quick") -> list[Example]:
+    """The set for a kind of network; ``shortest`` is the least number of samples that it takes."""
+    if model_type not in ("segmentation", "embedding"):
+        raise InputError(f"there are no inputs for a {model_type}: segmentation or embedding")
+    if chosen not in ("quick", "full"):
+        raise InputError(f"there is no set of inputs called {chosen!r}: quick or full")
+    build = _segmentation if model_type == "segmentation" else _embedding
+    return list(build(shortest, chosen == "full"))
+
+
+def _segmentation(shortest: int, whole: bool) -> Iterator[Example]:
+    speech = sample()
+    yield Example("sample", batch([speech[:CHUNK]]), depth="full", labels=("",))
+    three = batch([speech[CHUNK : 2 * CHUNK], speech[2 * CHUNK :], noise(CHUNK, seed=1)])
+    yield Example("batch of 3", three, labels=("",))
+    yield from oddities(2 * RATE, "full" if whole else "free")
+    yield from _lengths(shortest, whole)
+    yield Example("batch of 32", batch(pieces(speech, 32, RATE // 2)), labels=("",))
+    if whole:
+        rest = pieces(speech, 5, CHUNK)
+        yield Example("five pieces", batch(rest), depth="free", labels=("",))
+        yield Example("batch of 32, 10 s", batch(pieces(speech, 32, CHUNK)), labels=("",))
+
+
+def _embedding(shortest: int, whole: bool) -> Iterator[Example]:
+    speech = sample()
+    said = speech[SPEECH:]
+    yield Example("sample", batch([said[: 3 * RATE // 2]]), depth="full")
+    yield Example("ten seconds", batch([speech[:CHUNK]]))
+    yield Example("batch of 3", batch(pieces(speech, 3, RATE)), depth="free" if whole else "output")
+    yield from oddities(RATE, "full" if whole else "output")
+    yield from _lengths(shortest, whole)
+    yield from masked(said[:RATE], speech[:RATE])
+    # Thirty-two voices for the similarity matrix: who spoke in the same ten seconds is one.
+    regions = tuple(f"region {k * 3 // 32}" for k in range(32))
+    yield Example("batch of 32", batch(pieces(speech, 32, RATE * 2 // 5)), labels=regions)
+    yield Example("two noises", batch([noise(RATE, 1), noise(RATE, 2)]), labels=("noise", "noise"))
+    if whole:
+        yield Example("three tens", batch(pieces(speech, 3, CHUNK)))
+        yield Example("three seconds", batch([said[: 3 * RATE]]), depth="full")
+
+
+def _lengths(shortest: int, whole: bool) -> Iterator[Example]:
+    """From the shortest that gives a number, in steps that cross the edges of frames."""
+    speech = sample()[SPEECH:]
+    extra = (0, 1, 159, 161, 269, 271) if not whole else (0, 1, *range(79, 2700, 80))
+    for more in extra:
+        length = shortest + more
+        yield Example(f"{length} samples", batch([speech[:length]]))
+
+
+def masked(first: Array, second: Array) -> Iterator[Example]:
+    """Who of several speakers is heard when: each kind of mask, over two recordings."""
+    size = min(len(first), len(second))
+    sounds = batch([first[:size], second[:size]])
+    frames = max(round(MASK_FRAMES * size / CHUNK), 8)
+    yield Example("masks", sounds, masks=masks(2, frames), depth="free")
+    # Another grid than pyannote's, and fractions, as soft masks hold.
+    soft = np.random.default_rng(5).random((2, 2, frames // 3)).astype(np.float32)
+    yield Example("soft masks", sounds, masks=soft)
+    yield Example("one mask each", sounds, masks=masks(2, frames)[:, 2])
+    yield Example("empty masks", sounds, masks=np.zeros((2, 3, frames), np.float32))
+
+
+def masks(items: int, frames: int) -> Array:
+    """(B, 5, F): full, empty, two that overlap, and three frames only."""
+    made = np.zeros((items, 5, frames), np.float32)
+    made[:, 0] = 1.0
+    made[:, 2, : 2 * frames // 3] = 1.0
+    made[:, 3, frames // 3 :] = 1.0
+    made[:, 4, frames // 2 : frames // 2 + 3] = 1.0
+    return made
+
+
+# Audio that is given ------------------------------------------------------------------------------
+
+
+def from_audio(
+    paths: Sequence[str | Path], model_type: str, shortest: int, *, most: int = 8
+) -> list[Example]:
+    """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone."""
+    found: list[Example] = []
+    for path in paths:
+        sound, name = read_wav(path), Path(path).name
+        if len(sound) < shortest:
+            raise InputError(
+                f"{path} holds {len(sound)} samples, but the network needs {shortest}: "
+                "choose a longer recording"
+            )
+        taken = sum(one.name.startswith(name) for one in found)
+        name = f"{name} #{taken + 1}" if taken else name
+        found += _pieces_of(sound, name, shortest, most, labelled=model_type == "segmentation")
+    return found
+
+
+def _pieces_of(
+    sound: Array, name: str, shortest: int, most: int, *, labelled: bool
+) -> Iterator[Example]:
+    labels = ("",) if labelled else ()
+    whole = [sound[at : at + CHUNK] for at in range(0, len(sound) - CHUNK + 1, CHUNK)]
+    for at in range(0, len(whole), most):
+        end = min(at + most, len(whole))
+        yield Example(f"{name} {10 * at}-{10 * end} s", batch(whole[at:end]), labels=labels)
+    rest = sound[len(whole) * CHUNK :]
+    if len(rest) >= shortest:
+        yield Example(f"{name} from {10 * len(whole)} s", batch([rest]), labels=labels)
+
+
+def read_wav(path: str | Path) -> Array:
+    """(N,): the mean of the channels of a 16 kHz WAV of integers."""
+    try:
+        with wave.open(str(path), "rb") as file:
+            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
+            data = file.readframes(file.getnframes())
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
+    except (wave.Error, EOFError) as error:
+        raise InputError(
+            f"{path} is no WAV of integers ({error or 'it ends too soon'}): "
+            "convert it to a 16 kHz WAV of 16 bits"
+        ) from None
+    if rate != RATE:
+        raise InputError(f"{path} has {rate} samples a second: resample it to {RATE}")
+    if width not in _WIDTHS:
+        raise InputError(f"{path} has {8 * width} bits a sample: convert it to 16")
+    kind, scale, middle = _WIDTHS[width]
+    whole = len(data) - len(data) % (width * channels)
+    values = (np.frombuffer(data[:whole], kind).astype(np.float64) - middle) / scale
+    return np.asarray(values.reshape(-1, channels).mean(axis=1), dtype=np.float32)
+
+
+# Bytes a sample -> how they lie, what full scale is, and where silence lies.
+_WIDTHS = {1: ("u1", 128.0, 128.0), 2: ("<i2", 32768.0, 0.0), 4: ("<i4", 2147483648.0, 0.0)}

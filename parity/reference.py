@@ -1,0 +1,536 @@
+"""PyTorch's side: pyannote's own modules, in float32 as people run them and in float64 as truth.
+
+Only this module of the harness and compare.py know torch, and only once something is asked of
+them. Which module answers to which tap is read off the converter's rules, never written down twice.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import cached_property
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+import numpy as np
+
+from samevoice.converters.convert import Part
+from samevoice.errors import MissingExtraError, SamevoiceError
+from samevoice.parity.inputs import Example, Recording
+from samevoice.parity.metrics import Array
+
+if TYPE_CHECKING:
+    import torch
+
+Precision: TypeAlias = Literal["float32", "float64"]
+
+FBANK, OUTPUT = "fbank", "output"
+_LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
+
+
+class ReferenceError(SamevoiceError):
+    """The reference cannot be built, or is not what it is taken for."""
+
+
+# From modules to taps -----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Names:
+    """Torch module path -> tap, as the rules pair their tensors.
+
+    ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it.
+    """
+
+    modules: Mapping[str, str]
+    lstms: Mapping[str, Mapping[tuple[int, bool], str]]
+
+    def tap(self, path: str) -> str | None:
+        """The tap of a module that holds no tensors itself, from those below or above it."""
+        if path in self.modules:
+            return self.modules[path]
+        for source, target in self.modules.items():
+            rest = source.removeprefix(f"{path}.")
+            if rest != source and target.endswith(f".{rest}"):
+                return target.removesuffix(f".{rest}")
+        parent, _, own = path.rpartition(".")
+        above = self.tap(parent) if parent else None
+        return None if above is None else f"{above}.{own}"
+
+
+def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
+    """Source and target tensors, as the rules move them -> whose output is which tap."""
+    modules: dict[str, str] = {}
+    lstms: dict[str, dict[tuple[int, bool], str]] = {}
+    for source, target in pairs:
+        path, _, tensor = source.rpartition(".")
+        tap = target.rpartition(".")[0]
+        if inner := _LSTM_WEIGHT.fullmatch(tensor):
+            lstms.setdefault(path, {})[int(inner[1]), inner[2] is not None] = tap
+        modules.setdefault(path, tap)
+    return Names({path: tap for path, tap in modules.items() if path not in lstms}, lstms)
+
+
+def names_of_part(part: Part) -> Names:
+    return names_of(
+        [
+            (source, target)
+            for move in part.plan.moves
+            for source in move.sources
+            for target in move.targets
+        ]
+    )
+
+
+def watched(module: torch.nn.Module, names: Names) -> dict[str, tuple[str, torch.nn.Module]]:
+    """Tap -> the torch module whose output it is, with its path.
+
+    Every module with tensors, and every module of pyannote's own that has a name in the port: the
+    blocks and the pooling. A module that is the only one in its parent is seen at the parent,
+    which calls it or uses its tensors in its own way.
+    """
+    modules = dict(module.named_modules())
+    found: dict[str, tuple[str, torch.nn.Module]] = {}
+    for path, one in modules.items():
+        own = path in names.modules or not type(one).__module__.startswith("torch.nn.")
+        tap = names.tap(path) if path and own and path not in names.lstms else None
+        if tap is None or _is_only_child(modules, path):
+            continue
+        found[tap] = (path, one)
+    for path, tap in names.modules.items():
+        if path not in modules:
+            raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
+        while _is_only_child(modules, path):
+            path = path.rpartition(".")[0]
+        found[tap] = (path, modules[path])
+    return found
+
+
+def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
+    """Whether the parent is a module of its own kind around this one, not a list or a network."""
+    parent = path.rpartition(".")[0]
+    if not parent or type(modules[parent]).__module__.startswith("torch.nn."):
+        return False
+    return len(list(modules[parent].children())) == 1
+
+
+# Layouts ------------------------------------------------------------------------------------------
+
+
+def channels_first(module: torch.nn.Module) -> bool:
+    """Whether what this module gives has its channels in front of time: (B, C, T)."""
+    import torch.nn.modules as nn
+
+    kinds = (
+        nn.conv._ConvNd,
+        nn.instancenorm._InstanceNorm,
+        nn.batchnorm._BatchNorm,
+        nn.pooling._MaxPoolNd,
+        nn.pooling._AvgPoolNd,
+        nn.GroupNorm,
+    )
+    # asteroid's Encoder is a convolution in all but type.
+    return isinstance(module, kinds) or hasattr(module, "filterbank")
+
+
+def to_mlx(x: torch.Tensor, first: bool) -> Array:
+    """A copy with the channels last: NCHW -> NHWC, NCL -> NLC where they come first."""
+    array = x.detach().numpy()
+    if array.ndim == 4:
+        array = array.transpose(0, 2, 3, 1)
+    elif array.ndim == 3 and first:
+        array = array.transpose(0, 2, 1)
+    # A copy, always: the layer behind may change the tensor in place, as a residual sum does.
+    return np.array(array, order="C")
+
+
+def from_mlx(array: Array, first: bool, like: torch.Tensor) -> torch.Tensor:
+    """The way back, in the type of the tensor that it stands in for."""
+    import torch
+
+    if array.ndim == 4:
+        array = array.transpose(0, 3, 1, 2)
+    elif array.ndim == 3 and first:
+        array = array.transpose(0, 2, 1)
+    if tuple(array.shape) != tuple(like.shape):
+        raise ReferenceError(f"a layer takes {tuple(like.shape)}, but was to be fed {array.shape}")
+    return torch.from_numpy(np.array(array, order="C")).to(like.dtype)
+
+
+# Recording ----------------------------------------------------------------------------------------
+
+
+class Listener:
+    """Hooks on every watched module; with ``fed`` each takes the input given for its tap."""
+
+    def __init__(
+        self, module: torch.nn.Module, names: Names, fed: Mapping[str, Array] | None = None
+    ) -> None:
+        self.seen = Recording()
+        self.module, self.names, self.fed = module, names, fed or {}
+
+    @contextmanager
+    def listening(self) -> Iterator[Recording]:
+        with ExitStack() as stack:
+            for tap, (_, one) in watched(self.module, self.names).items():
+                stack.callback(one.register_forward_pre_hook(self._before(tap)).remove)
+                stack.callback(one.register_forward_hook(self._after(tap)).remove)
+            for path in self.names.lstms:
+                lstm = self.module.get_submodule(path)
+                stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
+            if hasattr(self.module, "compute_fbank"):
+                stack.enter_context(self._fbank())
+            stack.callback(self.module.register_forward_hook(self._after(OUTPUT)).remove)
+            yield self.seen
+
+    def _before(self, tap: str) -> Callable[..., Any]:
+        def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
+            first = channels_first(module)
+            self.seen.note_input(tap, to_mlx(args[0], first))
+            if tap not in self.fed:
+                return None
+            return (from_mlx(self.fed[tap], first, args[0]), *args[1:])
+
+        return hook
+
+    def _after(self, tap: str) -> Callable[..., Any]:
+        def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
+            if hasattr(output, "detach"):
+                self.seen.note_output(tap, to_mlx(output, channels_first(module)))
+            else:
+                self.seen.forget(tap)  # a part that gives several tensors is no seam
+
+        return hook
+
+    def _lstm(self, path: str) -> Callable[..., Any]:
+        """torch tells nothing of the layers inside an LSTM: they run once more, one by one."""
+        taps = self.names.lstms[path]
+
+        def hook(lstm: torch.nn.LSTM, args: tuple[torch.Tensor, ...], output: Any) -> Any:
+            x = args[0]
+            for number, layer in enumerate(layers_of(lstm)):
+                ways = [taps[key] for key in sorted(taps) if key[0] == number]
+                for tap in ways:
+                    self.seen.note_input(tap, to_mlx(x, first=False))
+                if ways[0] in self.fed:
+                    x = from_mlx(self.fed[ways[0]], False, x)
+                x = layer(x)[0]
+                halves = x.split(lstm.hidden_size, dim=-1)
+                for tap, half in zip(ways, halves, strict=True):
+                    self.seen.note_output(tap, to_mlx(half, first=False))
+            if self.fed:
+                return x, output[1]
+            _check_chain(path, output[0], x)
+            return None
+
+        return hook
+
+    @contextmanager
+    def _fbank(self) -> Iterator[None]:
+        """The filterbank is a method, not a module: it is wrapped on this one object."""
+        module: Any = self.module
+        compute = module.compute_fbank
+
+        def computing(waveforms: torch.Tensor) -> torch.Tensor:
+            features: torch.Tensor = compute(waveforms)
+            self.seen.note_output(FBANK, to_mlx(features, first=False))
+            return features
+
+        module.compute_fbank = computing
+        try:
+            yield
+        finally:
+            del module.compute_fbank
+
+
+def layers_of(lstm: torch.nn.LSTM) -> list[torch.nn.LSTM]:
+    """The layers of an LSTM as LSTMs of one layer that hold the same weights."""
+    import torch
+
+    if not lstm.batch_first or lstm.proj_size:
+        raise ReferenceError("an LSTM must be batch_first and without projection to be looked into")
+    found = []
+    for number in range(lstm.num_layers):
+        ends = ("", "_reverse") if lstm.bidirectional else ("",)
+        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        weights = {
+            f"{kind}_l0{end}": getattr(lstm, f"{kind}_l{number}{end}")
+            for kind in kinds[: 4 if lstm.bias else 2]
+            for end in ends
+        }
+        with torch.device("meta"):
+            one = torch.nn.LSTM(
+                weights["weight_ih_l0"].shape[1],
+                lstm.hidden_size,
+                bias=lstm.bias,
+                batch_first=True,
+                bidirectional=lstm.bidirectional,
+            )
+        one.load_state_dict(weights, strict=True, assign=True)
+        found.append(one.eval())
+    return found
+
+
+def _check_chain(path: str, whole: torch.Tensor, chained: torch.Tensor) -> None:
+    """Layer by layer must be the same LSTM; its outputs lie in [-1, 1]."""
+    import torch
+
+    gap = float((whole - chained).abs().max()) if whole.numel() else 0.0
+    if not gap <= 64 * torch.finfo(whole.dtype).eps:
+        raise ReferenceError(f"{path}: its layers one by one are {gap:.3g} off the whole LSTM")
+
+
+# The reference ------------------------------------------------------------------------------------
+
+
+class Reference:
+    """A torch module, its double in float64, and the taps of both."""
+
+    def __init__(self, module: torch.nn.Module, names: Names) -> None:
+        self.module, self.names = module.eval(), names
+
+    @classmethod
+    def load(cls, part: Part) -> Reference:
+        """pyannote's module with the weights of a located checkpoint."""
+        return cls(load(part), names_of_part(part))
+
+    @cached_property
+    def double(self) -> torch.nn.Module:
+        return deepcopy(self.module).double()
+
+    @cached_property
+    def _channels_last(self) -> torch.nn.Module:
+        import torch
+
+        copy = deepcopy(self.module)
+        copy.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return copy
+
+    def run(self, example: Example, precision: Precision = "float32") -> Array:
+        """The output alone, nobody listening."""
+        with self._running(precision):
+            return to_mlx(self._module(precision)(*_tensors(example, precision)), first=False)
+
+    def record(
+        self,
+        example: Example,
+        precision: Precision = "float32",
+        fed: Mapping[str, Array] | None = None,
+    ) -> Recording:
+        """Every tap; with ``fed`` each layer named there takes the input given for it."""
+        return self._recorded(self._module(precision), example, precision, fed)
+
+    def evaluations(
+        self, example: Example, *, deep: bool = True
+    ) -> Iterator[tuple[str, Recording]]:
+        """The same network in float32 in other ways, all of them as valid: PyTorch's own noise."""
+        import torch
+
+        threads = torch.get_num_threads()
+        other = 1 if threads > 1 else 2
+        with _threads(other):
+            yield f"{other} threads", self._evaluated(self.module, example, deep)
+        if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+            with _without_onednn():
+                yield "without oneDNN", self._evaluated(self.module, example, deep)
+        if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
+            yield "channels last", self._evaluated(self._channels_last, example, deep)
+        if len(example.waveforms) > 1:
+            yield "one by one", self._one_by_one(example, deep)
+
+    def _module(self, precision: Precision) -> torch.nn.Module:
+        return self.module if precision == "float32" else self.double
+
+    def _evaluated(self, module: torch.nn.Module, example: Example, deep: bool) -> Recording:
+        if deep:
+            return self._recorded(module, example, "float32", None)
+        with _arithmetic("float32"):
+            output = to_mlx(module(*_tensors(example, "float32")), first=False)
+        return Recording(outputs={OUTPUT: output})
+
+    def _one_by_one(self, example: Example, deep: bool) -> Recording:
+        count = len(example.waveforms)
+        alone = [self._evaluated(self.module, example.item(k), deep) for k in range(count)]
+        outputs = {
+            tap: np.concatenate([one.outputs[tap] for one in alone]) for tap in alone[0].outputs
+        }
+        return Recording(outputs=outputs)
+
+    def _recorded(
+        self,
+        module: torch.nn.Module,
+        example: Example,
+        precision: Precision,
+        fed: Mapping[str, Array] | None,
+    ) -> Recording:
+        with self._running(precision), Listener(module, self.names, fed).listening() as seen:
+            module(*_tensors(example, precision))
+        return seen
+
+    @contextmanager
+    def _running(self, precision: Precision) -> Iterator[None]:
+        import torch
+
+        # An LSTM in float64 is thousands of small products: threads only wait for each other.
+        alone = precision == "float64" and self.names.lstms
+        with _arithmetic(precision), _threads(1 if alone else torch.get_num_threads()):
+            yield
+
+
+def _tensors(example: Example, precision: Precision) -> list[torch.Tensor]:
+    import torch
+
+    return [torch.from_numpy(x).to(getattr(torch, precision)) for x in example.arrays]
+
+
+@contextmanager
+def _arithmetic(precision: Precision) -> Iterator[None]:
+    """What is made inside, such as a mel bank or a window, is made in this precision too."""
+    import torch
+
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(getattr(torch, precision))
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        torch.set_default_dtype(before)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """As on machines that have none: ARM builds, old processors."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about Intel GPUs
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
+
+
+# Loading ------------------------------------------------------------------------------------------
+
+
+def load(part: Part) -> torch.nn.Module:
+    """pyannote's module of a checkpoint that the converter has read, and so found harmless.
+
+    pyannote's own loader takes its own checkpoints. Any other state dict goes into pyannote's class
+    as the converter's config describes it. Either way every tensor is compared bit for bit.
+    """
+    _import_pyannote()
+    module = _as_pyannote_loads(part) if _is_pyannotes(part) else _built(part)
+    _check_weights(module, part)
+    return module.eval()
+
+
+def _import_pyannote() -> None:
+    from samevoice.converters.reference import import_pyannote
+
+    try:
+        import_pyannote()
+    except ModuleNotFoundError as error:
+        raise MissingExtraError(f"{error.name}, which runs the reference,", "parity") from error
+
+
+def _is_pyannotes(part: Part) -> bool:
+    single = len(part.source.files) == 1
+    loaded = part.checkpoint
+    return single and loaded.container == "state_dict" and "pyannote.audio" in loaded.entries
+
+
+def _as_pyannote_loads(part: Part) -> torch.nn.Module:
+    from pyannote.audio import Model
+
+    path = part.source.root / part.source.files[0]
+    # Not strict: a checkpoint may hold the weights of its training loss. What counts is compared.
+    module: torch.nn.Module | None = Model.from_pretrained(path, strict=False)
+    if module is None:
+        raise ReferenceError(f"pyannote.audio cannot load {path}")
+    return module
+
+
+def _built(part: Part) -> torch.nn.Module:
+    """pyannote's class from the converter's config, filled strictly."""
+    import torch
+
+    build = _pyannet if part.family.model_type == "segmentation" else _wespeaker
+    module = build(part.config)
+    state = {
+        name: torch.from_numpy(np.array(tensor.load()))
+        for name, tensor in part.plan.sources.items()
+        if name not in part.plan.dropped
+    }
+    counters = {name: value for name, value in module.state_dict().items() if "num_batches" in name}
+    try:
+        module.load_state_dict({**counters, **state}, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())
+        raise ReferenceError(f"pyannote's class does not take this checkpoint: {reason}") from None
+    return module
+
+
+def _pyannet(config: Mapping[str, Any]) -> torch.nn.Module:
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.segmentation import PyanNet
+
+    said = dict(config["specifications"])
+    said |= {
+        "problem": Problem[said["problem"]],
+        "resolution": Resolution[said["resolution"]],
+        "warm_up": tuple(said["warm_up"]),
+    }
+    module: Any = PyanNet(
+        sincnet=dict(config["sincnet"]),
+        lstm=dict(config["lstm"]),
+        linear=dict(config["linear"]),
+        sample_rate=config["sample_rate"],
+        num_channels=config["num_channels"],
+    )
+    module.specifications = Specifications(**said)
+    module.build()
+    built: torch.nn.Module = module
+    return built
+
+
+def _wespeaker(config: Mapping[str, Any]) -> torch.nn.Module:
+    from pyannote.audio.models.embedding import wespeaker
+
+    kind = getattr(wespeaker, config["architecture"])
+    taken = {name: config[name] for name in signature(kind).parameters if name in config}
+    module: torch.nn.Module = kind(**taken)
+    held = dict(getattr(module, "hparams"))  # noqa: B009  (lightning's, unknown to torch's types)
+    for name in ("round_to_power_of_two", "snip_edges", "fbank_centering_span"):
+        if held.get(name) != config[name]:
+            raise ReferenceError(
+                f"{config['architecture']} of pyannote.audio cannot be built with "
+                f"{name}={config[name]!r}: compare with a checkpoint that pyannote saved"
+            )
+    return module
+
+
+def _check_weights(module: torch.nn.Module, part: Part) -> None:
+    """Every tensor that the rules use, in the module as in the checkpoint, to the last bit."""
+    held = module.state_dict()
+    for name, tensor in part.plan.sources.items():
+        if name in part.plan.dropped:
+            continue
+        if name not in held:
+            raise ReferenceError(f"the reference has no tensor {name!r}, but the checkpoint does")
+        if not np.array_equal(held[name].numpy(), np.asarray(tensor.load()), equal_nan=True):
+            raise ReferenceError(f"the reference holds another {name!r} than the checkpoint")

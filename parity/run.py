@@ -1,0 +1,536 @@
+"""The whole comparison of a bundle with its source: both frameworks, every input, one result.
+
+``run`` compares one network, ``run_parts`` a bundle of any kind. Below them ``trace`` and
+``compare_traces`` work on networks in memory, so that one trace of the reference serves any number
+of candidates.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+import samevoice
+from samevoice.converters import bundle as bundles
+from samevoice.converters import convert, rules
+from samevoice.errors import SamevoiceError
+from samevoice.models import backend
+from samevoice.parity import inputs as inputs_module
+from samevoice.parity import result as results
+from samevoice.parity.dumps import write_reproduction
+from samevoice.parity.inputs import Example, Recording, into
+from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge_taps
+from samevoice.parity.limits import Limits, Override, limits_for
+from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
+from samevoice.parity.result import Artefact, Result
+from samevoice.parity.task import compare_decisions, compare_embeddings
+
+if TYPE_CHECKING:
+    from samevoice.parity.candidate import Candidate
+    from samevoice.parity.reference import Reference
+
+Progress = Callable[[str, int, int], None]  # what was compared, inputs done, inputs in all
+
+Floors: TypeAlias = Mapping[str, Mapping[str, Array]]  # evaluation -> tap -> array
+
+OUTPUT = "output"
+# Above this noise_ratio the reference's other evaluations are run, to tell luck from error.
+QUIET = 1.5
+# The output of a run in which every layer was seen. The forms that are fast while nobody looks
+# must give the same, so both are held against the truth.
+RECORDED = "output.recorded"
+RESULT, REPRODUCTION = "result.json", "reproduction"
+TF32 = "MLX_ENABLE_TF32"
+
+
+class ParityError(SamevoiceError):
+    """Bundle and source cannot be compared."""
+
+
+# The reference's side of one example --------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """All that the reference has to say on one example; any candidate is held against it.
+
+    ``local`` is the truth of each layer alone: float64 arithmetic on the float32 reference's own
+    input of that layer. Fed with the same input, a port must be as close to it as the reference
+    itself, so noise_ratio means for one layer what it means for the whole network.
+    """
+
+    example: Example
+    truth: Recording
+    plain: Recording
+    local: Recording | None = None
+    evaluate: Callable[[], Floors] = dict
+
+    @cached_property
+    def floors(self) -> Floors:
+        """Other evaluations of the reference, measured when a figure first needs them."""
+        return self.evaluate()
+
+
+def trace(reference: Reference, example: Example) -> Trace:
+    """Run the reference on an example, as deep as it asks."""
+
+    def evaluate() -> Floors:
+        deep = example.depth != "output"
+        return {name: one.outputs for name, one in reference.evaluations(example, deep=deep)}
+
+    if example.depth == "output":
+        truth, plain = (
+            Recording(outputs={OUTPUT: reference.run(example, precision)})
+            for precision in ("float64", "float32")
+        )
+        return Trace(example, truth, plain, evaluate=evaluate)
+    truth, plain = reference.record(example, "float64"), reference.record(example)
+    if example.depth == "free":
+        return Trace(example, truth, plain, evaluate=evaluate)
+    local = reference.record(example, "float64", fed=plain.inputs)
+    return Trace(example, truth, plain, local, evaluate)
+
+
+# Both sides ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outputs:
+    """For the task, what came out: (example, truth, reference, candidate); or why nothing did."""
+
+    rows: list[tuple[Example, Array, Array, Array]] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+
+def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) -> Iterator[Tap]:
+    """Run the candidate on a traced example: every seam, one at a time."""
+    kept = kept if kept is not None else Outputs()
+    name = traced.example.name
+    output, error = candidate.try_run(traced.example)
+    if error:
+        kept.errors[name] = error
+    truth, plain = traced.truth.outputs[OUTPUT], traced.plain.outputs[OUTPUT]
+    if output is not None:
+        kept.rows.append((traced.example, truth, plain, output))
+    yield Tap(OUTPUT, truth, plain, output, _floors(traced, OUTPUT, output), input=name)
+    if traced.example.depth != "output":
+        yield from _free(traced, candidate, kept)
+    if traced.local is not None:
+        yield from _forced(traced, traced.local, candidate, kept)
+
+
+def _free(traced: Trace, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
+    recorded = candidate.record(traced.example)
+    name = traced.example.name
+    if recorded.error:
+        kept.errors[name] = recorded.error
+    truth, plain = traced.truth.outputs, traced.plain.outputs
+    for tap in dict.fromkeys([*plain, *recorded.outputs]):
+        got = recorded.outputs.pop(tap, None)
+        shown = RECORDED if tap == OUTPUT else tap
+        floors = _floors(traced, tap, got)
+        yield Tap(shown, truth.get(tap), plain.get(tap), got, floors, input=name)
+
+
+def _floors(traced: Trace, tap: str, got: Array | None) -> list[Array]:
+    """What PyTorch does to itself at this tap, where all is looked at or the port looks noisy."""
+    truth, plain = traced.truth.outputs.get(tap), traced.plain.outputs.get(tap)
+    if truth is None or plain is None or got is None or got.shape != truth.shape:
+        return []
+    if traced.example.depth != "full" and noise_ratio(truth, plain, got) <= QUIET:
+        return []
+    return [one[tap] for one in traced.floors.values() if tap in one]
+
+
+def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
+    """Every layer on the reference's own input, and what reaches a layer from those before it."""
+    recorded = candidate.record(traced.example, fed=traced.plain.inputs)
+    name = traced.example.name
+    if recorded.error:
+        kept.errors[f"{name}, forced"] = recorded.error
+    truth, plain, got = local.taps, traced.plain.taps, recorded.taps
+    strangers = [tap for tap in recorded.outputs if tap not in plain]
+    for tap in dict.fromkeys([*traced.plain.order, *strangers]):
+        yield Tap(tap, truth.get(tap), plain.get(tap), got.get(tap), (), "forced", name)
+
+
+def compare_traces(
+    traces: Iterable[Trace],
+    candidate: Candidate,
+    limits: Limits,
+    *,
+    order: Sequence[str] | None = None,
+    kept: Outputs | None = None,
+) -> Verdict:
+    """One candidate against what the reference said, the task included."""
+    kept = kept if kept is not None else Outputs()
+    taps = (tap for one in traces for tap in taps_of(one, candidate, kept))
+    verdict = judge_taps(taps, limits, outputs=[OUTPUT], order=order)
+    activation = str(candidate.network.config.get("activation", ""))
+    return verdict.with_task(task_of(limits.family, kept, threshold=activation == "sigmoid"))
+
+
+def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:
+    """Every tap that these examples must have, as the reference computes them."""
+    depths = {one.depth for one in examples}
+    deep = depths & {"free", "full"}
+    if not deep:
+        return [OUTPUT]
+    smallest = min((one for one in examples if one.depth in deep), key=lambda x: x.waveforms.size)
+    seen = reference.record(smallest)
+    order = seen.order if "full" in depths else list(seen.outputs)
+    return [*order, RECORDED]
+
+
+def task_of(family: str, kept: Outputs, *, threshold: bool = False) -> dict[str, dict[str, Any]]:
+    """The task's figures over all examples that have labels."""
+    rows = [row for row in kept.rows if row[0].labels]
+    if not rows:
+        return {}
+    columns = zip(*((flat(x) for x in row[1:]) for row in rows), strict=True)
+    truth, plain, got = (np.concatenate(column) for column in columns)
+    try:
+        if family == "segmentation":
+            return compare_decisions(
+                plain, got, threshold=0.5 if threshold else None, truth=truth
+            ).sections()
+        labels = [label for row in rows for label in row[0].labels]
+        return compare_embeddings(plain, got, truth=truth, labels=labels).sections()
+    except ShapeMismatchError:
+        return {}  # a limit on a figure that is not there is broken
+
+
+def flat(x: Array) -> Array:
+    """(..., D) -> (N, D)."""
+    return x.reshape(-1, x.shape[-1])
+
+
+# A bundle and its source --------------------------------------------------------------------------
+
+
+def run(
+    bundle: str | Path,
+    source: str | Path,
+    *,
+    inputs: inputs_module.Set | Sequence[Example] = "quick",
+    audio: Sequence[str | Path] = (),
+    device: backend.Choice = "auto",
+    overrides: Iterable[Override] = (),
+    progress: Progress | None = None,
+    output: str | Path | None = None,
+    command: Sequence[str] = (),
+    revision: str | None = None,
+) -> Result:
+    """Compare the bundle of one network with the checkpoint that it was made from.
+
+    ``inputs`` names a set or lists examples of your own; ``audio`` adds recordings. With
+    ``output`` the result, and on a divergence its reproduction, go into that folder.
+    """
+    folder = Path(bundle)
+    config = bundles.read_json(folder / bundles.CONFIG)
+    if config.get("model_type") not in ("segmentation", "embedding"):
+        raise ParityError(
+            f"{folder} holds a {config.get('model_type')}: run() compares one network, "
+            "run_parts() whole bundles"
+        )
+    started = time.monotonic()
+    part = _part_of(folder, config["model_type"], source, revision)
+    _strict_float32()
+    from samevoice.parity.candidate import Candidate
+    from samevoice.parity.reference import Reference
+
+    candidate, reference = Candidate.load(folder, device), Reference.load(part)
+    chosen = _examples(config["model_type"], candidate, inputs, audio)
+    limits = limits_for(config["model_type"], dtype_of(config), device_of(candidate))
+    limits = limits.overridden(overrides)
+    loaded = time.monotonic()
+    kept = Outputs()
+    traces = _traces(reference, chosen, kept, progress or (lambda what, done, total: None))
+    order = order_of(reference, chosen)
+    verdict = compare_traces(traces, candidate, limits, order=order, kept=kept)
+    seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
+    made = Result.of(
+        verdict,
+        model_type=config["model_type"],
+        source=_source_artefact(part),
+        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
+        versions=versions(),
+        inputs=[one.described() for one in chosen],
+        command=command or command_of(folder, source, inputs, audio, device),
+        details=_details(candidate, kept, seconds),
+    )
+    return _saved(made, verdict, chosen, reference, candidate, output)
+
+
+def run_parts(
+    bundle: str | Path,
+    source: str | Path,
+    *,
+    output: str | Path | None = None,
+    **options: Any,
+) -> dict[str, Result]:
+    """A bundle of any kind: part -> result; a single network is the part ""."""
+    folder = Path(bundle)
+    config = bundles.read_json(folder / bundles.CONFIG)
+    kind = config.get("model_type")
+    if kind == "plda":
+        return {"": _compare_plda(folder, source, output, options)}
+    if kind != "full":
+        return {"": run(folder, source, output=output, **options)}
+    found: dict[str, Result] = {}
+    for name in sorted(config["components"], reverse=True):
+        where = None if output is None else Path(output) / name
+        compare = _compare_plda if name == "plda" else _compare_network
+        found[name] = compare(folder / name, source, where, options)
+    return found
+
+
+def _compare_network(
+    folder: Path, source: str | Path, output: str | Path | None, options: Mapping[str, Any]
+) -> Result:
+    return run(folder, source, output=output, **options)
+
+
+def _compare_plda(
+    folder: Path, source: str | Path, output: str | Path | None, options: Mapping[str, Any]
+) -> Result:
+    """No network: every array is the source's, to the last bit."""
+    part = _part_of(folder, "plda", source, options.get("revision"))
+    theirs = dict(rules.convert(part.plan))
+    ours = {name: tensor.load() for name, tensor in bundles.read_weights(folder).items()}
+    limits = limits_for("generic", "float32", "cpu")
+    exactly = Override("max_abs", 0.0, origin="arrays that are copied must be equal")
+    taps = (
+        Tap(name, theirs.get(name), theirs.get(name), ours.get(name))
+        for name in dict.fromkeys([*theirs, *ours])
+    )
+    made = Result.of(
+        judge_taps(taps, limits.overridden([exactly])),
+        model_type="plda",
+        source=_source_artefact(part),
+        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
+        versions=versions(),
+        command=options.get("command") or ("samevoice", "parity", str(folder), str(source)),
+    )
+    if output is not None:
+        results.write(Path(output) / RESULT, made)
+    return made
+
+
+def _part_of(
+    folder: Path, model_type: str, source: str | Path, revision: str | None
+) -> convert.Part:
+    """The part of the source that the bundle says it was made from, to the hash."""
+    planned = convert.prepare(
+        source, model_type="auto", options=convert.Options(), revision=revision
+    )
+    fitting = [one for one in planned.parts if one.family.model_type == model_type]
+    if not fitting:
+        raise ParityError(
+            f"{source} holds no {model_type}, which {folder} is: name the source it was made from"
+        )
+    said = bundles.read_json(folder / bundles.PROVENANCE)["sources"][model_type]["sha256"]
+    if convert.fingerprint(fitting[0].source_hashes) != said:
+        raise ParityError(
+            f"{folder} was made from another source than {source} (sha256 {said[:12]}...): "
+            "name that one, or convert again"
+        )
+    return fitting[0]
+
+
+def _strict_float32() -> None:
+    """MLX rounds factors to TF32 on GPUs unless told otherwise, before its first product."""
+    os.environ.setdefault(TF32, "0")
+
+
+def _examples(
+    model_type: str,
+    candidate: Candidate,
+    chosen: inputs_module.Set | Sequence[Example],
+    audio: Sequence[str | Path],
+) -> list[Example]:
+    shortest = shortest_for(candidate.network.num_frames)
+    if isinstance(chosen, str):
+        found = inputs_module.examples(model_type, shortest, chosen)
+    else:
+        found = list(chosen)
+    return [*found, *inputs_module.from_audio(audio, model_type, shortest)]
+
+
+def shortest_for(num_frames: Callable[[int], int]) -> int:
+    """The least number of samples that gives two frames.
+
+    One frame has neither an instance's variance nor an unbiased deviation: pyannote refuses it, or
+    answers NaN.
+    """
+    low, high = 1, inputs_module.CHUNK
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if num_frames(middle) >= 2 else (middle + 1, high)
+    return low
+
+
+def _traces(
+    reference: Reference, examples: Sequence[Example], kept: Outputs, progress: Progress
+) -> Iterator[Trace]:
+    for done, example in enumerate(examples):
+        progress(example.name, done, len(examples))
+        yield trace(reference, example)
+    progress("", len(examples), len(examples))
+
+
+# What the result says beside the verdict ----------------------------------------------------------
+
+
+def fingerprint(folder: Path) -> str:
+    """One hash for a bundle: over every file's, but not the card's and the provenance's.
+
+    These two may be written anew without a weight being touched.
+    """
+    hashes = bundles.file_hashes(folder)
+    lines = sorted(f"{digest}  {name}\n" for name, digest in hashes.items() if name != bundles.CARD)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def dtype_of(config: Mapping[str, Any]) -> str:
+    """The name by which limits know a bundle's precision."""
+    quantization = config.get("quantization")
+    return f"q{quantization['bits']}" if quantization else str(config.get("dtype", "float32"))
+
+
+def device_of(candidate: Candidate) -> str:
+    """The name by which limits know a device: on a GPU, products may be TF32."""
+    name = candidate.device_name.lower()
+    exact = name == "cpu" or os.environ.get(TF32) == "0"
+    return name if exact else f"{name}-tf32"
+
+
+def versions() -> dict[str, str]:
+    """All that can change a figure."""
+    return {
+        "samevoice": samevoice.__version__,
+        **convert.versions(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        "blas": backend.BLAS,
+        TF32: os.environ.get(TF32, "unset"),
+    }
+
+
+def command_of(
+    folder: Path,
+    source: str | Path,
+    inputs: inputs_module.Set | Sequence[Example],
+    audio: Sequence[str | Path],
+    device: str,
+) -> tuple[str, ...]:
+    """The command line that repeats the comparison."""
+    given = [word for path in audio for word in ("--input", str(path))]
+    some = ["--inputs", inputs] if isinstance(inputs, str) and inputs != "quick" else []
+    where = ["--device", device] if device != "auto" else []
+    return ("samevoice", "parity", str(folder), "--source", str(source), *some, *given, *where)
+
+
+def _source_artefact(part: convert.Part) -> Artefact:
+    source = part.source
+    notes = {"name": source.name, "kind": source.kind}
+    if source.revision:
+        notes["revision"] = source.revision
+    if note := part.checkpoint.metadata.get("note"):
+        notes["note"] = str(note)
+    return Artefact(convert.fingerprint(part.source_hashes), notes)
+
+
+def _details(candidate: Candidate, kept: Outputs, seconds: Mapping[str, float]) -> dict[str, Any]:
+    import torch
+
+    rows, at = [], 0
+    for example, _, _, got in kept.rows:
+        if example.labels:
+            rows.append([example.name, at, at + len(flat(got))])
+            at += len(flat(got))
+    return {
+        "device": candidate.device_name,
+        "torch_threads": torch.get_num_threads(),
+        "seconds": {name: round(value, 3) for name, value in seconds.items()},
+        "errors": kept.errors,
+        "task_rows": rows,  # which rows of the task's tables are whose
+    }
+
+
+# The first divergence -----------------------------------------------------------------------------
+
+
+def _saved(
+    made: Result,
+    verdict: Verdict,
+    examples: Sequence[Example],
+    reference: Reference,
+    candidate: Candidate,
+    output: str | Path | None,
+) -> Result:
+    if output is None:
+        return made
+    folder = Path(output)
+    if verdict.failed:
+        wrong = verdict.failed[0]
+        example = next((one for one in examples if one.name == wrong.input), None)
+        if example is not None:
+            reproduce(folder / REPRODUCTION, wrong, example, reference, candidate)
+            made = replace(made, details={**made.details, "reproduction": REPRODUCTION})
+    results.write(folder / RESULT, made)
+    return made
+
+
+def reproduce(
+    folder: Path, wrong: TapVerdict, example: Example, reference: Reference, candidate: Candidate
+) -> Path:
+    """The diverging layer alone: what went in, its weights, what came out on all sides."""
+    traced = trace(reference, example)
+    taps = taps_of(traced, candidate)
+    found = next((x for x in taps if (x.name, x.mode, x.input) == wrong.key), None)
+    layer = wrong.name.removesuffix(into("")) if wrong.name.endswith(into("")) else wrong.name
+    parts: dict[str, dict[str, Array]] = {
+        "input": {name: x for name, x in traced.plain.inputs.items() if name == layer},
+        "weights": candidate.weights(layer),
+    }
+    for who in ("truth", "reference", "candidate"):
+        array = None if found is None else getattr(found, who)
+        parts[who] = {} if array is None else {wrong.name: array}
+    if not parts["input"]:
+        parts["input"] = {"waveforms": example.waveforms}
+        if example.masks is not None:
+            parts["input"]["masks"] = example.masks
+    about = {
+        "tap": wrong.name,
+        "mode": wrong.mode,
+        "example": example.name,
+        "reasons": list(wrong.reasons),
+        "noise_ratio": str(wrong.noise_ratio),
+        "versions": versions(),
+        "judge": "samevoice judge reference.safetensors candidate.safetensors",
+    }
+    return write_reproduction(folder, parts, about, overwrite=True)
+
+
+def sentence(result: Result, output: str | Path | None = None) -> str:
+    """The verdict in one line, as the command line ends with it."""
+    if result.passed:
+        worst = max(tap.noise_ratio for tap in result.taps)
+        return (
+            f"{result.model_type}: {len(result.taps)} taps agree, noise_ratio at most {worst:.3g}"
+        )
+    failed = result.verdict.failed
+    if not failed:
+        return f"{result.model_type}: {result.verdict.task_reasons[0]}"
+    first = failed[0]
+    where = "" if output is None else f"; reproduction in {Path(output) / REPRODUCTION}"
+    return f"{result.model_type} diverges first at {first.label}: {first.reasons[0]}{where}"

@@ -1,0 +1,223 @@
+"""The commands that compare: parity of a bundle, the gallery, two dumps, the gate."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samevoice.errors import SamevoiceError
+
+if TYPE_CHECKING:
+    from samevoice.parity.limits import Override
+    from samevoice.parity.result import Result
+
+# typer carries its own copy of click, whose usage errors it exports only through this subclass.
+UsageError: Any = typer.BadParameter.__base__
+
+LimitsFile = Annotated[
+    Path | None,
+    typer.Option("--limits", metavar="FILE", help="A TOML file with a \\[limits] table."),
+]
+LimitFlags = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--limit", metavar="M=X", help="One limit: noise_ratio=5, or lstm.0:noise_ratio=5."
+    ),
+]
+
+
+class NotPassedError(SamevoiceError):
+    """The gate says no."""
+
+    exit_code = 1
+
+
+class Inputs(StrEnum):
+    quick = "quick"
+    full = "full"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    gpu = "gpu"
+    cpu = "cpu"
+
+
+def parity(
+    bundle: Annotated[Path, typer.Argument(metavar="BUNDLE", help="What convert made.")],
+    source: Annotated[
+        str | None, typer.Option(metavar="SOURCE", help="The checkpoint that it was made from.")
+    ] = None,
+    audio: Annotated[
+        list[Path] | None,
+        typer.Option("--input", metavar="AUDIO", help="A recording to compare on as well."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where result.json goes. [dim]\\[default: BUNDLE-parity][/]"
+        ),
+    ] = None,
+    inputs: Annotated[Inputs, typer.Option(help="How much both are fed.")] = Inputs.quick,
+    device: Annotated[Device, typer.Option(help="What MLX runs on.")] = Device.auto,
+    golden: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Compare with saved outputs of torch, without torch."),
+    ] = None,
+    save_golden: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Save torch's outputs for --golden.")
+    ] = None,
+    limits: LimitsFile = None,
+    limit: LimitFlags = None,
+) -> None:
+    """Run both frameworks on the same inputs, and judge every layer against float64."""
+    if (source is None) == (golden is None):
+        raise UsageError("parity needs --source SOURCE, or --golden DIR, and not both")
+    if golden is not None:
+        _refuse_with_golden({"--input": audio, "--save-golden": save_golden, "--output": output})
+        _replay(bundle, golden, device, overrides(limits, limit))
+        return
+    results = _compared(
+        bundle,
+        str(source),
+        output or bundle.parent / f"{bundle.name}-parity",
+        inputs=inputs.value,
+        audio=audio or [],
+        device=device.value,
+        overrides=overrides(limits, limit),
+    )
+    failed = [result for result in results.values() if not result.passed]
+    if failed:
+        raise NotPassedError(f"{bundle} does not pass: {failed[0].verdict.reasons[0]}")
+
+
+def _refuse_with_golden(given: dict[str, object]) -> None:
+    for flag, value in given.items():
+        if value:
+            raise UsageError(f"{flag} does not go with --golden, which holds its own inputs")
+
+
+def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[str, Result]:
+    """Run, show each part's verdict, and say where the results lie."""
+    from samevoice import terminal, verdicts
+    from samevoice.parity.run import run_parts
+
+    with terminal.progress("comparing") as advance:
+        results = run_parts(bundle, source, output=output, progress=advance, **options)
+    console = terminal.console()
+    for part, result in results.items():
+        title = f"{bundle / part}: {result.model_type}, {result.dtype} on {result.device}"
+        verdicts.show(console, result.verdict, title)
+        console.print(f"  result: {output / part / 'result.json'}", soft_wrap=True, markup=False)
+        if "reproduction" in result.details:
+            where = output / part / str(result.details["reproduction"])
+            console.print(f"  reproduction: {where}", soft_wrap=True, markup=False)
+    return results
+
+
+def _replay(bundle: Path, golden: Path, device: Device, asked: list[Override]) -> None:
+    from samevoice import terminal, verdicts
+    from samevoice.parity.golden import replay
+
+    verdict = replay(bundle, golden, device=device.value, overrides=asked)
+    verdicts.show(terminal.console(), verdict, f"{bundle} against {golden}")
+    if not verdict.passed:
+        raise NotPassedError(f"{bundle} does not pass: {verdict.reasons[0]}")
+
+
+def gallery(
+    sources: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[SOURCE]...",
+            help="Networks to spoil. [dim]\\[default: both reference networks][/]",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown, too.")
+    ] = None,
+) -> None:
+    """Inject every known bug into a right port, and see that the harness finds each."""
+    from samevoice import terminal, verdicts
+    from samevoice.parity.gallery import examine
+
+    findings = {}
+    for source in sources or ["reference:segmentation", "reference:embedding"]:
+        with terminal.progress("spoiling") as advance:
+            findings[source] = examine(source, progress=advance)
+    console = terminal.console()
+    for source, found in findings.items():
+        verdicts.gallery(console, source, found)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        output.write_text(verdicts.gallery_markdown(findings), encoding="utf-8")
+    wrong = [one for found in findings.values() for one in found if not one.right]
+    if wrong:
+        first = wrong[0]
+        raise NotPassedError(
+            f"{len(wrong)} bugs were not found where they sit, first {first.bug.name!r}: expected "
+            f"at {first.where or 'no tap'!r}, found at {first.found or 'no tap'!r}"
+        )
+
+
+def judge(
+    reference: Annotated[Path, typer.Argument(metavar="REF", help=".safetensors or .npz")],
+    candidate: Annotated[Path, typer.Argument(metavar="GOT", help=".safetensors or .npz")],
+    truth: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The same arrays in float64: errors count from there."),
+    ] = None,
+    limits: LimitsFile = None,
+    limit: LimitFlags = None,
+) -> None:
+    """Compare two dumps of named arrays, from any two frameworks."""
+    from samevoice import terminal, verdicts
+    from samevoice.parity.dumps import open_dump
+    from samevoice.parity.judge import judge as judged
+    from samevoice.parity.limits import limits_for
+
+    ours, theirs = open_dump(candidate), open_dump(reference)
+    family = "dump" if truth is None else "generic"
+    chosen = limits_for(family, "float32", "cpu").overridden(overrides(limits, limit))
+    exact = theirs if truth is None else open_dump(truth)
+    verdict = judged(exact, theirs, ours, chosen)
+    verdicts.show(terminal.console(), verdict, f"{reference.name} / {candidate.name}")
+    if not verdict.passed:
+        raise NotPassedError(f"{candidate} does not pass: {verdict.reasons[0]}")
+
+
+def overrides(file: Path | None, flags: list[str] | None) -> list[Override]:
+    """The limits of the file, then those of the flags, which win."""
+    from samevoice.parity.limits import parse_override, read_overrides
+
+    asked = read_overrides(file) if file else []
+    return [*asked, *(parse_override(text) for text in flags or [])]
+
+
+def gate(
+    results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="result.json files")],
+    allow_loosened: Annotated[
+        bool,
+        typer.Option("--allow-loosened", help="Let results pass whose limits were set looser."),
+    ] = False,
+) -> None:
+    """Exit 0 if every result is green, 1 if any is not: for CI."""
+    from samevoice import terminal, verdicts
+    from samevoice.parity.result import read
+
+    console = terminal.console()
+    refused = []
+    for path in results:
+        found = read(path)
+        why = verdicts.line(console, path, found)
+        if found.loosened and found.passed and not allow_loosened:
+            why = f"limits were loosened: {found.loosened[0]}; --allow-loosened accepts that"
+        if why:
+            refused.append(f"{path}: {why}")
+    if refused:
+        raise NotPassedError(
+            f"{len(refused)} of {len(results)} results do not pass, first {refused[0]}"
+        )

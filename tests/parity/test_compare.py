@@ -1,0 +1,169 @@
+"""Anyone's own pair of modules in a few lines: right ones pass, wrong ones say where."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from mlx.nn.layers.base import Module
+from mlx.nn.layers.containers import Sequential
+from mlx.nn.layers.convolution import Conv1d, Conv2d
+from mlx.nn.layers.linear import Linear
+
+import samevoice.parity
+from samevoice.parity.compare import CompareError, compare
+
+torch = pytest.importorskip("torch")
+X = np.random.default_rng(0).standard_normal((2, 3, 20)).astype(np.float32)
+
+
+class Torch(torch.nn.Module):  # type: ignore[name-defined, misc]
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.conv = torch.nn.Conv1d(3, 4, 3)
+        self.rest = torch.nn.Sequential(torch.nn.ReLU(), torch.nn.Linear(4, 5))
+
+    def forward(self, x: Any) -> Any:
+        return self.rest(self.conv(x).transpose(1, 2))
+
+
+class Mlx(Module):
+    def __init__(self, theirs: Torch) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.conv = Conv1d(3, 4, 3)
+        self.head = Linear(4, 5)
+        state = {name: x.detach().numpy() for name, x in theirs.state_dict().items()}
+        self.conv.weight = mx.array(state["conv.weight"].transpose(0, 2, 1))
+        self.conv.bias = mx.array(state["conv.bias"])
+        self.head.weight = mx.array(state["rest.1.weight"])
+        self.head.bias = mx.array(state["rest.1.bias"])
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y: mx.array = self.head(mx.maximum(self.conv(x.swapaxes(1, 2)), 0))
+        return y
+
+
+NAMES = {"rest.1": "head"}
+
+
+@pytest.fixture
+def pair() -> tuple[Torch, Mlx]:
+    theirs = Torch()
+    return theirs, Mlx(theirs)
+
+
+def test_a_right_pair_passes(pair: tuple[Torch, Mlx]) -> None:
+    verdict = compare(*pair, X, names=NAMES)
+    assert verdict.passed, verdict.reasons
+    assert [tap.name for tap in verdict.taps] == ["conv", "head", "output"]
+    assert verdict.outputs == ("output",)
+    assert verdict.taps[0].shape == (2, 18, 4)
+
+
+@pytest.mark.parametrize("given", [X, (X,), [X], {"x": X}], ids=["one", "tuple", "list", "dict"])
+def test_inputs_come_in_any_form(pair: tuple[Torch, Mlx], given: Any) -> None:
+    assert compare(*pair, given, names=lambda path: {"conv": "conv", "rest.1": "head"}.get(path))
+
+
+@pytest.mark.parametrize("name", ["conv", "head"])
+def test_a_wrong_layer_is_named(pair: tuple[Torch, Mlx], name: str) -> None:
+    theirs, ours = pair
+    ours[name].bias = ours[name].bias + 1e-3
+    verdict = compare(theirs, ours, X, names=NAMES)
+    assert not verdict.passed
+    assert verdict.first_divergence == name
+
+
+def test_what_the_port_lacks_fails(pair: tuple[Torch, Mlx]) -> None:
+    verdict = compare(*pair, X)  # rest.1 is called head there, and nobody said so
+    assert verdict.first_divergence == "rest.1"
+    assert "missing in the candidate" in verdict.reasons[0]
+    assert compare(*pair, X, names={"rest.1": None}).passed
+
+
+def test_a_layout_can_be_given(pair: tuple[Torch, Mlx]) -> None:
+    kept = {"conv": lambda x: x}
+    verdict = compare(*pair, X, names=NAMES, layouts=kept)
+    assert any("shape" in words for words in verdict.reasons)
+
+
+def test_both_modules_are_left_as_they_were(pair: tuple[Torch, Mlx]) -> None:
+    theirs, ours = pair
+    theirs.train()
+    ours.train()
+    kinds = [type(one) for one in (ours, ours.conv, ours.head)]
+    compare(theirs, ours, X, names=NAMES)
+    assert theirs.training
+    assert ours.training
+    assert theirs.conv.weight.dtype == torch.float32
+    assert not any(one._forward_hooks for one in theirs.modules())
+    assert [type(one) for one in (ours, ours.conv, ours.head)] == kinds
+
+
+def test_an_image_network_needs_its_own_mlx_inputs() -> None:
+    theirs = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3))
+    ours = Sequential(Conv2d(3, 4, 3))  # type: ignore[no-untyped-call]
+    ours.layers[0].weight = mx.array(theirs[0].weight.detach().numpy().transpose(0, 2, 3, 1))
+    ours.layers[0].bias = mx.array(theirs[0].bias.detach().numpy())
+    x = np.random.default_rng(1).standard_normal((1, 3, 8, 9)).astype(np.float32)
+    verdict = compare(
+        theirs, ours, x, names={"0": "layers.0"}, mlx_inputs=x.transpose(0, 2, 3, 1).copy()
+    )
+    assert verdict.passed, verdict.reasons
+
+
+def test_a_layer_that_runs_twice_has_two_taps() -> None:
+    class Twice(torch.nn.Module):  # type: ignore[name-defined, misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.a = torch.nn.Linear(4, 4)
+
+        def forward(self, x: Any) -> Any:
+            return self.a(self.a(x))
+
+    class TwiceHere(Module):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.a = Linear(4, 4)
+
+        def __call__(self, x: mx.array) -> mx.array:
+            y: mx.array = self.a(self.a(x))
+            return y
+
+    theirs, ours = Twice(), TwiceHere()
+    ours.a.weight = mx.array(theirs.a.weight.detach().numpy())
+    ours.a.bias = mx.array(theirs.a.bias.detach().numpy())
+    verdict = compare(theirs, ours, np.ones((2, 4), np.float32))
+    assert verdict.passed
+    assert [tap.name for tap in verdict.taps] == ["a", "a#2", "output"]
+
+
+def test_limits_can_be_overridden(pair: tuple[Torch, Mlx]) -> None:
+    theirs, ours = pair
+    ours.head.bias = ours.head.bias + 1e-6
+    verdict = compare(theirs, ours, X, names=NAMES, overrides={"noise_ratio": 1e9})
+    assert verdict.passed
+    assert verdict.loosened
+
+
+def test_a_name_that_torch_does_not_have_is_refused(pair: tuple[Torch, Mlx]) -> None:
+    with pytest.raises(CompareError, match="no 'head'"):
+        compare(*pair, X, names={"head": "rest.1"})
+
+
+def test_it_is_the_packages_own_function() -> None:
+    # Importing the module puts it in the function's place: it must be called as one all the same.
+    theirs = torch.nn.Linear(3, 2)
+    ours = Linear(3, 2)
+    ours.weight, ours.bias = (mx.array(x.detach().numpy()) for x in theirs.parameters())
+    x = np.ones((1, 3), np.float32)
+    module: Any = importlib.import_module("samevoice.parity.compare")
+    package: Any = samevoice.parity
+    for called in (package.compare, module):
+        assert called(theirs, ours, x).passed
+    with pytest.raises(AttributeError, match="compares"):
+        _ = package.compares

@@ -1,0 +1,112 @@
+"""What torch said once is enough: a bundle is checked where torch cannot even be imported."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import made_up
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from samevoice.converters import convert
+from samevoice.parity import golden
+from samevoice.parity.golden import GoldenError, replay
+from samevoice.parity.inputs import Example, batch, noise
+
+SOUNDS = (
+    Example("deep", batch([noise(4000), noise(4000, seed=1)]), depth="full", labels=("",)),
+    Example("short", batch([noise(1261, seed=2)]), labels=("",)),
+)
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchaudio", "pyannote", "lightning"):
+    sys.modules[name] = None  # as if it were not installed
+from samevoice.parity.golden import replay
+verdict = replay(*sys.argv[1:])
+assert not any(name.startswith("torch.") for name in sys.modules)
+print(verdict.passed, len(verdict.taps), verdict.first_divergence)
+"""
+
+
+@pytest.fixture(scope="module")
+def made(pyannote: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A bundle and its golden data."""
+    del pyannote
+    folder = tmp_path_factory.mktemp("golden")
+    source = made_up.save(made_up.pyannet(layers=1), folder / "x.ckpt")
+    convert.convert(source, folder / "bundle")
+    golden.make(folder / "golden", source, SOUNDS)
+    return folder / "bundle", folder / "golden"
+
+
+def replayed(*paths: Path) -> str:
+    command = [sys.executable, "-c", WITHOUT_TORCH, *map(str, paths)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_a_machine_without_torch_finds_a_right_bundle_right(made: tuple[Path, Path]) -> None:
+    here = replay(*made)
+    assert here.passed, here.reasons
+    assert {tap.mode for tap in here.taps} == {"free", "forced"}
+    assert replayed(*made) == f"True {len(here.taps)} None"
+
+
+def test_and_a_wrong_one_wrong(made: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    bundle = tmp_path / "bundle"
+    shutil.copytree(made[0], bundle)
+    arrays: Any = dict(mx.load(str(bundle / "model.safetensors")))  # type: ignore[arg-type]
+    arrays["linear.1.bias"] = arrays["linear.1.bias"] + 1e-3
+    mx.save_safetensors(str(bundle / "model.safetensors"), arrays, {"format": "mlx"})
+    assert replayed(bundle, made[1]).startswith("False")
+    assert replayed(bundle, made[1]).endswith("linear.1")
+
+
+def test_the_block_on_torch_is_a_block() -> None:
+    script = WITHOUT_TORCH.partition("from samevoice")[0] + "\nimport torch"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True).returncode == 1
+
+
+def test_what_is_replayed_is_what_was_saved(made: tuple[Path, Path]) -> None:
+    traces = list(golden.traces(golden.read(made[1])))
+    assert [one.example.sha256 for one in traces] == [one.sha256 for one in SOUNDS]
+    assert [one.example.depth for one in traces] == ["full", "output"]
+    assert traces[0].truth.outputs["output"].dtype == np.float64
+    assert traces[0].floors
+
+
+def test_other_sources_and_models_are_refused(made: tuple[Path, Path], tmp_path: Path) -> None:
+    other = made_up.save(made_up.pyannet(layers=1, seed=5), tmp_path / "x.ckpt")
+    convert.convert(other, tmp_path / "bundle")
+    with pytest.raises(GoldenError, match="was made from another source"):
+        replay(tmp_path / "bundle", made[1])
+    with pytest.raises(GoldenError, match="is a whole pipeline"):
+        golden.make(tmp_path / "new", "reference:full", SOUNDS)
+    with pytest.raises(GoldenError, match="holds golden data already"):
+        golden.save(made[1], [], model_type="segmentation", source_sha256="")
+
+
+def test_damaged_golden_data_are_refused(made: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    copy = tmp_path / "golden"
+    shutil.copytree(made[1], copy)
+    index = json.loads((copy / "golden.json").read_text())
+    index["examples"][1]["sha256"] = "0" * 64
+    (copy / "golden.json").write_text(json.dumps(index))
+    with pytest.raises(GoldenError, match="the inputs of 'short' are not those saved"):
+        replay(made[0], copy)
+    (copy / "golden.json").write_text("{")
+    with pytest.raises(GoldenError, match="is not JSON"):
+        golden.read(copy)
+    with pytest.raises(GoldenError, match="cannot read"):
+        golden.read(tmp_path)

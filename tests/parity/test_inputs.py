@@ -1,0 +1,135 @@
+"""Inputs are the same every time, known by their hash, and audio that does not fit is refused."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samevoice.parity import inputs
+from samevoice.parity.inputs import Example, InputError, examples, from_audio, masks, read_wav
+
+
+def write_wav(
+    path: Path, values: np.ndarray, *, rate: int = 16000, channels: int = 1, width: int = 2
+) -> Path:
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(channels)
+        file.setsampwidth(width)
+        file.setframerate(rate)
+        file.writeframes(values.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "embedding"])
+@pytest.mark.parametrize("chosen", ["quick", "full"])
+def test_a_set_is_the_same_every_time_and_names_nothing_twice(kind: str, chosen: str) -> None:
+    first = examples(kind, 1680, chosen)  # type: ignore[arg-type]
+    again = examples(kind, 1680, chosen)  # type: ignore[arg-type]
+    assert [one.sha256 for one in first] == [one.sha256 for one in again]
+    assert len({one.name for one in first}) == len(first)
+    assert all(one.waveforms.dtype == np.float32 for one in first)
+    assert all(np.isfinite(one.waveforms).all() for one in first)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "embedding"])
+def test_a_set_holds_what_is_asked_of_it(kind: str) -> None:
+    found = {one.name: one for one in examples(kind, 1261)}
+    odd = {"noise", "silence", "dc offset", "clipped", "very quiet", "sweep", "1261 samples"}
+    assert odd <= found.keys()
+    assert {len(one.waveforms) for one in found.values()} >= {1, 3, 32}
+    assert min(one.waveforms.shape[2] for one in found.values()) == 1261
+    assert any(one.depth == "full" for one in found.values())
+    assert any(one.labels for one in found.values())
+    assert not found["silence"].waveforms.any()
+    assert np.abs(found["clipped"].waveforms).max() == 1.0
+    assert found["dc offset"].waveforms.mean() == pytest.approx(0.25, abs=0.01)
+    assert np.abs(found["very quiet"].waveforms).max() < 0.001
+
+
+def test_noise_is_this_noise() -> None:
+    # A number that changes here changes every recorded result.
+    assert (inputs.noise(4) * 32768).tolist() == [412, -433, 2099, 344]
+
+
+def test_the_hash_tells_values_shapes_and_masks_apart() -> None:
+    sound = np.zeros((2, 1, 100), np.float32)
+    changed = sound.copy()
+    changed[1, 0, 99] = 1e-30
+    hashes = {
+        Example("x", sound).sha256,
+        Example("x", changed).sha256,
+        Example("x", sound.reshape(1, 1, 200)).sha256,
+        Example("x", sound, masks=np.zeros((2, 4), np.float32)).sha256,
+    }
+    assert len(hashes) == 4
+    assert Example("y", sound.copy()).sha256 == Example("x", sound).sha256
+
+
+def test_masks_are_full_empty_overlapping_and_three_frames() -> None:
+    made = masks(2, 59)
+    assert made.shape == (2, 5, 59)
+    full, empty, first, second, short = made[1]
+    assert full.all()
+    assert not empty.any()
+    assert (first * second).any()
+    assert not (first * second).all()
+    assert short.sum() == 3
+
+
+def test_one_item_of_a_batch_keeps_its_mask() -> None:
+    example = Example("x", np.arange(6, dtype=np.float32).reshape(3, 1, 2), masks(3, 9))
+    one = example.item(1)
+    assert one.waveforms.tolist() == [[[2.0, 3.0]]]
+    assert one.masks is not None
+    assert one.masks.shape == (1, 5, 9)
+
+
+def test_a_wav_is_the_mean_of_its_channels(tmp_path: Path) -> None:
+    values = np.array([[16384, 0], [-32768, -32768]], "<i2")
+    path = write_wav(tmp_path / "x.wav", values, channels=2)
+    assert read_wav(path).tolist() == [0.25, -1.0]
+
+
+@pytest.mark.parametrize(("width", "kind", "loud"), [(1, "u1", 192), (4, "<i4", 2**30)])
+def test_other_widths_have_the_same_scale(tmp_path: Path, width: int, kind: str, loud: int) -> None:
+    path = write_wav(tmp_path / "x.wav", np.array([loud], kind), width=width)
+    assert read_wav(path).tolist() == [0.5]
+
+
+def test_what_is_no_wav_at_16_khz_is_refused_in_one_line(tmp_path: Path) -> None:
+    slow = write_wav(tmp_path / "slow.wav", np.zeros(9, "<i2"), rate=8000)
+    text = tmp_path / "x.mp3"
+    text.write_bytes(b"ID3 and so on, which is no RIFF")
+    for path, words in (
+        (slow, "8000 samples a second: resample"),
+        (text, "no WAV of integers"),
+        (tmp_path / "absent.wav", "cannot read"),
+    ):
+        with pytest.raises(InputError, match=words) as caught:
+            read_wav(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_given_audio_comes_in_pieces_of_ten_seconds(tmp_path: Path) -> None:
+    path = write_wav(tmp_path / "talk.wav", np.arange(16000 * 25).astype("<i2"))
+    found = from_audio([path, path], "segmentation", 1261)
+    assert [one.name for one in found] == [
+        "talk.wav 0-20 s",
+        "talk.wav from 20 s",
+        "talk.wav #3 0-20 s",
+        "talk.wav #3 from 20 s",
+    ]
+    assert [one.waveforms.shape for one in found[:2]] == [(2, 1, 160000), (1, 1, 80000)]
+    short = write_wav(tmp_path / "short.wav", np.zeros(1000, "<i2"))
+    with pytest.raises(InputError, match="holds 1000 samples, but the network needs 1261"):
+        from_audio([short], "segmentation", 1261)
+
+
+def test_unknown_sets_and_models_are_refused() -> None:
+    with pytest.raises(InputError, match="no inputs for a plda"):
+        examples("plda", 1)
+    with pytest.raises(InputError, match="no set of inputs called 'huge'"):
+        examples("embedding", 1, "huge")  # type: ignore[arg-type]

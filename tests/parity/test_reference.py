@@ -1,0 +1,195 @@
+"""pyannote's own modules tell all that they do, under the names that the port has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import made_up
+import numpy as np
+import pytest
+
+from samevoice.converters import convert
+from samevoice.parity.inputs import Example, batch, masks, noise
+from samevoice.parity.metrics import rms
+from samevoice.parity.reference import (
+    Reference,
+    ReferenceError,
+    layers_of,
+    names_of,
+    watched,
+)
+
+SOUND = Example("noise", batch([noise(4000), noise(4000, seed=1)]))
+VARIANTS: dict[str, dict[str, Any]] = {
+    "usual": {},
+    "one direction": {"bidirectional": False},
+    "a list of LSTMs": {"monolithic": False, "layers": 3},
+    "no linear layers": {"linear": 0},
+    "sigmoid": {"powerset": None},
+}
+
+
+@pytest.fixture(scope="module")
+def part_of(pyannote: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., convert.Part]:
+    del pyannote
+
+    def make(model: Any, **more: Any) -> convert.Part:
+        path = made_up.save(model, tmp_path_factory.mktemp("source") / "x.ckpt", **more)
+        return located(path)
+
+    return make
+
+
+def located(path: Path) -> convert.Part:
+    return convert.prepare(path, model_type="auto", options=convert.Options()).parts[0]
+
+
+@pytest.fixture(scope="module")
+def embedding(references: dict[str, Path]) -> Reference:
+    return Reference.load(located(references["embedding"]))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_every_layer_with_weights_has_a_tap(part_of: Any, variant: str) -> None:
+    reference = Reference.load(part_of(made_up.pyannet(**VARIANTS[variant])))
+    seen = reference.record(SOUND)
+    taps = set(seen.outputs)
+    for _, target in pairs(part_of(made_up.pyannet(**VARIANTS[variant]))):
+        assert target.rpartition(".")[0] in taps
+    assert "output" in taps
+    # The layers without weights show in what reaches the next one.
+    assert set(seen.inputs) == taps - {"output"}
+
+
+def pairs(part: convert.Part) -> list[tuple[str, str]]:
+    return [(s, t) for m in part.plan.moves for s in m.sources for t in m.targets]
+
+
+def test_the_resnet_shows_filterbank_blocks_and_pooling(embedding: Reference) -> None:
+    seen = embedding.record(Example("x", SOUND.waveforms, masks(2, 30)))
+    blocks = [
+        f"resnet.layer{k + 1}.{n}" for k, count in enumerate((3, 4, 6, 3)) for n in range(count)
+    ]
+    for tap in (*blocks, "fbank", "resnet.pool", "resnet.seg_1", "resnet.layer2.0.shortcut.1"):
+        assert tap in seen.outputs
+    assert seen.outputs["resnet.conv1"].shape == (2, 80, 23, 32)
+    assert seen.outputs["output"].shape == (2, 5, 256)
+    assert len([tap for tap in seen.outputs if ".conv" in tap]) == 33
+
+
+def test_a_rule_for_a_module_that_is_not_there_is_refused(embedding: Reference) -> None:
+    names = names_of([("resnet.conv9.weight", "resnet.conv9.weight")])
+    with pytest.raises(ReferenceError, match=r"no module 'resnet\.conv9'"):
+        watched(embedding.module, names)
+
+
+def test_hooks_change_nothing_and_go_away(embedding: Reference) -> None:
+    before = embedding.run(SOUND)
+    recorded = embedding.record(SOUND).outputs["output"]
+    assert np.array_equal(before, recorded)
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in embedding.module.modules())
+    assert "compute_fbank" not in vars(embedding.module)
+
+
+@pytest.mark.parametrize("kind", ["segmentation", "embedding"])
+def test_the_truth_is_float64_throughout(references: dict[str, Path], kind: str) -> None:
+    import torch
+
+    reference = Reference.load(located(references[kind]))
+    truth = reference.record(SOUND, "float64")
+    assert all(array.dtype == np.float64 for array in truth.taps.values())
+    plain = reference.record(SOUND)
+    assert all(array.dtype == np.float32 for array in plain.taps.values())
+    assert torch.get_default_dtype() == torch.float32
+    # Were the mel banks, the window or the filters float32, both would share their rounding.
+    first = "fbank" if kind == "embedding" else "sincnet.conv.0"
+    assert rms(truth.outputs[first], plain.outputs[first]) > 1e-8
+    if kind == "embedding":
+        assert np.abs(truth.outputs["fbank"] - shared_banks(reference)).max() > 1e-7
+
+
+def shared_banks(reference: Reference) -> np.ndarray:
+    """The filterbank as ``.double()`` alone would give it: in float64 with float32 mel banks."""
+    import torch
+
+    model: Any = reference.double
+    features: np.ndarray = model.compute_fbank(torch.from_numpy(SOUND.waveforms).double()).numpy()
+    return features
+
+
+def test_each_layer_takes_what_it_is_fed(embedding: Reference) -> None:
+    plain = embedding.record(SOUND)
+    fed = dict(plain.inputs)
+    fed["resnet.layer3.2"] = np.zeros_like(fed["resnet.layer3.2"])
+    fed["resnet.layer3.2.conv1"] = np.zeros_like(fed["resnet.layer3.2.conv1"])
+    local = embedding.record(SOUND, "float64", fed=fed)
+    # What would have reached the layer is noted, not what was put in its place.
+    assert rms(local.inputs["resnet.layer3.2"], plain.inputs["resnet.layer3.2"]) < 1e-4
+    assert rms(local.inputs["resnet.layer3.2"], plain.inputs["resnet.layer3.2"]) > 0
+    assert not local.outputs["resnet.layer3.2.conv1"].any()
+    # The one behind is fed again, and knows nothing of it.
+    after = local.outputs["resnet.layer3.3.conv1"]
+    assert rms(after, plain.outputs["resnet.layer3.3.conv1"]) < 1e-5
+
+
+@pytest.mark.parametrize("bidirectional", [True, False])
+def test_an_lstm_layer_by_layer_is_the_lstm(pyannote: Any, bidirectional: bool) -> None:
+    import torch
+
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(6, 5, num_layers=3, bidirectional=bidirectional, batch_first=True).eval()
+    x = torch.randn(2, 7, 6)
+    with torch.inference_mode():
+        y = x
+        for layer in layers_of(lstm):
+            y = layer(y)[0]
+        assert torch.allclose(y, lstm(x)[0], rtol=0, atol=1e-6)
+
+
+def test_a_chain_that_differs_is_found(part_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from samevoice.parity import reference as module
+
+    reference = Reference.load(part_of(made_up.pyannet(layers=2)))
+    monkeypatch.setattr(module, "layers_of", lambda lstm: layers_of(lstm)[:1])
+    with pytest.raises(ReferenceError, match="layers one by one"):
+        reference.record(SOUND)
+
+
+def test_pytorch_differs_from_itself_by_rounding(embedding: Reference) -> None:
+    truth = embedding.record(SOUND, "float64").outputs["output"]
+    found = {name: one.outputs["output"] for name, one in embedding.evaluations(SOUND)}
+    assert {"channels last", "one by one"} <= found.keys()
+    errors = {name: rms(truth, one) for name, one in found.items()}
+    plain = rms(truth, embedding.run(SOUND))
+    assert all(0.2 * plain < error < 5 * plain for error in errors.values())
+
+
+def test_a_bare_state_dict_goes_into_pyannotes_class(part_of: Any, tmp_path: Path) -> None:
+    import torch
+
+    model = made_up.pyannet(layers=1)
+    torch.save(model.state_dict(), tmp_path / "bare.pt")
+    bare = Reference.load(located(tmp_path / "bare.pt"))
+    whole = Reference.load(part_of(model))
+    assert np.array_equal(bare.run(SOUND), whole.run(SOUND))
+
+
+def test_other_weights_than_the_checkpoints_are_found(
+    part_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samevoice.parity import reference as module
+
+    other = made_up.pyannet(seed=1)
+    monkeypatch.setattr(module, "_as_pyannote_loads", lambda part: other)
+    with pytest.raises(ReferenceError, match="holds another"):
+        Reference.load(part_of(made_up.pyannet(seed=0)))
+
+
+def test_a_layer_that_loses_its_name_is_missed(part_of: Any) -> None:
+    part = part_of(made_up.pyannet())
+    whole = Reference.load(part)
+    kept = [(source, target) for source, target in pairs(part) if "linear.0" not in source]
+    without = Reference(whole.module, names_of(kept))
+    assert set(whole.record(SOUND).outputs) - set(without.record(SOUND).outputs) == {"linear.0"}

@@ -1,0 +1,182 @@
+"""parity, gate, judge and gallery as they are typed."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+import samevoice
+
+
+def command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    line = [sys.executable, "-m", "samevoice", *map(str, arguments)]
+    return subprocess.run(line, capture_output=True, text=True, timeout=280)
+
+
+@pytest.fixture(scope="module")
+def port(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("port") / "segmentation"
+    samevoice.convert(references["segmentation"], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def green(port: Path, references: dict[str, Path]) -> Path:
+    done = command("parity", port, "--source", references["segmentation"])
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("passed")
+    assert done.stderr == ""
+    assert all(len(line) <= 80 for line in done.stdout.splitlines()[2:-1])
+    return port.parent / "segmentation-parity" / "result.json"
+
+
+def spoilt(port: Path, folder: Path) -> Path:
+    """A copy of the bundle whose provenance is right and whose weights are not."""
+    import shutil
+
+    shutil.copytree(port, folder)
+    weights = load_file(folder / "model.safetensors")
+    weights["lstm.1.forward.bias"] *= 1.001
+    save_file(weights, folder / "model.safetensors", {"format": "mlx"})
+    return folder
+
+
+def test_a_result_keeps_its_contract(green: Path) -> None:
+    result = json.loads(green.read_text())
+    assert result["passed"] is True
+    assert result["first_divergence"] is None
+    for key in ("model_type", "dtype", "device", "versions", "task", "limits", "loosened"):
+        assert key in result
+    assert len(result["source"]["sha256"]) == len(result["bundle"]["sha256"]) == 64
+    wanted = {"name", "shape", "max_abs", "mean_abs", "nmse", "cosine_min", "noise_ratio", "passed"}
+    assert all(wanted <= tap.keys() for tap in result["taps"])
+
+
+def test_the_gate_lets_green_through(green: Path) -> None:
+    done = command("gate", green)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_wrong_bundle_exits_1_and_names_the_layer(
+    port: Path, references: dict[str, Path], tmp_path: Path, green: Path
+) -> None:
+    bundle = spoilt(port, tmp_path / "spoilt")
+    done = command(
+        "parity", bundle, "--source", references["segmentation"], "--output", tmp_path / "r"
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "lstm.1.forward" in done.stderr
+    assert "first divergence: lstm.1.forward" in done.stdout
+    gated = command("gate", green, tmp_path / "r" / "result.json")
+    assert gated.returncode == 1
+    assert "1 of 2 results do not pass" in gated.stderr
+    reproduction = tmp_path / "r" / "reproduction"
+    judged = command(
+        "judge",
+        reproduction / "reference.safetensors",
+        reproduction / "candidate.safetensors",
+        "--truth",
+        reproduction / "truth.safetensors",
+    )
+    assert judged.returncode == 1
+    assert "lstm.1.forward" in judged.stdout
+
+
+def test_a_result_that_was_edited_is_refused(green: Path, tmp_path: Path) -> None:
+    result = json.loads(green.read_text())
+    result["taps"][0]["noise_ratio"] = 50.0
+    (tmp_path / "result.json").write_text(json.dumps(result))
+    done = command("gate", tmp_path / "result.json")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+
+
+def test_loosened_limits_do_not_pass_by_themselves(
+    port: Path, references: dict[str, Path], tmp_path: Path
+) -> None:
+    done = command(
+        "parity", port, "--source", references["segmentation"], "--output", tmp_path,
+        "--limit", "noise_ratio=50",
+    )  # fmt: skip
+    assert done.returncode == 0
+    assert "loosened" in done.stdout
+    refused = command("gate", tmp_path / "result.json")
+    assert refused.returncode == 1
+    assert "limits were loosened" in refused.stderr
+    assert command("gate", tmp_path / "result.json", "--allow-loosened").returncode == 0
+
+
+def test_another_source_is_refused(port: Path, references: dict[str, Path], tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    samevoice.convert(references["embedding"], bundle)
+    done = command("parity", bundle, "--source", references["segmentation"])
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert "holds no embedding" in done.stderr
+
+
+class TestJudge:
+    @pytest.fixture
+    def pair(self, tmp_path: Path) -> tuple[Path, Path]:
+        values = np.random.default_rng(0).standard_normal((4, 5)).astype(np.float32)
+        save_file({"a": values, "b": values * 2}, tmp_path / "x.safetensors")
+        np.savez(tmp_path / "y.npz", a=values * np.float32(1 + 1e-6), b=values * 2)
+        return tmp_path / "x.safetensors", tmp_path / "y.npz"
+
+    def test_two_formats_agree(self, pair: tuple[Path, Path]) -> None:
+        done = command("judge", *pair)
+        assert (done.returncode, done.stderr) == (0, "")
+
+    def test_a_tighter_limit_turns_it_red(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        (tmp_path / "limits.toml").write_text('[limits]\ntaps."a" = {noise_ratio = 2}\n')
+        done = command("judge", *pair, "--limits", tmp_path / "limits.toml")
+        assert done.returncode == 1
+        assert "a: noise_ratio is" in done.stderr
+
+    def test_a_missing_tap_fails(self, pair: tuple[Path, Path], tmp_path: Path) -> None:
+        save_file({"a": load_file(pair[0])["a"]}, tmp_path / "z.safetensors")
+        done = command("judge", pair[0], tmp_path / "z.safetensors")
+        assert done.returncode == 1
+        assert "b: missing in the candidate" in done.stderr
+
+    @pytest.mark.parametrize(
+        ("arguments", "said"),
+        [
+            (["nothing.npz", "nothing.npz"], "nothing.npz"),
+            (["x.safetensors", "y.npz", "--limit", "noise=3"], "unknown metric 'noise'"),
+            (
+                ["x.safetensors", "y.npz", "--limit", "c:noise_ratio=3"],
+                "'c', which was not compared",
+            ),
+        ],
+    )
+    def test_bad_input_is_one_line(
+        self, arguments: list[str], said: str, pair: tuple[Path, Path]
+    ) -> None:
+        here = pair[0].parent
+        done = command("judge", *(here / a if "." in a else a for a in arguments))
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+        assert said in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["parity", "x"], "needs --source SOURCE, or --golden DIR"),
+        (["parity", "x", "--source", "a", "--golden", "b"], "and not both"),
+        (["parity", "x", "--golden", "b", "--input", "c"], "--input does not go with --golden"),
+        (["parity", "/nowhere", "--source", "a"], "config.json"),
+        (["gate", "/nowhere"], "cannot read /nowhere"),
+        (["gate"], "RESULT"),
+        (["gallery", "reference:nothing"], "there is no 'reference:nothing'"),
+    ],
+)
+def test_usage_is_one_line(arguments: list[str], said: str) -> None:
+    done = command(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
+    assert said in done.stderr
