@@ -13,6 +13,7 @@ from contextvars import ContextVar
 import mlx.core as mx
 
 _seen: ContextVar[dict[str, mx.array] | None] = ContextVar("taps_seen", default=None)
+_heard: ContextVar[dict[str, mx.array] | None] = ContextVar("taps_heard", default=None)
 _fed: ContextVar[Mapping[str, mx.array] | None] = ContextVar("taps_fed", default=None)
 
 
@@ -28,6 +29,17 @@ def record() -> Iterator[dict[str, mx.array]]:
 
 
 @contextmanager
+def hear() -> Iterator[dict[str, mx.array]]:
+    """Collects what reaches every layer, before anything is put in its place."""
+    heard: dict[str, mx.array] = {}
+    token = _heard.set(heard)
+    try:
+        yield heard
+    finally:
+        _heard.reset(token)
+
+
+@contextmanager
 def replace(inputs: Mapping[str, mx.array]) -> Iterator[None]:
     """Teacher forcing: each layer named here is fed with the input given for it."""
     token = _fed.set(inputs)
@@ -39,12 +51,14 @@ def replace(inputs: Mapping[str, mx.array]) -> Iterator[None]:
 
 def active() -> bool:
     """Whether anyone listens; fused forms that hide a layer step aside then."""
-    return _seen.get() is not None or _fed.get() is not None
+    return any(tap.get() is not None for tap in (_seen, _heard, _fed))
 
 
 def feed(name: str, x: mx.array) -> mx.array:
     """What layer ``name`` is to take as its input: ``x``, unless something was put in its place."""
-    fed = _fed.get()
+    heard, fed = _heard.get(), _fed.get()
+    if heard is not None:
+        heard[name] = x
     if fed is None or name not in fed:
         return x
     forced = fed[name]

@@ -6,7 +6,7 @@ be run as a bundle is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -57,18 +57,17 @@ class Candidate:
         A network that breaks off half-way leaves what it gave until then, and why it did.
         """
         seen = Recording()
-        with _default_device(self.device), _listening(seen), taps.record() as outputs:
+        with _default_device(self.device), taps.hear() as inputs, taps.record() as outputs:
             forced = {name: mx.array(x) for name, x in (fed or {}).items()}
             try:
                 with taps.replace(forced):
                     self.network(*(mx.array(x) for x in example.arrays))
             except Exception as error:
                 seen.error = _one_line(error)
-            for name in list(outputs):
-                try:
-                    seen.note_output(name, as_numpy(outputs.pop(name)))
-                except (RuntimeError, ValueError) as error:
-                    seen.error = seen.error or _one_line(error)
+            for name, array in _evaluated(inputs, seen):
+                seen.inputs[name] = array
+            for name, array in _evaluated(outputs, seen):
+                seen.note_output(name, array)
         return seen
 
     def weights(self, tap: str) -> dict[str, Array]:
@@ -77,6 +76,15 @@ class Candidate:
 
         flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
         return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
+
+
+def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:
+    """Each array on the host, and let go of; one that cannot be computed is an error of the run."""
+    for name in list(lazy):
+        try:
+            yield name, as_numpy(lazy.pop(name))
+        except (RuntimeError, ValueError) as error:
+            seen.error = seen.error or _one_line(error)
 
 
 def _one_line(error: Exception) -> str:
@@ -98,20 +106,3 @@ def _default_device(device: mx.Device) -> Iterator[None]:
         yield
     finally:
         mx.set_default_device(before)
-
-
-@contextmanager
-def _listening(seen: Recording) -> Iterator[None]:
-    """Notes what reaches each layer before anything is put in its place."""
-    feed: Callable[[str, mx.array], mx.array] = taps.feed
-
-    def noting(name: str, x: mx.array) -> mx.array:
-        seen.inputs[name] = as_numpy(x)
-        return feed(name, x)
-
-    # taps.record() tells outputs only; a note of inputs there would make this line go away.
-    taps.feed = noting
-    try:
-        yield
-    finally:
-        taps.feed = feed  # type: ignore[assignment]

@@ -647,7 +647,7 @@ def _spoilt(bug: Bug, candidate: Candidate, traces: list[Trace], order: list[str
         limits = limits_for(family, "float32", "cpu")
         verdict = compare_traces(traces, candidate, limits, order=order)
     first = verdict.failed[0] if verdict.failed else None
-    ratio = first.noise_ratio if first else max(tap.noise_ratio for tap in verdict.taps)
+    ratio = first.judged_ratio if first else max(tap.judged_ratio for tap in verdict.taps)
     found = first.name if first else ("task" if verdict.task_reasons else "")
     return Finding(bug, expected, found, ratio)
 

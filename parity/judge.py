@@ -136,14 +136,21 @@ class TapVerdict:
             broken.append("a figure is not finite")
         return tuple(broken)
 
-    def _limited(self, metric: str) -> float | None:
-        """The figure that a limit holds: of the noise, what the reference does to itself counts.
+    @property
+    def judged_ratio(self) -> float:
+        """The noise ratio that limits hold: what the reference does to itself counts.
 
         One evaluation of the reference may be lucky. Where others, as valid, were measured, the
         noisiest of them is the unit.
         """
-        if metric == "noise_ratio" and self.times_floor is not None:
-            return min(self.noise_ratio, self.times_floor)
+        if self.times_floor is None:
+            return self.noise_ratio
+        return min(self.noise_ratio, self.times_floor)
+
+    def _limited(self, metric: str) -> float | None:
+        """The figure that a limit of this metric holds."""
+        if metric == "noise_ratio":
+            return self.judged_ratio
         figure: float | None = getattr(self, metric)
         return figure
 

@@ -366,6 +366,17 @@ def _examples(
     return [*found, *inputs_module.from_audio(audio, model_type, shortest)]
 
 
+def default_examples(bundle: str | Path, chosen: inputs_module.Set = "quick") -> list[Example]:
+    """What ``run`` feeds a bundle unless told otherwise."""
+    from samevoice.models.registry import build
+
+    config = bundles.read_json(Path(bundle) / bundles.CONFIG)
+    kind = str(config.get("model_type"))
+    if kind not in ("segmentation", "embedding"):
+        raise ParityError(f"{bundle} is a {kind}: golden data are saved of one network at a time")
+    return inputs_module.examples(kind, shortest_for(build(config).num_frames), chosen)
+
+
 def shortest_for(num_frames: Callable[[int], int]) -> int:
     """The least number of samples that gives two frames.
 
@@ -524,7 +535,7 @@ def reproduce(
 def sentence(result: Result, output: str | Path | None = None) -> str:
     """The verdict in one line, as the command line ends with it."""
     if result.passed:
-        worst = max(tap.noise_ratio for tap in result.taps)
+        worst = max(tap.judged_ratio for tap in result.taps)
         return (
             f"{result.model_type}: {len(result.taps)} taps agree, noise_ratio at most {worst:.3g}"
         )

@@ -97,6 +97,30 @@ def test_a_result_that_was_edited_is_refused(green: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
+def test_golden_outputs_need_no_torch(
+    port: Path, references: dict[str, Path], tmp_path: Path
+) -> None:
+    made = command(
+        "parity", port, "--source", references["segmentation"], "--output", tmp_path / "r",
+        "--save-golden", tmp_path / "golden",
+    )  # fmt: skip
+    assert made.returncode == 0, made.stderr
+    hidden = "import sys; sys.modules['torch'] = sys.modules['pyannote'] = None; "
+    script = hidden + "from samevoice.cli import main; main()"
+    for bundle, code in ((port, 0), (spoilt(port, tmp_path / "spoilt"), 1)):
+        line = [
+            sys.executable,
+            "-c",
+            script,
+            "parity",
+            str(bundle),
+            "--golden",
+            str(tmp_path / "golden"),
+        ]
+        done = subprocess.run(line, capture_output=True, text=True, timeout=200)
+        assert done.returncode == code, done.stderr
+
+
 def test_loosened_limits_do_not_pass_by_themselves(
     port: Path, references: dict[str, Path], tmp_path: Path
 ) -> None:

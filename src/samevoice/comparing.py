@@ -80,18 +80,23 @@ def parity(
         _refuse_with_golden({"--input": audio, "--save-golden": save_golden, "--output": output})
         _replay(bundle, golden, device, overrides(limits, limit))
         return
+    where = output or bundle.parent / f"{bundle.name}-parity"
     results = _compared(
         bundle,
         str(source),
-        output or bundle.parent / f"{bundle.name}-parity",
+        where,
         inputs=inputs.value,
         audio=audio or [],
         device=device.value,
         overrides=overrides(limits, limit),
     )
-    failed = [result for result in results.values() if not result.passed]
-    if failed:
-        raise NotPassedError(f"{bundle} does not pass: {failed[0].verdict.reasons[0]}")
+    if save_golden is not None:
+        _save_golden(bundle, str(source), save_golden, inputs)
+    for part, result in results.items():
+        if not result.passed:
+            from samevoice.parity.run import sentence
+
+            raise NotPassedError(sentence(result, where / part))
 
 
 def _refuse_with_golden(given: dict[str, object]) -> None:
@@ -116,6 +121,14 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
             where = output / part / str(result.details["reproduction"])
             console.print(f"  reproduction: {where}", soft_wrap=True, markup=False)
     return results
+
+
+def _save_golden(bundle: Path, source: str, folder: Path, inputs: Inputs) -> None:
+    from samevoice import terminal
+    from samevoice.parity import golden, run
+
+    golden.make(folder, source, run.default_examples(bundle, inputs.value))
+    terminal.console().print(f"  golden: {folder}", soft_wrap=True, markup=False)
 
 
 def _replay(bundle: Path, golden: Path, device: Device, asked: list[Override]) -> None:

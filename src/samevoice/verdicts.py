@@ -35,14 +35,14 @@ def show(console: Console, verdict: Verdict, title: str, *, details: bool = True
 
 def _figures(verdict: Verdict) -> str:
     """The figures that matter: how many taps, the worst ratio, the worst at an output."""
-    ratios = [tap.noise_ratio for tap in verdict.taps]
-    outputs = [tap.noise_ratio for tap in verdict.taps if tap.output]
+    ratios = [tap.judged_ratio for tap in verdict.taps]
+    outputs = [tap.judged_ratio for tap in verdict.taps if tap.output]
     said = f"{len(ratios)} taps, noise ratio at most {_number(max(ratios, default=math.inf))}"
     return said + (f", {_number(max(outputs))} at the output" if outputs else "")
 
 
 def _worst(taps: Iterable[TapVerdict]) -> list[TapVerdict]:
-    ranked = sorted(taps, key=lambda tap: (tap.passed, -tap.noise_ratio))
+    ranked = sorted(taps, key=lambda tap: (tap.passed, -tap.judged_ratio))
     return ranked[:WORST]
 
 
@@ -57,7 +57,7 @@ def _table(taps: Iterable[TapVerdict]) -> Table:
         name = f"{tap.name} (forced)" if tap.mode == "forced" else tap.name
         mark = "[green]✓[/]" if tap.passed else "[red]✗[/]"
         cosine = f"{tap.cosine_min:.7f}" if math.isfinite(tap.cosine_min) else "-"
-        figures = (_number(tap.noise_ratio), _number(tap.max_abs), cosine)
+        figures = (_number(tap.judged_ratio), _number(tap.max_abs), cosine)
         table.add_row(escape(name), escape(tap.input), *figures, mark)
     return table
 

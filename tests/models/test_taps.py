@@ -30,3 +30,10 @@ def test_record_and_replace() -> None:
 def test_a_wrong_shape_is_refused() -> None:
     with taps.replace({"a": mx.zeros(3)}), pytest.raises(ValueError, match="a takes"):
         taps.call("a", double, mx.zeros(2))
+
+
+def test_what_reaches_a_layer_is_heard_before_it_is_replaced() -> None:
+    with taps.hear() as heard, taps.replace({"b": mx.array(10.0)}):
+        taps.call("b", double, taps.call("a", double, mx.array(1.0)))
+    assert {name: value.item() for name, value in heard.items()} == {"a": 1, "b": 2}
+    assert not taps.active()
