@@ -7,7 +7,7 @@ name. A run that was killed leaves at most the hidden folder, which the next run
 
 from __future__ import annotations
 
-import glob
+import fcntl
 import hashlib
 import json
 import os
@@ -22,7 +22,7 @@ from samevoice.converters import safetensors_file
 from samevoice.converters.rules import Tensor
 from samevoice.converters.safetensors_file import Advance, Slot
 from samevoice.converters.transforms import Array
-from samevoice.errors import BundleError
+from samevoice.errors import BundleError, SamevoiceError
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -71,8 +71,13 @@ def write_shards(
     arrays: Iterable[tuple[str, Array]],
     metadata: Mapping[str, str],
     advance: Advance = lambda done: None,
+    *,
+    parameters: int | None = None,
 ) -> None:
-    """Stream ``arrays``, in the slots' order, into the shards, and compare each file read back."""
+    """Stream ``arrays``, in the slots' order, into the shards, and compare each file read back.
+
+    ``parameters`` is their number where it is not the number of values, as behind quantisation.
+    """
     stream = iter(arrays)
     digests = {
         name: safetensors_file.write(folder / name, slots, stream, metadata, advance)
@@ -87,7 +92,9 @@ def write_shards(
     index = {
         "metadata": {
             "total_size": sum(slot.nbytes for slot in slots),
-            "total_parameters": sum(slot.count for slot in slots),
+            "total_parameters": sum(slot.count for slot in slots)
+            if parameters is None
+            else parameters,
         },
         "weight_map": {
             slot.name: name
@@ -136,7 +143,9 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
     """The tensors of a bundle, through its index."""
     tensors: dict[str, Tensor] = {}
     index = read_json(folder / INDEX)
-    for name in sorted(set(index["weight_map"].values())):
+    if not isinstance(index.get("weight_map"), dict):
+        raise BundleError(f"{folder / INDEX} has no weight_map")
+    for name in sorted({str(name) for name in index["weight_map"].values()}):
         if Path(name).name != name:
             raise BundleError(f"{folder / INDEX} names {name!r}, which lies outside the bundle")
         tensors |= read_file(folder / name)
@@ -151,17 +160,20 @@ def is_bundle(folder: Path) -> bool:
 
 
 def write_json(path: Path, content: Any, *, sort: bool = True) -> None:
-    text = json.dumps(content, indent=2, sort_keys=sort, ensure_ascii=False) + "\n"
+    text = json.dumps(content, indent=2, sort_keys=sort, ensure_ascii=False, allow_nan=False) + "\n"
     path.parent.mkdir(exist_ok=True)
     path.write_text(text, encoding="utf-8")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+        return content
     except FileNotFoundError as error:
         raise BundleError(f"{path.parent} has no {path.name}: it is no samevoice bundle") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise BundleError(f"{path} cannot be read: {error}") from error
 
 
@@ -179,67 +191,121 @@ def file_hashes(folder: Path) -> dict[str, str]:
 
 @contextmanager
 def written_aside(
-    target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool] = is_bundle
+    target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool] | None = None
 ) -> Iterator[Path]:
     """A folder to write into that becomes ``target`` if all goes well, and nothing otherwise."""
-    target = Path(os.path.abspath(target))
-    try:
-        _make_way(target, overwrite, replaceable)
-        aside = target.parent / f".{target.name}.{os.getpid()}.partial"
-        aside.mkdir(parents=True)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    try:
+    target = Path(os.path.realpath(target))
+    with _hidden(target) as aside:
+        refuse_existing(target, overwrite=overwrite, replaceable=replaceable)
         yield aside
-        _rename(aside, target)
-    except OSError as error:
-        raise cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        _rename(aside, target, overwrite)
 
 
-def cannot_write(target: Path, error: Exception) -> BundleError:
-    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-    return BundleError(f"{target} cannot be written: {reason}; nothing was changed")
+@contextmanager
+def file_written_aside(target: Path, *, overwrite: bool) -> Iterator[Path]:
+    """The same for one file."""
+    target = Path(os.path.realpath(target))
+    with _hidden(target) as aside:
+        if target.is_dir() or (os.path.lexists(target) and not overwrite):
+            raise _exists(target)
+        yield aside / target.name
+        (aside / target.name).replace(target)
 
 
-def _make_way(target: Path, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
-    """Refuse what must not be overwritten, and clear away what killed runs left."""
-    for left in target.parent.glob(f".{glob.escape(target.name)}.*"):
-        pid, _, kind = left.name[len(target.name) + 2 :].partition(".")
-        if not pid.isdigit() or kind not in ("partial", "old") or _alive(int(pid)):
-            continue
-        if kind == "old" and not target.exists():
-            left.rename(target)  # killed between its two renames: the old bundle comes back
-        else:
-            shutil.rmtree(left)
+def refuse_existing(
+    target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool] | None = None
+) -> None:
+    """Only what samevoice wrote, and nobody added to, may be overwritten."""
+    target = Path(os.path.realpath(target))
     if not os.path.lexists(target):
         return
     if not overwrite:
-        raise BundleError(f"{target} exists: pass --overwrite, or choose another place")
-    if not target.is_dir() or (any(target.iterdir()) and not replaceable(target)):
-        raise BundleError(f"{target} was not made by samevoice, so it is not overwritten")
+        raise _exists(target)
+    if not target.is_dir() or (any(target.iterdir()) and not (replaceable or _is_ours)(target)):
+        raise BundleError(
+            f"{target} holds files that samevoice did not write, so it is not overwritten"
+        )
 
 
-def _alive(pid: int) -> bool:
-    """Whether another process of that number runs; in a container ours may be one that died."""
-    if pid == os.getpid():
+def _exists(target: Path) -> BundleError:
+    return BundleError(f"{target} exists: pass --overwrite, or choose another place")
+
+
+def _is_ours(folder: Path) -> bool:
+    """Whether every file of a bundle is one that its provenance names."""
+    if not is_bundle(folder):
         return False
+    outputs = read_json(folder / PROVENANCE).get("outputs", {})
+    return names_in(folder) <= {PROVENANCE, *outputs}
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+
+
+@contextmanager
+def _hidden(target: Path) -> Iterator[Path]:
+    """A hidden folder beside the target, ours alone; what killed runs left is cleared away."""
+    aside = target.parent / f".{target.name}.partial"
+    old = target.parent / f".{target.name}.old"
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with _only_one(target):
+            if old.exists() and not target.exists():
+                old.rename(target)  # killed between its two renames: the old bundle comes back
+            for left in (aside, old):
+                shutil.rmtree(left, ignore_errors=True)
+            aside.mkdir()
+            try:
+                yield aside
+            finally:
+                shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        raise _cannot(target, aside, error) from error
 
 
-def _rename(aside: Path, target: Path) -> None:
+@contextmanager
+def _only_one(target: Path) -> Iterator[None]:
+    """A lock that the system lets go of when its holder dies, whatever killed it."""
+    path = target.parent / f".{target.name}.lock"
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(file)
+            raise BundleError(
+                f"another process is writing {target}: wait for it, or choose another place"
+            ) from None
+        if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+            break
+        os.close(file)  # the holder before us has just removed it
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(file)
+
+
+def _cannot(target: Path, aside: Path, error: OSError) -> BundleError:
+    """Which file, ours or one that was being read, and why; never more than one sentence."""
+    reason = error.strerror or str(error).splitlines()[0]
+    named = Path(str(error.filename)) if error.filename else target
+    if named.is_relative_to(aside) or named.is_relative_to(target) or target.is_relative_to(named):
+        named = target
+    if named == target or named.parent == target.parent:
+        return BundleError(f"{target} cannot be written: {reason}; nothing was changed")
+    return BundleError(f"{named} cannot be read: {reason}; nothing was changed")
+
+
+def _rename(aside: Path, target: Path, overwrite: bool) -> None:
     """Into place; an old bundle steps aside first and is removed last."""
-    if not target.exists():
+    if not os.path.lexists(target):
         aside.rename(target)
         return
-    old = target.parent / f".{target.name}.{os.getpid()}.old"
+    if not overwrite:
+        raise _exists(target)
+    old = target.parent / f".{target.name}.old"
     target.rename(old)
     try:
         aside.rename(target)
@@ -247,3 +313,20 @@ def _rename(aside: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
+
+
+@contextmanager
+def understood(what: Path | str, error: type[SamevoiceError] = BundleError) -> Iterator[None]:
+    """Files that were edited or damaged are the reader's trouble, not a fault of ours."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as found:
+        said = f"{type(found).__name__}: {found}"
+        raise error(f"{what} lacks or misstates something ({said})") from found
+
+
+def changed(folder: Path, written: Mapping[str, str]) -> tuple[str, ...]:
+    """Files that are missing, added, or not as they were written."""
+    there = file_hashes(folder)
+    names = sorted(written.keys() | there.keys())
+    return tuple(name for name in names if written.get(name) != there.get(name))

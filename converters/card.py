@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import samevoice
+from samevoice.converters.rules import count
 
 if TYPE_CHECKING:
     from samevoice.converters.convert import Conversion
@@ -52,7 +53,11 @@ def render(made: Conversion) -> str:
 
 
 def _origin(source: Source) -> str:
-    return f"`{source.name}` at `{source.revision}`" if source.revision else f"`{source.name}`"
+    # A name from outside must not make Markdown of its own.
+    name = "".join(
+        letter if letter.isprintable() and letter != "`" else "?" for letter in source.name
+    )
+    return f"`{name}` at `{source.revision}`" if source.revision else f"`{name}`"
 
 
 def _numbers(made: Conversion) -> str:
@@ -65,7 +70,7 @@ def _numbers(made: Conversion) -> str:
 def _tally(made: Conversion) -> list[str]:
     lines = ["| part | used | derived | dropped | identity |", "| --- | --- | --- | --- | --- |"]
     for part in made.parts:
-        counts = part.counts
+        counts = count(part.rows)
         cells = (str(counts[fate]) for fate in ("used", "derived", "dropped", "identity"))
         lines.append(f"| {part.family.model_type} | {' | '.join(cells)} |")
     return lines

@@ -11,6 +11,8 @@ than the memory.
 from __future__ import annotations
 
 import copyreg
+import errno
+import json
 import pickle
 import warnings
 import zipfile
@@ -25,7 +27,7 @@ import numpy as np
 from samevoice.converters import safetensors_file
 from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array
-from samevoice.errors import CheckpointError, MissingExtraError
+from samevoice.errors import CheckpointError, MissingExtraError, SamevoiceError
 
 if TYPE_CHECKING:
     import torch
@@ -86,7 +88,7 @@ class Checkpoint:
 def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
     """The checkpoint that these files of a folder make up: one file, or shards with their index."""
     paths = [root / name for name in files if not name.endswith(".json")]
-    suffix = paths[0].suffix
+    suffix = paths[0].suffix.lower()
     if suffix == ".npz":
         return _read_npz(paths)
     reader = _read_safetensors if suffix == ".safetensors" else _read_torch
@@ -100,7 +102,24 @@ def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
         if twice:
             raise CheckpointError(f"{path.name}: {twice[0]!r} stands in another shard already")
         tensors |= part.tensors
+    for index in (name for name in files if name.endswith(".json")):
+        _check_index(
+            root / index,
+            {path.name: set(part.tensors) for path, part in zip(paths, parts, strict=True)},
+        )
     return Checkpoint(tensors, whole.metadata, format=whole.format)
+
+
+def _check_index(path: Path, held: Mapping[str, set[str]]) -> None:
+    """Every tensor is in the shard that the index names for it."""
+    said = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    found = {name: shard for shard, names in held.items() for name in names}
+    wrong = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
+    if wrong:
+        raise CheckpointError(
+            f"{path.name} and its shards disagree on {len(wrong)} tensors, first {wrong[0]!r}: "
+            "get them again from one source"
+        )
 
 
 def _read_safetensors(path: Path) -> Checkpoint:
@@ -108,8 +127,12 @@ def _read_safetensors(path: Path) -> Checkpoint:
         tensors, metadata = safetensors_file.read(path)
     except OSError as error:
         raise _corrupt(path, error) from error
-    note = {"note": metadata["note"]} if "note" in metadata else {}
-    return Checkpoint(tensors, note, format="safetensors")
+    return Checkpoint(tensors, _noted(metadata), format="safetensors")
+
+
+def _noted(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Only samevoice's own mark is passed on: a stranger's text would stand in cards and logs."""
+    return {"note": REFERENCE_NOTE} if metadata.get("note") == REFERENCE_NOTE else {}
 
 
 def _read_npz(paths: list[Path]) -> Checkpoint:
@@ -126,7 +149,8 @@ def _read_npz(paths: list[Path]) -> Checkpoint:
             raise _corrupt(path, error) from error
         for name, array in arrays.items():
             if array.dtype.kind == "U":
-                texts[name] = metadata[name.rpartition(".")[2]] = str(array)
+                texts[name] = str(array)
+                metadata |= _noted({name.rpartition(".")[2]: str(array)})
                 continue
             tensors[name] = Tensor.of(array)
             if array.ndim > 1 and array.flags.f_contiguous:
@@ -159,28 +183,36 @@ def _load_torch(path: Path) -> Any:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"torch, which reads {path.name},", "convert") from error
     zipped = zipfile.is_zipfile(path)
+    allowed: list[Any] = [(stand_in(name), name) for name in STAND_INS]
     try:
-        _check_archive(path, zipped)
-        allowed: list[Any] = [(stand_in(path), path) for path in STAND_INS]
+        mapped = zipped and _check_archive(path)
         with warnings.catch_warnings(), torch.serialization.safe_globals(allowed):
             warnings.simplefilter(
                 "ignore"
             )  # about pickle protocols; an error follows if it matters
             _refuse_globals(path, zipped)
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=zipped)
+            return torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except SamevoiceError:
+        raise
     except pickle.UnpicklingError as error:
-        raise CheckpointError(f"{path.name} is not read, because {_reason(error)}") from error
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        raise CheckpointError(f"{path.name} is not read, because {_reason(path, error)}") from error
+    except Exception as error:  # a damaged pickle can fail in any way
         raise _corrupt(path, error) from error
 
 
-def _check_archive(path: Path, zipped: bool) -> None:
-    """torch does not check the sums of a mapped file, so flipped bits would pass."""
-    if zipped:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
+def _check_archive(path: Path) -> bool:
+    """Check the sums, which torch skips for a mapped file; whether the file can be mapped."""
+    with zipfile.ZipFile(path) as archive:
+        names = [info.filename for info in archive.infolist()]
+        if any("/code/" in name or name.endswith("constants.pkl") for name in names):
+            raise CheckpointError(
+                f"{path.name} is a TorchScript archive, which holds code: save its state_dict()"
+            )
+        bad = archive.testzip()
         if bad is not None:
             raise OSError(f"the checksum of {bad!r} is wrong")
+        # Mapped, a compressed archive would be read as if its packed bytes were the numbers.
+        return all(info.compress_type == zipfile.ZIP_STORED for info in archive.infolist())
 
 
 def _refuse_globals(path: Path, zipped: bool) -> None:
@@ -200,16 +232,24 @@ def stand_in(path: str) -> type[StandIn]:
     return type(path.rpartition(".")[2], (StandIn,), {"path": path})
 
 
-def _reason(error: Exception) -> str:
-    """The global that torch's weights-only reader stumbled over, or its first sentence."""
-    text = str(error)
-    _, found, after = text.partition("GLOBAL ")
+def _reason(path: Path, error: Exception) -> str:
+    """Our own words: torch's advise to switch the safety off."""
+    _, found, after = str(error).partition("GLOBAL ")
     if found:
         return f"it names {after.split()[0]!r}, which samevoice does not allow"
-    return f"torch's weights-only reader says: {text.strip().splitlines()[0]}"
+    start = path.open("rb").read(512)
+    if start.lstrip()[:1] in (b"<", b"{", b"["):
+        return "it is a web page or other text, not a checkpoint: download it again"
+    if start[8:9] == b"{":
+        return "it is a safetensors file: rename it to .safetensors"
+    if start[257:262] == b"ustar":
+        return "it is a tar archive: unpack it, and name the checkpoint inside"
+    return "it is no PyTorch checkpoint, or a damaged one"
 
 
 def _corrupt(path: Path, error: Exception) -> CheckpointError:
+    if isinstance(error, UnicodeError):
+        return CheckpointError(f"{str(path)!a} has a name that is no text: rename it")
     if isinstance(error, PermissionError):
         return CheckpointError(f"{path} cannot be read: {error.strerror}")
     lines = str(error).strip().splitlines()
@@ -228,9 +268,11 @@ def _is_tensor(value: Any) -> bool:
 def _tensor(name: str, value: torch.Tensor) -> Tensor:
     import torch
 
-    if value.layout != torch.strided or value.is_quantized or value.is_complex():
+    plain = value.layout == torch.strided and not value.is_quantized and not value.is_complex()
+    if not plain or value.is_meta:
         raise CheckpointError(
-            f"{name!r} is sparse, quantised or complex: only plain tensors convert"
+            f"{name!r} is sparse, quantised or complex, or without values: only plain tensors "
+            "convert"
         )
     dtype = str(value.dtype).removeprefix("torch.")
     return Tensor(tuple(value.shape), dtype, lambda: _numpy(value))
@@ -258,7 +300,7 @@ def _metadata(beside: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(beside.get("hyper_parameters"), Mapping):
         found["hyper_parameters"] = dict(beside["hyper_parameters"])
     if isinstance(beside.get("samevoice"), Mapping):
-        found["note"] = str(beside["samevoice"].get("note", ""))
+        found |= _noted(beside["samevoice"])
     return found
 
 
@@ -293,14 +335,27 @@ def _specifications(saved: StandIn) -> dict[str, Any]:
 
 
 def _encode_each(entries: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What can be written as JSON, and the names of what cannot: entries, or parts of them."""
     encoded: dict[str, Any] = {}
     lost = []
     for key, value in entries.items():
         try:
             encoded[str(key)] = encode(value)
-        except TypeError:
-            lost.append(str(key))
+        except (TypeError, RecursionError):
+            parts = value if type(value) is dict else {}
+            kept = {name: part for name, part in parts.items() if _encodable(part)}
+            lost += [f"{key}.{name}" for name in parts if name not in kept] or [str(key)]
+            if parts:
+                encoded[str(key)] = encode(kept)
     return encoded, tuple(lost)
+
+
+def _encodable(value: Any) -> bool:
+    try:
+        encode(value)
+    except (TypeError, RecursionError):
+        return False
+    return True
 
 
 def encode(value: Any) -> Any:
@@ -340,11 +395,22 @@ def decode(value: Any) -> Any:
     return made
 
 
+def check_architecture(beside: Mapping[str, Any]) -> None:
+    """pyannote imports the module that a checkpoint names: it must be one of pyannote's."""
+    said = beside.get("pyannote.audio")
+    module = said["architecture"]["module"] if isinstance(said, Mapping) else "pyannote.audio."
+    if not str(module).startswith("pyannote.audio."):
+        raise CheckpointError(f"{module!r} is no module of pyannote.audio, so it is not written")
+
+
 def write_torch(path: Path, content: Mapping[str, Any]) -> None:
     """``torch.save``, with each stand-in written as the class that it stands for."""
     import torch
 
-    torch.save(dict(content), path, pickle_module=_StandInPickling, pickle_protocol=2)
+    try:
+        torch.save(dict(content), path, pickle_module=_StandInPickling, pickle_protocol=2)
+    except RuntimeError as error:  # torch's writer says which of its checks failed, not why
+        raise OSError(errno.EIO, "torch could not write it whole; is the disk full?") from error
 
 
 class _StandInPickler(pickle._Pickler):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -16,13 +15,22 @@ import ml_dtypes
 import numpy as np
 
 import samevoice
-from samevoice.converters import bundle, card, checkpoint, families, pipeline, rules, sources
+from samevoice.converters import (
+    bundle,
+    card,
+    checkpoint,
+    families,
+    pipeline,
+    rules,
+    safetensors_file,
+    sources,
+)
 from samevoice.converters.families import Family, Naming
 from samevoice.converters.rules import Plan, Row
 from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.sources import Source
 from samevoice.converters.transforms import Array, cast
-from samevoice.errors import ConversionError
+from samevoice.errors import CheckpointError, ConversionError
 
 DTYPES = ("float32", "float16", "bfloat16")
 MODEL_TYPES = ("auto", "segmentation", "embedding", "plda", "full")
@@ -66,6 +74,7 @@ class Part:
     config: Mapping[str, Any]
     plan: Plan
     options: Options
+    remarks: list[str] = field(default_factory=list)  # what only the values could tell
 
     @cached_property
     def quantised(self) -> frozenset[str]:
@@ -81,11 +90,16 @@ class Part:
     def exact(self) -> Mapping[str, str]:
         """Targets that keep their source's dtype, with it."""
         return {
-            target: self.plan.sources[move.sources[0]].dtype
+            target: self._exact_dtype(self.plan.sources[move.sources[0]].dtype)
             for move in self.plan.moves
             if move.rule.exact
             for target in move.targets
         }
+
+    def _exact_dtype(self, dtype: str) -> str:
+        """As in the source; but MLX reads no float64, so a network's goes down to float32."""
+        wide = dtype == "float64" and self.family.model_type != "plda"
+        return "float32" if wide else dtype
 
     def dtype_of(self, target: str) -> str:
         if target in self.quantised:
@@ -125,11 +139,16 @@ class Part:
             del array, rounded  # before the next one is read
 
     def _cast(self, name: str, array: Array) -> Array:
-        rounded = cast(array, self.exact.get(name, self.options.dtype))
-        if rounded.dtype == np.float16 and np.isinf(rounded).any() and not np.isinf(array).any():
+        dtype = self.exact.get(name, self.options.dtype)
+        rounded = cast(array, dtype)
+        if np.isfinite(rounded).all():
+            return rounded
+        finite = np.isfinite(array)
+        if finite.all():
             raise ConversionError(
-                f"{name!r} reaches {np.abs(array).max():.3g}, beyond float16: use --dtype bfloat16"
+                f"{name!r} reaches {np.abs(array).max():.3g}, beyond {dtype}: use a wider --dtype"
             )
+        self.remarks.append(f"{np.count_nonzero(~finite)} values of {name} are not finite")
         return rounded
 
     def _quantise(self, name: str, array: Array) -> Iterator[tuple[str, Array]]:
@@ -142,6 +161,10 @@ class Part:
                 yield target, np.array(part.view(mx.uint16)).view(ml_dtypes.bfloat16)
             else:
                 yield target, np.array(part)
+
+    @property
+    def parameters(self) -> int:
+        return sum(int(np.prod(shape)) for shape in self.plan.shapes.values())
 
     @property
     def nbytes(self) -> int:
@@ -157,8 +180,9 @@ class Part:
         said = [f"the checkpoint does not say, assumed: {text}" for text in self.config["assumed"]]
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
-            said.append(f"left out, of no use to inference and not kept for the way back: {names}")
-        if self.quantised:
+            said.append(f"left out, and not kept for the way back: {names}")
+        said += self.remarks
+        if self.options.q_bits and self.family.model_type != "plda":
             counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
             share = sum(counts[name] for name in self.quantised) / sum(counts.values())
             said.append(
@@ -170,11 +194,6 @@ class Part:
     @cached_property
     def source_hashes(self) -> dict[str, str]:
         return hashes_of(self.source)
-
-    @property
-    def counts(self) -> Counter[str]:
-        """How many source tensors were used, derived and dropped, and how many identities."""
-        return Counter({row.source: row.fate for row in self.rows}.values())
 
 
 @dataclass(frozen=True)
@@ -214,13 +233,25 @@ def convert(
     written nothing.
     """
     options = Options(dtype, q_bits, q_group_size, max_shard_size)
+    target = Path(mlx_path)
+    if not dry_run:  # before anything is downloaded or read
+        bundle.refuse_existing(target, overwrite=overwrite)
     planned = prepare(source, model_type=model_type, options=options, revision=revision)
     if dry_run:
         return planned
-    target = Path(mlx_path)
+    _refuse_own_source(planned, target)
     with bundle.written_aside(target, overwrite=overwrite) as aside:
         _write(aside, planned, progress or (lambda what, done, total: None))
     return replace(planned, path=target)
+
+
+def _refuse_own_source(planned: Conversion, target: Path) -> None:
+    """Overwriting the folder that is being read would leave neither."""
+    roots = [part.source.root for part in planned.parts]
+    roots += [planned.pipeline.root] if planned.pipeline else []
+    for root in roots:
+        if root.resolve().is_relative_to(target.resolve()):
+            raise ConversionError(f"{target} holds the source itself: choose another --mlx-path")
 
 
 def prepare(
@@ -249,12 +280,26 @@ def prepare(
 
 
 def _part(folder: str, source: Source, model_type: str, options: Options) -> Part:
-    loaded = checkpoint.read(source.root, source.files)
-    family = families.recognise(loaded, model_type)
-    loaded, naming = families.unwrap(loaded, family)
-    config = family.config(loaded.tensors, loaded.metadata)
-    plan = rules.plan(family.table(config), loaded.tensors, family.shapes(config))
+    try:
+        loaded = checkpoint.read(source.root, source.files)
+        family = families.recognise(loaded, model_type)
+        loaded, naming = families.unwrap(loaded, family)
+        with bundle.understood("what is saved beside the tensors", ConversionError):
+            config = family.config(loaded.tensors, loaded.metadata)
+            table = family.table(config)
+        plan = rules.plan(table, loaded.tensors, family.shapes(config))
+    except (ConversionError, CheckpointError) as error:
+        # Of a pipeline, say which part.
+        raise type(error)(f"{folder}: {error}" if folder else str(error)) from error
+    _refuse_unwritable(plan)
     return Part(folder, source, family, loaded, naming, config, plan, options)
+
+
+def _refuse_unwritable(plan: Plan) -> None:
+    """What is kept for the way back must be of a type that the file can hold."""
+    for name in plan.kept:
+        if plan.sources[name].dtype not in safetensors_file.DTYPES:
+            raise ConversionError(f"{name!r} is {plan.sources[name].dtype}, which cannot be kept")
 
 
 def _note(parts: tuple[Part, ...]) -> str:
@@ -306,7 +351,9 @@ def _write_part(folder: Path, part: Part, note: str, advance: Callable[[int], No
     if note:
         metadata["note"] = note
     shards = bundle.shard(part.slots, bundle.parse_size(part.options.max_shard_size))
-    bundle.write_shards(folder, shards, part.arrays(), metadata, advance)
+    bundle.write_shards(
+        folder, shards, part.arrays(), metadata, advance, parameters=part.parameters
+    )
     _write_origin(folder, part)
     bundle.write_json(folder / bundle.CONFIG, config_of(part, note))
     _finish(folder, Conversion(part.family.model_type, None, (part,), note))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from importlib import import_module
 from typing import Any
 
 from samevoice.converters import plda, pyannet, wespeaker
@@ -14,11 +15,15 @@ from samevoice.errors import ConversionError
 
 def _network_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
     """Every parameter of the MLX network; nothing is computed, MLX is lazy."""
-    from mlx.utils import tree_flatten
-
-    from samevoice.models.registry import build
-
-    parameters: Any = tree_flatten(build(config).parameters())
+    try:
+        # First: it puts the fast BLAS beneath MLX.
+        registry = import_module("samevoice.models.registry")
+        from mlx.utils import tree_flatten
+    except ImportError as error:
+        raise ConversionError(
+            f"MLX cannot be imported ({error}): pip install --force-reinstall mlx"
+        ) from error
+    parameters: Any = tree_flatten(registry.build(config).parameters())
     return {name: tuple(array.shape) for name, array in parameters}
 
 
@@ -60,7 +65,10 @@ def recognise(checkpoint: Checkpoint, model_type: str = "auto") -> Family:
     """The family as asked for, as saved with the checkpoint, or as its names tell."""
     named = checkpoint.metadata.get("architecture")
     if model_type != "auto":
-        return by_model_type(model_type)
+        asked = by_model_type(model_type)
+        if named is not None and named not in asked.architectures:
+            raise ConversionError(f"the checkpoint is a {named}, which is no {model_type}")
+        return asked
     for family in FAMILIES:
         if named in family.architectures:
             return family

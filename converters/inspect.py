@@ -39,6 +39,8 @@ def inspect(
     """Look at a bundle, or at a checkpoint as ``convert`` would see it; nothing is written."""
     folder = Path(path)
     if folder.is_dir() and bundle.is_bundle(folder):
+        if revision is not None or model_type != "auto":
+            raise BundleError(f"{folder} is a bundle: --revision and --model-type are for sources")
         return _bundle(folder)
     return of_conversion(
         prepare(path, model_type=model_type, options=Options(), revision=revision), str(path)
@@ -61,7 +63,7 @@ def of_conversion(made: Conversion, name: str) -> Inspection:
 def _bundle(folder: Path) -> Inspection:
     provenance = bundle.read_json(folder / bundle.PROVENANCE)
     config = bundle.read_json(folder / bundle.CONFIG)
-    try:
+    with bundle.understood(folder / bundle.PROVENANCE):
         parts = config.get("components") or [""]
         tallies = {part or provenance["model_type"]: _rows(folder / part) for part in parts}
         return Inspection(
@@ -72,10 +74,8 @@ def _bundle(folder: Path) -> Inspection:
             tallies,
             tuple(provenance["notes"]),
             provenance["note"],
-            _changed(folder, provenance["outputs"]),
+            bundle.changed(folder, provenance["outputs"]),
         )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise BundleError(f"{folder / bundle.PROVENANCE} lacks or misstates {error}") from error
 
 
 def _rows(folder: Path) -> tuple[Row, ...]:
@@ -86,17 +86,6 @@ def _rows(folder: Path) -> tuple[Row, ...]:
         Row(**row | {side: shape(row[side]) for side in ("source_shape", "target_shape")})
         for row in bundle.read_json(folder / bundle.PROVENANCE)["tensors"]
     )
-
-
-def _changed(folder: Path, written: Mapping[str, str]) -> tuple[str, ...]:
-    there = bundle.file_hashes(folder)
-    names = sorted(written.keys() | there.keys())
-    return tuple(name for name in names if written.get(name) != there.get(name))
-
-
-def count(rows: tuple[Row, ...]) -> Counter[str]:
-    """How many source tensors met which fate."""
-    return Counter({row.source: row.fate for row in rows}.values())
 
 
 def values(rows: tuple[Row, ...]) -> Counter[str]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from samevoice.converters import sources
+from samevoice.converters.bundle import understood
 from samevoice.converters.sources import Source
 from samevoice.errors import ConversionError
 
@@ -20,6 +22,17 @@ _PIPELINES = (
     "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization",
 )
 _CLUSTERING = "VBxClustering"
+# What pyannote's config.yaml may hold; more would change the pipeline in ways not converted.
+_KEYS = {"version", "dependencies", "pipeline", "params"}
+_PARAMS = {
+    *PARTS,
+    "clustering",
+    "segmentation_batch_size",
+    "segmentation_step",
+    "embedding_batch_size",
+    "embedding_exclude_overlap",
+    "legacy",
+}
 
 
 @dataclass(frozen=True)
@@ -48,24 +61,36 @@ def is_pipeline(source: Source) -> bool:
 def read(source: Source) -> Settings:
     """The settings of a SpeakerDiarization with VBx clustering; anything else is refused."""
     path = source.root / source.files[0]
+    where = f"{path.name} of {source.name}"
+    with understood(f"{where} is no pipeline config: it", ConversionError):
+        return _settings(path.read_text(encoding="utf-8"), where)
+
+
+def check(text: str, where: str) -> None:
+    """Refuse a config.yaml that would have pyannote do anything but build this pipeline.
+
+    pyannote builds whatever class the file names. One that lies in a bundle may be anybody's.
+    """
+    with understood(f"{where} is no pipeline config: it", ConversionError):
+        found = _settings(text, where)
+        if found.references != {part: f"$model/{part}" for part in PARTS}:
+            raise ConversionError(f"{where} names parts that lie outside of it")
+
+
+def _settings(text: str, where: str) -> Settings:
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        block = config["pipeline"]
-        named, params = block["name"], block.get("params") or {}
-        tuned = config.get("params") or {}
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        TypeError,
-        KeyError,
-        AttributeError,
-    ) as error:
+        config = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConversionError(f"{where} is no readable YAML") from error
+    block = config["pipeline"]
+    params, tuned = block.get("params") or {}, config.get("params") or {}
+    if block["name"] not in _PIPELINES:
         raise ConversionError(
-            f"{path.name} of {source.name} is no pipeline config: {error}"
-        ) from error
-    if named not in _PIPELINES:
-        raise ConversionError(f"pipeline {named!r} is not supported; supported: {_PIPELINES[0]}")
+            f"pipeline {block['name']!r} is not supported; supported: {_PIPELINES[0]}"
+        )
+    strangers = sorted({*map(str, config)} - _KEYS) + sorted({*map(str, params)} - _PARAMS)
+    if strangers:
+        raise ConversionError(f"{where} asks for {strangers[0]!r}, which is not supported")
     clustering = params.get("clustering", _CLUSTERING)
     if clustering != _CLUSTERING:
         raise ConversionError(
@@ -73,15 +98,20 @@ def read(source: Source) -> Settings:
             "The networks can be converted on their own: pass their ids or files as SOURCE"
         )
     return Settings(
-        **_known(tuned.get("clustering"), "threshold", "Fa", "Fb"),
-        **_known(tuned.get("segmentation"), "min_duration_off"),
-        **_known(params, "embedding_exclude_overlap", "segmentation_step"),
+        **_numbers(tuned.get("clustering"), where, "threshold", "Fa", "Fb"),
+        **_numbers(tuned.get("segmentation"), where, "min_duration_off"),
+        **_numbers(params, where, "segmentation_step"),
+        embedding_exclude_overlap=params.get("embedding_exclude_overlap", False) is True,
         references={part: _reference(params, part) for part in PARTS},
     )
 
 
-def _known(given: Any, *names: str) -> dict[str, Any]:
+def _numbers(given: Any, where: str, *names: str) -> dict[str, Any]:
     given = given if isinstance(given, Mapping) else {}
+    for name in names:
+        value = given.get(name, 0.0)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
+            raise ConversionError(f"{where} says {name}: {value!r}, which is no number")
     return {name: given[name] for name in names if name in given}
 
 

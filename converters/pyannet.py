@@ -8,7 +8,7 @@ from math import comb
 from typing import Any
 
 from samevoice.converters.layers import affine, conv1d, lstm
-from samevoice.converters.rules import Drop, Rule, Table, Tensor, each
+from samevoice.converters.rules import Drop, Rule, Table, Tensor, each, missing
 from samevoice.errors import ConversionError
 
 ANCHOR = "sincnet.wav_norm1d.weight"
@@ -29,6 +29,10 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     stride = given.get("sincnet", {}).get("stride")
     if stride is None:
         assumed.append("sincnet.stride 10: pyannote's default, the tensors do not show it")
+        stride = 10
+    for name, value in (("sincnet.stride", stride), ("sample_rate", given.get("sample_rate", 1))):
+        if not isinstance(value, int) or value < 1:
+            raise ConversionError(f"{name} is {value!r}, which is no number of samples")
     hidden = _size(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
     linear = _count(tensors, r"linear\.(\d+)\.")
     return {
@@ -36,12 +40,12 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         "architecture": "PyanNet",
         "sample_rate": given.get("sample_rate", 16000),
         "num_channels": given.get("num_channels", 1),
-        "sincnet": {"stride": stride or 10},
+        "sincnet": {"stride": stride},
         "lstm": {
             "hidden_size": hidden,
             "num_layers": _count(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
             "bidirectional": any(name.endswith("_reverse") for name in tensors),
-            "monolithic": "lstm.weight_ih_l0" in tensors,
+            "monolithic": _is_whole(tensors),
         },
         "linear": {
             "hidden_size": _size(tensors, "linear.0.bias") if linear else 0,
@@ -133,16 +137,18 @@ def _check_classes(saved: Mapping[str, Any], classes: int) -> None:
         )
 
 
+def _is_whole(tensors: Mapping[str, Tensor]) -> bool:
+    """One torch LSTM of many layers, not a list of one-layer ones; told even if a part is gone."""
+    return any(name.startswith(("lstm.weight_", "lstm.bias_")) for name in tensors)
+
+
 def _first_lstm(tensors: Mapping[str, Tensor], what: str) -> str:
-    return f"lstm.{what}_l0" if f"lstm.{what}_l0" in tensors else f"lstm.0.{what}_l0"
+    return f"lstm.{what}_l0" if _is_whole(tensors) else f"lstm.0.{what}_l0"
 
 
 def _size(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
     if name not in tensors:
-        raise ConversionError(
-            f"1 tensors are missing from the checkpoint, first {name!r}: it is incomplete, or of "
-            "another architecture"
-        )
+        raise missing(name)
     shape = tensors[name].shape
     if len(shape) <= axis:
         raise ConversionError(f"wrong shape: {name!r} is {list(shape)}, without axis {axis}")

@@ -16,7 +16,7 @@ import warnings
 import wave
 from collections.abc import Callable
 from contextlib import contextmanager
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,14 +70,14 @@ def cache_folder() -> Path:
 
 def build(kind: str) -> Path:
     """The folder of a reference checkpoint: made on the first call, then taken from the cache."""
-    if find_spec("pyannote") is None or find_spec("torch") is None:
+    try:
+        made_with = f"torch-{version('torch')}-pyannote-{version('pyannote.audio')}"
+    except PackageNotFoundError as error:
         raise MissingExtraError(
             "pyannote.audio, which the reference checkpoints are built with,", "parity"
-        )
-    made_with = f"torch-{version('torch')}-pyannote-{version('pyannote.audio')}"
+        ) from error
     folder = cache_folder() / "reference" / f"{RECIPE}-{made_with}" / kind
     if not folder.exists():
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with written_aside(folder, overwrite=False) as aside:
             _BUILDERS[kind](aside)
     return folder

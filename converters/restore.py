@@ -6,10 +6,7 @@ with what pyannote had saved beside it. Rounded bundles give their rounded value
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,17 +44,18 @@ def to_torch(path: str | Path, output: str | Path, *, overwrite: bool = False) -
     folder, target = Path(path), Path(output)
     config = bundle.read_json(folder / bundle.CONFIG)
     kind = config.get("model_type")
-    if kind in ("full", "plda"):
-        if target.suffix in (*TORCH_SUFFIXES, ".safetensors"):
-            raise BundleError(f"a {kind} bundle becomes a folder: {target} looks like a file")
-        with _folder_aside(target, overwrite) as aside:
-            count = _write_full(folder, aside) if kind == "full" else _write_npz(folder, aside)
-    else:
-        if target.suffix not in (*TORCH_SUFFIXES, ".safetensors"):
-            raise BundleError(f"{target} must end in {', '.join(TORCH_SUFFIXES)} or .safetensors")
-        with _file_aside(target, overwrite) as aside:
-            count = _write_network(folder, aside)
-    return Restored(target, count, is_exact(folder))
+    is_file = target.suffix in (*TORCH_SUFFIXES, ".safetensors")
+    if kind in ("full", "plda") and is_file:
+        raise BundleError(f"a {kind} bundle becomes a folder: {target} looks like a file")
+    if kind not in ("full", "plda") and not is_file:
+        raise BundleError(f"{target} must end in {', '.join(TORCH_SUFFIXES)} or .safetensors")
+    exact = is_exact(folder)
+    if is_file:
+        with bundle.file_written_aside(target, overwrite=overwrite) as aside:
+            return Restored(target, _write_network(folder, aside), exact)
+    with bundle.written_aside(target, overwrite=overwrite, replaceable=_is_ours) as aside:
+        count = _write_full(folder, aside) if kind == "full" else _write_npz(folder, aside)
+        return Restored(target, count, exact)
 
 
 def state_dict(folder: Path) -> dict[str, Array]:
@@ -67,24 +65,35 @@ def state_dict(folder: Path) -> dict[str, Array]:
     notes = bundle.read_json(folder / bundle.ORIGIN_NOTES)
     kept_path = folder / bundle.KEPT
     kept = bundle.read_file(kept_path) if kept_path.exists() else {}
-    weights = dict(_dequantised(bundle.read_weights(folder), config.get("quantization")))
-    table = family.table({**config, "assumed": []})
-    try:
+    with bundle.understood(folder):
+        weights = dict(_dequantised(bundle.read_weights(folder), config.get("quantization")))
+        table = family.table({**config, "assumed": []})
         found = dict(rules.invert(table, weights, kept))
         naming = Naming(notes["strip"], notes["add"], tuple(notes["names"]))
+        wanted = naming.by_canonical()
+        if wanted.keys() != found.keys():
+            odd = sorted(wanted.keys() ^ found.keys())[0]
+            raise KeyError(odd)
         return {
-            original: cast(found[name], notes["dtypes"][name])
-            for name, original in naming.by_canonical().items()
+            original: cast(found[name], notes["dtypes"][name]) for name, original in wanted.items()
         }
-    except KeyError as error:
-        raise BundleError(f"{folder} lacks {error}, which the way back needs") from error
 
 
 def is_exact(folder: Path) -> bool:
-    """Whether no value was rounded on the way here."""
-    parts = [folder, *(path.parent for path in folder.glob(f"*/{bundle.PROVENANCE}"))]
-    rows = [row for part in parts for row in bundle.read_json(part / bundle.PROVENANCE)["tensors"]]
-    used = [(row["source_dtype"], row["target_dtype"]) for row in rows if row["fate"] == "used"]
+    """Whether no value was rounded on the way here; files that were changed since are refused."""
+    top = bundle.read_json(folder / bundle.PROVENANCE)
+    with bundle.understood(folder / bundle.PROVENANCE):
+        changed = [name for name in bundle.changed(folder, top["outputs"]) if name != bundle.CARD]
+        parts = [folder / part for part in top["sources"] if (folder / part).is_dir()] or [folder]
+        rows = [
+            row for part in parts for row in bundle.read_json(part / bundle.PROVENANCE)["tensors"]
+        ]
+        used = [(row["source_dtype"], row["target_dtype"]) for row in rows if row["fate"] == "used"]
+    if changed:
+        raise BundleError(
+            f"{len(changed)} files of {folder} are not as they were written, first "
+            f"{changed[0]!r}: convert the source again"
+        )
     return all(pair[0] == pair[1] or pair in _WIDENING for pair in used)
 
 
@@ -124,17 +133,26 @@ def _write_network(folder: Path, target: Path) -> int:
     state = state_dict(folder)
     if target.suffix == ".safetensors":
         slots = tuple(Slot(name, a.shape, a.dtype.name) for name, a in state.items())
-        bundle.write_file(target, slots, state.items(), {"format": "pt"})
+        note = bundle.read_json(folder / bundle.CONFIG).get("note")
+        metadata = {"format": "pt", **({"note": str(note)} if note else {})}
+        bundle.write_file(target, slots, state.items(), metadata)
         return len(state)
     notes = bundle.read_json(folder / bundle.ORIGIN_NOTES)
-    tensors = {name: _torch(array) for name, array in state.items()}
-    content: Mapping[str, Any] = tensors
-    if notes["container"]:
-        beside = {name: checkpoint.decode(value) for name, value in notes["beside"].items()}
-        whole = {**beside, notes["container"]: tensors}
-        content = {name: whole[name] for name in notes["entries"] if name in whole}
+    with bundle.understood(folder / bundle.ORIGIN_NOTES):
+        content = _content(state, notes)
     checkpoint.write_torch(target, content)
     return len(state)
+
+
+def _content(state: Mapping[str, Array], notes: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The state dict where it was, with what was saved beside it."""
+    tensors = {name: _torch(array) for name, array in state.items()}
+    if not notes["container"]:
+        return tensors
+    beside = {name: checkpoint.decode(value) for name, value in notes["beside"].items()}
+    checkpoint.check_architecture(beside)
+    whole = {**beside, notes["container"]: tensors}
+    return {name: whole[name] for name in notes["entries"] if name in whole}
 
 
 def _write_npz(folder: Path, target: Path) -> int:
@@ -155,7 +173,10 @@ def _write_npz(folder: Path, target: Path) -> int:
 
 def _write_full(folder: Path, target: Path) -> int:
     """pyannote's folder: config.yaml, and each part below it."""
-    shutil.copyfile(folder / bundle.ORIGIN / pipeline.CONFIG_YAML, target / pipeline.CONFIG_YAML)
+    path = folder / bundle.ORIGIN / pipeline.CONFIG_YAML
+    text = path.read_text(encoding="utf-8")
+    pipeline.check(text, f"{bundle.ORIGIN}/{path.name} of {folder}")
+    (target / pipeline.CONFIG_YAML).write_text(text, encoding="utf-8")
     count = 0
     for part in pipeline.PARTS:
         (target / part).mkdir()
@@ -177,28 +198,17 @@ def _torch(array: Array) -> Any:
     return torch.from_numpy(whole)
 
 
-@contextmanager
-def _file_aside(target: Path, overwrite: bool) -> Iterator[Path]:
-    """A file to write that becomes ``target`` if all goes well, and nothing otherwise."""
-    if target.exists() and not overwrite:
-        raise BundleError(f"{target} exists: pass --overwrite, or choose another place")
-    # The name inside torch's archive is the file's: the folder, not the file, is the hidden one.
-    hidden = target.parent / f".{target.name}.{os.getpid()}.partial"
-    try:
-        hidden.mkdir(parents=True)
-        yield hidden / target.name
-        (hidden / target.name).replace(target)
-    except (OSError, RuntimeError) as error:  # torch's writer reports a full disk as RuntimeError
-        raise bundle.cannot_write(target, error) from error
-    finally:
-        shutil.rmtree(hidden, ignore_errors=True)
+# What pyannote's folder of a pipeline or a PLDA holds when it comes from here.
+_WRITTEN = {
+    "config.yaml",
+    "plda.npz",
+    "xvec_transform.npz",
+    "segmentation/pytorch_model.bin",
+    "embedding/pytorch_model.bin",
+    "plda/plda.npz",
+    "plda/xvec_transform.npz",
+}
 
 
-@contextmanager
-def _folder_aside(target: Path, overwrite: bool) -> Iterator[Path]:
-    """Like a bundle, but what may be overwritten is a pyannote folder."""
-    replaceable: Callable[[Path], bool] = lambda folder: (  # noqa: E731
-        (folder / pipeline.CONFIG_YAML).exists() or (folder / "plda.npz").exists()
-    )
-    with bundle.written_aside(target, overwrite=overwrite, replaceable=replaceable) as aside:
-        yield aside
+def _is_ours(folder: Path) -> bool:
+    return bundle.names_in(folder) <= _WRITTEN

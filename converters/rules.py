@@ -26,6 +26,7 @@ from samevoice.converters.transforms import SAME, Array, Transform
 from samevoice.errors import ConversionError
 
 Shape = tuple[int, ...]
+FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
 @dataclass(frozen=True)
@@ -192,17 +193,18 @@ def plan(table: Table, sources: Mapping[str, Tensor], targets: Mapping[str, Shap
     }
     _refuse(
         [name for name, why in dropped.items() if not why],
-        "match no rule",
+        "matched by no rule",
         "add a Rule, or a Drop with its reason",
     )
+    _refuse(sorted(claimed - sources.keys()), *_MISSING)
     _refuse(
-        sorted(claimed - sources.keys()),
-        "are missing from the checkpoint",
-        "it is incomplete, or of another architecture",
+        [name for name in sorted(claimed) if sources[name].dtype not in FLOATS],
+        "of a type that no network computes with",
+        f"{', '.join(FLOATS)} are converted",
     )
     filled = {name for move in moves for name in move.targets}
-    _refuse(sorted(targets.keys() - filled), "of the MLX model are filled by no rule", "add a Rule")
-    _refuse(sorted(filled - targets.keys()), "are unknown to the MLX model", "mend the Rule")
+    _refuse(sorted(targets.keys() - filled), "of the MLX model filled by no rule", "add a Rule")
+    _refuse(sorted(filled - targets.keys()), "unknown to the MLX model", "mend the Rule")
     return Plan(
         tuple(moves),
         dropped,
@@ -246,15 +248,18 @@ def tally(plan: Plan, dtype_of: Callable[[str], str]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def count(rows: Iterable[Row]) -> Counter[str]:
+    """How many source tensors met which fate, and how many modules are identities."""
+    return Counter({row.source: row.fate for row in rows}.values())
+
+
 def _rows(plan: Plan, move: Move, dtype_of: Callable[[str], str]) -> Iterator[Row]:
-    """As many lines as the longer side of the rule has names; the shorter side repeats its last."""
-    fate = "used" if move.rule.transform.inverse is not None else "derived"
-    for at in range(max(len(move.sources), len(move.targets))):
-        source = move.sources[min(at, len(move.sources) - 1)]
-        target = move.targets[min(at, len(move.targets) - 1)]
+    """One line for each source and target: of two biases, both are in what they became."""
+    exact = move.rule.transform.inverse is not None
+    for source, target in itertools.product(move.sources, move.targets):
         tensor = plan.sources[source]
         yield Row(
-            fate,
+            "used" if exact else "derived",
             move.rule.transform.name,
             source,
             tensor.shape,
@@ -305,9 +310,18 @@ def _refuse_twice(moves: Iterable[Move]) -> None:
         ([name for move in moves for name in move.targets], "filled"),
     ):
         twice = sorted(name for name, times in Counter(names).items() if times > 1)
-        _refuse(twice, f"are {side} by two rules", "a table names each once")
+        _refuse(twice, f"{side} by two rules", "a table names each once")
+
+
+_MISSING = ("missing from the checkpoint", "it is incomplete, or of another architecture")
+
+
+def missing(name: str) -> ConversionError:
+    """For a table that needs a tensor before its rules can be written."""
+    return ConversionError(f"1 tensor {_MISSING[0]}, first {name!r}: {_MISSING[1]}")
 
 
 def _refuse(names: list[str], what: str, then: str) -> None:
     if names:
-        raise ConversionError(f"{len(names)} tensors {what}, first {names[0]!r}: {then}")
+        many = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"
+        raise ConversionError(f"{many} {what}, first {names[0]!r}: {then}")

@@ -29,10 +29,13 @@ _CODES = {
     "int32": "I32",
     "int16": "I16",
     "int8": "I8",
+    "uint64": "U64",
     "uint32": "U32",
+    "uint16": "U16",
     "uint8": "U8",
     "bool": "BOOL",
 }
+DTYPES = frozenset(_CODES)  # what a file can hold
 _DTYPES = {code: name for name, code in _CODES.items()}
 
 Advance = Callable[[int], None]

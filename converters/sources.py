@@ -152,7 +152,8 @@ def _is_hub_id(word: str) -> bool:
         validate_repo_id(word)
     except HFValidationError:
         return False
-    return "/" in word  # the client takes a bare name too, which here is a mistyped file
+    # The client takes a bare name too; here that, and a checkpoint's suffix, is a mistyped file.
+    return "/" in word and not word.lower().endswith(WEIGHTS)
 
 
 def _reference(word: str, subfolder: str | None) -> Source:
@@ -556,6 +557,8 @@ class _Hub:
             reason=self._reason(error),
             login=_LOGIN,
         )
+        if kind in ("no token", "offline", "no network"):
+            sentence += f"; should it be a path: {self.repo!r} is not here"
         return _UnreachableError(sentence) if kind in _NO_ANSWER else SourceError(sentence)
 
     def _answer(self, error: Exception, status: int) -> str:

@@ -2,8 +2,8 @@
 
 A transform takes the source arrays of one rule and gives the target arrays. It must not look at
 the values, only move them: rules.py also runs it on arrays without memory to learn the shapes
-before anything is written. The two bias sums are the exceptions that compute; they have no exact
-inverse, so the engine keeps their sources in the bundle.
+before anything is written. The two bias sums are the exceptions that compute, in float64; they have
+no exact inverse, so the engine keeps their sources in the bundle.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ IOHW_TO_OHWI = _permutation("IOHW -> OHWI", 1, 2, 3, 0)
 
 
 def _sum(b_ih: Array, b_hh: Array) -> Arrays:
-    """(GH,), (GH,) -> (GH,)"""
+    """(GH,), (GH,) -> (GH,) in float64, so that the cast that follows is the only rounding."""
     if b_ih.shape != b_hh.shape:  # numpy would broadcast without a word
         raise ValueError(f"the two biases differ in shape: {b_ih.shape}, {b_hh.shape}")
-    return (b_ih + b_hh,)
+    return (b_ih.astype(np.float64) + b_hh.astype(np.float64),)
 
 
 def _gru_biases(b_ih: Array, b_hh: Array) -> Arrays:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from samevoice.converters.layers import BATCH_COUNTERS, affine, batch_norm, conv2d
-from samevoice.converters.rules import Drop, Identity, Table, Tensor, each
+from samevoice.converters.rules import Drop, Identity, Table, Tensor, each, missing
 from samevoice.errors import ConversionError
 
 ANCHOR = "layer1.0.conv1.weight"
@@ -104,8 +104,5 @@ def _blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
 
 def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
     if name not in tensors or not tensors[name].shape:
-        raise ConversionError(
-            f"1 tensors are missing from the checkpoint, first {name!r}: it is incomplete, or of "
-            "another architecture"
-        )
+        raise missing(name)
     return tensors[name].shape

@@ -345,7 +345,7 @@ def main(arguments: list[str] | None = None) -> None:
     except (BrokenPipeError, SystemExit):  # the reader, such as head, has seen enough; rich exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        code = _fail("stopped; nothing was written", debug, 130)
+        code = _fail("stopped", debug, 130)
     except SamevoiceError as error:
         code = _fail(str(error), debug, error.exit_code)
     except UsageError as error:
@@ -369,5 +369,6 @@ def _fail(sentence: str, debug: bool, code: int) -> int:
 
         traceback.print_exc()
     # One line whatever the message holds, so that logs and scripts can rely on it.
-    print("samevoice:", " ".join(sentence.split()), file=sys.stderr)  # noqa: T201
+    plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
+    print("samevoice:", " ".join(plain.split()), file=sys.stderr)  # noqa: T201
     return code

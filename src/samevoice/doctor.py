@@ -121,7 +121,11 @@ def _token() -> Check:
 def _cache() -> Check:
     from samevoice.converters.reference import cache_folder
 
-    return Check("cache", "good", str(cache_folder()))
+    folder = cache_folder()
+    there = next(path for path in (folder, *folder.parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        return Check("cache", "broken", f"{folder} cannot be written", "set SAMEVOICE_CACHE")
+    return Check("cache", "good", str(folder))
 
 
 _CHECKS: tuple[tuple[str, Callable[[], Check]], ...] = (

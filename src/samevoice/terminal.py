@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from samevoice.doctor import Check
 
 _STYLES = {"used": "green", "derived": "cyan", "dropped": "yellow", "identity": "dim"}
-_ONE_LINE = 130  # columns from which source and target fit side by side
 
 
 def console() -> Console:
@@ -53,8 +52,9 @@ def tally(console: Console, inspection: Inspection) -> None:
     """Every tensor: name, shape and dtype on both sides, and the rule between them."""
     for part, rows in inspection.tallies.items():
         console.print(f"\n[bold]{escape(part)}[/bold]")
-        if console.width >= _ONE_LINE:
-            console.print(_wide(rows))
+        table = _wide(rows)
+        if console.measure(table).minimum <= console.width:
+            console.print(table)
         else:
             _narrow(console, rows)
 
@@ -62,15 +62,15 @@ def tally(console: Console, inspection: Inspection) -> None:
 def _wide(rows: Iterable[Row]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="dim")
     for heading in ("PyTorch", "shape", "dtype", "rule", "MLX", "shape", "dtype"):
-        table.add_column(heading, no_wrap=heading != "rule")
+        table.add_column(heading, no_wrap=True)
     for row in rows:
         target = row.target or row.why
         table.add_row(
-            Text(row.source),
+            Text(plain(row.source)),
             _shape(row.source_shape),
             row.source_dtype,
             Text(row.rule, _STYLES[row.fate]),
-            Text(target),
+            Text(plain(target)),
             _shape(row.target_shape),
             row.target_dtype,
         )
@@ -81,10 +81,10 @@ def _narrow(console: Console, rows: Iterable[Row]) -> None:
     """Two lines a tensor, for terminals where seven columns do not fit."""
     for row in rows:
         size = f"{_shape(row.source_shape)} {row.source_dtype}".strip()
-        console.print(_spread(row.source, size, console.width))
+        console.print(_spread(plain(row.source), size, console.width))
         size = f"{_shape(row.target_shape)} {row.target_dtype}".strip()
         arrow = f"{row.rule} → {row.target}" if row.target else f"{row.rule}: {row.why}"
-        line = Text("  ") + _spread(arrow, size, console.width - 2)
+        line = Text("  ") + _spread(plain(arrow), size, console.width - 2)
         line.stylize(_STYLES[row.fate], 2, 2 + len(row.rule))
         console.print(line)
 
@@ -92,6 +92,11 @@ def _narrow(console: Console, rows: Iterable[Row]) -> None:
 def _spread(left: str, right: str, width: int) -> Text:
     """``left`` and ``right`` at the two ends of a line."""
     return Text(left + " " * max(1, width - len(left) - len(right)) + right if right else left)
+
+
+def plain(text: str) -> str:
+    """A name from a file, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
 
 
 def _shape(shape: Shape | None) -> str:
@@ -102,7 +107,8 @@ def _shape(shape: Shape | None) -> str:
 
 def summary(console: Console, inspection: Inspection, made: Conversion | None = None) -> None:
     """The last lines: how many tensors met which fate, what to know, where the bundle is."""
-    from samevoice.converters.inspect import count, values
+    from samevoice.converters.inspect import values
+    from samevoice.converters.rules import count
 
     console.print()
     for part, rows in inspection.tallies.items():
@@ -113,7 +119,7 @@ def summary(console: Console, inspection: Inspection, made: Conversion | None = 
             + _fates(counts)
         )
     for note in (*inspection.notes, *([inspection.note] if inspection.note else [])):
-        console.print(f"[yellow]note[/yellow]  {escape(note)}", soft_wrap=True)
+        console.print(f"[yellow]note[/yellow]  {escape(plain(note))}", soft_wrap=True)
     if made is not None:
         if made.path is None:
             console.print("dry run: nothing was written")

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
+import zipfile
 from collections import OrderedDict
 from fractions import Fraction
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import made_up
 import ml_dtypes
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.converters import safetensors_file
 from samevoice.converters.checkpoint import (
+    REFERENCE_NOTE,
     STAND_INS,
     StandIn,
     decode,
@@ -155,6 +159,87 @@ def test_a_text_file_named_bin(tmp_path: Path) -> None:
         reading(path)
 
 
+def test_a_compressed_archive_is_read_right(tmp_path: Path) -> None:
+    """Mapped, its packed bytes would be taken for the numbers."""
+    path = saved(tmp_path, {"w": torch.arange(1000.0)})
+    packed = tmp_path / "packed.bin"
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
+        for info in old.infolist():
+            new.writestr(info.filename, old.read(info))
+    assert reading(packed).tensors["w"].load().tolist() == list(range(1000))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"<!DOCTYPE html><html>", "a web page or other text"),
+        (b'{"error": "not found"}', "a web page or other text"),
+        (b"\x10\0\0\0\0\0\0\0{}              ", "rename it to .safetensors"),
+        (b"abc", "x.bin is truncated or corrupt"),
+        (b"x" * 257 + b"ustar" + b"\0" * 250, "tar archive"),
+    ],
+)
+def test_what_is_no_checkpoint_at_all(tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        reading(path)
+    assert said in str(error.value)
+    assert "weights_only" not in str(error.value), "torch's advice is to switch the safety off"
+
+
+def test_a_torchscript_archive(tmp_path: Path) -> None:
+    path = tmp_path / "x.pt"
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), path)
+    with pytest.raises(CheckpointError, match="TorchScript archive, which holds code"):
+        reading(path)
+
+
+@given(data=st.data())
+@settings(max_examples=150, deadline=None)
+def test_a_damaged_pickle_is_never_our_fault(data: st.DataObject, damaged: bytes) -> None:
+    at = data.draw(st.integers(0, len(damaged) - 1))
+    broken = bytearray(damaged)
+    broken[at] = data.draw(st.integers(0, 255))
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "x.bin"
+        path.write_bytes(broken)
+        with contextlib.suppress(CheckpointError):
+            reading(path)
+
+
+@pytest.fixture(scope="module")
+def damaged(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """An old checkpoint, whose pickle no checksum guards."""
+    content = {"state_dict": {"w": torch.ones(2, 3)}, "hyper_parameters": {"a": [1, (2, "x")]}}
+    folder = tmp_path_factory.mktemp("damaged")
+    return saved(folder, content, _use_new_zipfile_serialization=False).read_bytes()
+
+
+def test_one_odd_hyper_parameter_does_not_take_the_others_with_it(tmp_path: Path) -> None:
+    given = {"sample_rate": 8000, "class_weights": torch.ones(3)}
+    found = reading(
+        saved(tmp_path, {"state_dict": {"w": torch.ones(1)}, "hyper_parameters": given})
+    )
+    assert found.lost == ("hyper_parameters.class_weights",)
+    assert decode(found.beside["hyper_parameters"]) == {"sample_rate": 8000}
+
+
+def test_the_suffix_may_be_in_capitals(tmp_path: Path) -> None:
+    safetensors_file.write(
+        tmp_path / "X.SAFETENSORS",
+        (Slot("w", (1,), "float32"),),
+        iter([("w", np.ones(1, np.float32))]),
+        {},
+    )
+    assert list(read(tmp_path, ("X.SAFETENSORS",)).tensors) == ["w"]
+
+
+def test_a_strangers_note_goes_no_further(tmp_path: Path) -> None:
+    content = {"state_dict": {"w": torch.ones(1)}, "samevoice": {"note": "\x1b]0;pwn\x07"}}
+    assert "note" not in reading(saved(tmp_path, content)).metadata
+
+
 def test_a_plain_pickle(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
     path = tmp_path / "x.bin"
@@ -168,10 +253,10 @@ def test_safetensors(tmp_path: Path) -> None:
     values = np.arange(6, dtype=np.float32).reshape(2, 3)
     slots = (Slot("w", (2, 3), "float32"), Slot("b", (2,), "bfloat16"))
     arrays = iter([("w", values), ("b", np.ones(2, ml_dtypes.bfloat16))])
-    safetensors_file.write(tmp_path / "x.safetensors", slots, arrays, {"note": "hello"})
+    safetensors_file.write(tmp_path / "x.safetensors", slots, arrays, {"note": REFERENCE_NOTE})
     found = read(tmp_path, ("x.safetensors",))
     assert found.tensors["w"].load().tolist() == values.tolist()
-    assert (found.tensors["b"].dtype, found.metadata["note"]) == ("bfloat16", "hello")
+    assert (found.tensors["b"].dtype, found.metadata["note"]) == ("bfloat16", REFERENCE_NOTE)
 
 
 def test_a_truncated_safetensors(tmp_path: Path) -> None:
@@ -187,8 +272,18 @@ def test_a_truncated_safetensors(tmp_path: Path) -> None:
 def test_shards_make_one_checkpoint(tmp_path: Path) -> None:
     saved(tmp_path, {"a": torch.zeros(1)}, "m-1.bin")
     saved(tmp_path, {"b": torch.ones(1)}, "m-2.bin")
-    found = read(tmp_path, ("m-1.bin", "m-2.bin", "pytorch_model.bin.index.json"))
+    index = tmp_path / "pytorch_model.bin.index.json"
+    index.write_text('{"weight_map": {"a": "m-1.bin", "b": "m-2.bin"}}')
+    found = read(tmp_path, ("m-1.bin", "m-2.bin", index.name))
     assert set(found.tensors) == {"a", "b"}
+    for wrong in (
+        '{"a": "m-1.bin"}',
+        '{"a": "m-1.bin", "b": "m-1.bin"}',
+        '{"a": "m-1.bin", "c": "m-2.bin"}',
+    ):
+        index.write_text(f'{{"weight_map": {wrong}}}')
+        with pytest.raises(CheckpointError, match="disagree on"):
+            read(tmp_path, ("m-1.bin", "m-2.bin", index.name))
 
 
 def test_a_tensor_in_two_shards(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import made_up
@@ -71,8 +72,23 @@ def test_tensors_of_no_known_kind() -> None:
 
 
 def test_the_users_word_goes_first() -> None:
-    found = checkpoint(made_up.pyannet_arrays(), architecture="PyanNet")
+    found = checkpoint(made_up.pyannet_arrays())
     assert recognise(found, "embedding").model_type == "embedding"
+
+
+def test_the_users_word_must_not_contradict_the_checkpoint() -> None:
+    found = checkpoint(made_up.pyannet_arrays(), architecture="PyanNet")
+    with pytest.raises(ConversionError, match="the checkpoint is a PyanNet, which is no embedding"):
+        recognise(found, "embedding")
+
+
+@pytest.mark.parametrize(
+    "name", ["lstm.weight_ih_l0", "lstm.weight_hh_l0", "lstm.bias_ih_l0_reverse", "linear.0.bias"]
+)
+def test_a_missing_tensor_is_named_as_such(name: str) -> None:
+    arrays = {k: v for k, v in made_up.pyannet_arrays().items() if k != name}
+    with pytest.raises(ConversionError, match=rf"1 tensor missing .* first '{re.escape(name)}'"):
+        laid(checkpoint(arrays))
 
 
 def test_half_a_pyannet_is_incomplete() -> None:

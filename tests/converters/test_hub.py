@@ -220,6 +220,7 @@ def test_the_cache_serves_offline(hub: Hub, client: Client) -> None:
     assert other["error"] == (
         "HF_HUB_OFFLINE is set, and the cache has no copy of 'org/model' at revision 'v2': "
         "unset it and run once with a network, or use reference:segmentation, which needs none"
+        "; should it be a path: 'org/model' is not here"
     )
     assert part["error"] == (
         "the cached copy of hub repository 'org/model' (the hub was not reached) "
@@ -264,7 +265,7 @@ def test_no_token(hub: Hub, client: Client) -> None:
     hub.repos[REPO].readers = {TOKEN}
     assert client.refusal() == (
         "the hub shows no 'org/model' without a login (401): check the spelling, "
-        f"and if it is private or gated, {LOGIN}"
+        f"and if it is private or gated, {LOGIN}; should it be a path: 'org/model' is not here"
     )
 
 
@@ -382,6 +383,7 @@ def test_no_network(client: Client) -> None:
         "), and the cache has no copy of 'org/model' at revision 'v2': connect and run again; "
         "HF_HUB_OFFLINE=1 uses the cache alone, and reference:segmentation, "
         "reference:embedding and reference:full need no network"
+        "; should it be a path: 'org/model' is not here"
     )
 
 
