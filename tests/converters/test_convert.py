@@ -305,6 +305,54 @@ class TestNothingIsLost:
             samevoice.convert(checkpoint, out)
         assert bundle.is_bundle(out)
 
+    def test_files_that_somebody_added_are_not_overwritten(
+        self, checkpoint: Path, tmp_path: Path
+    ) -> None:
+        out = tmp_path / "out"
+        samevoice.convert(checkpoint, out)
+        (out / "thesis.txt").write_text("mine")
+        with pytest.raises(BundleError, match="holds files that samevoice did not write"):
+            samevoice.convert(checkpoint, out, overwrite=True)
+        assert (out / "thesis.txt").read_text() == "mine"
+
+    def test_the_source_is_never_overwritten(
+        self, references: dict[str, Path], tmp_path: Path
+    ) -> None:
+        """Not even where the folder of the source is called a bundle by its files."""
+        inside = tmp_path / "out" / "source"
+        shutil.copytree(references["segmentation"], inside)
+        for overwrite in (False, True):
+            with pytest.raises((BundleError, ConversionError)):
+                samevoice.convert(inside, tmp_path / "out", overwrite=overwrite)
+        with pytest.raises((BundleError, ConversionError)):
+            samevoice.convert(inside, inside, overwrite=True)
+        assert left_in(inside) == ["pytorch_model.bin"]
+
+    def test_a_link_to_a_bundle_stays_a_link(self, checkpoint: Path, tmp_path: Path) -> None:
+        real, link = tmp_path / "real", tmp_path / "link"
+        samevoice.convert(checkpoint, real)
+        link.symlink_to(real)
+        samevoice.convert(checkpoint, link, overwrite=True, dtype="float16")
+        assert link.is_symlink()
+        assert json.loads((real / "config.json").read_text())["dtype"] == "float16"
+        assert left_in(tmp_path) == ["link", "real", "small.safetensors"]
+
+    def test_two_at_once_do_not_mix(self, checkpoint: Path, tmp_path: Path) -> None:
+        said: list[str] = []
+
+        def second(what: str, done: int, total: int) -> None:
+            if said:
+                return
+            try:
+                samevoice.convert(checkpoint, tmp_path / "out", dtype="float16")
+            except BundleError as error:
+                said.append(str(error))
+
+        samevoice.convert(checkpoint, tmp_path / "out", progress=second)
+        assert "another process is writing" in said[0]
+        assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
+        assert left_in(tmp_path) == ["out", "small.safetensors"]
+
     def test_a_real_write_error(self, checkpoint: Path, tmp_path: Path) -> None:
         """The system refuses to let files grow beyond 10 kB."""
 
@@ -356,6 +404,64 @@ class TestNothingIsLost:
         with pytest.raises(BundleError, match="reads back otherwise than written"):
             samevoice.convert(checkpoint, tmp_path / "out")
         assert left_in(tmp_path) == ["small.safetensors"]
+
+
+class TestValues:
+    def convert(self, tmp_path: Path, arrays: dict[str, np.ndarray], **options: Any) -> Any:
+        save_file(arrays, tmp_path / "x.safetensors")
+        return samevoice.convert(tmp_path / "x.safetensors", tmp_path / "out", **options)
+
+    def test_half_precision_biases_are_added_without_loss(self, tmp_path: Path) -> None:
+        arrays = {k: v.astype(np.float16) for k, v in made_up.pyannet_arrays().items()}
+        arrays["lstm.bias_ih_l0"][:] = arrays["lstm.bias_hh_l0"][:] = 40000
+        arrays["lstm.bias_ih_l0"][1], arrays["lstm.bias_hh_l0"][1] = 1.0, 2.0**-12
+        self.convert(tmp_path, arrays)
+        bias = np.array(mlx_load(tmp_path / "out" / "model.safetensors")["lstm.0.forward.bias"])
+        assert bias[0] == 80000
+        assert bias[1] == 1 + 2.0**-12  # in float16 this would be 1
+
+    def test_a_float64_network_loads_in_mlx(self, tmp_path: Path) -> None:
+        arrays = {k: v.astype(np.float64) for k, v in made_up.pyannet_arrays().items()}
+        self.convert(tmp_path, arrays)
+        assert samevoice.load(tmp_path / "out")(mx.zeros((1, 16000))).shape == (1, 56, 7)
+        assert not samevoice.to_torch(tmp_path / "out", tmp_path / "x.pt").exact
+
+    @pytest.mark.parametrize("dtype", ["int32", "uint16", "bool"])
+    def test_weights_that_are_no_floats(self, dtype: str, tmp_path: Path) -> None:
+        arrays = made_up.pyannet_arrays()
+        arrays["linear.0.weight"] = arrays["linear.0.weight"].astype(dtype)
+        with pytest.raises(ConversionError, match=r"type that no network .* 'linear\.0\.weight'"):
+            self.convert(tmp_path, arrays)
+        assert left_in(tmp_path) == ["x.safetensors"]
+
+    def test_nan_is_named(self, tmp_path: Path) -> None:
+        arrays = made_up.pyannet_arrays()
+        arrays["linear.0.weight"][0, :2] = np.nan
+        made = self.convert(tmp_path, arrays)
+        assert "2 values of linear.0.weight are not finite" in made.parts[0].notes
+        assert "2 values of linear.0.weight" in (tmp_path / "out" / "README.md").read_text()
+
+    def test_quantising_what_fits_no_group_says_so(self, tmp_path: Path) -> None:
+        made = self.convert(tmp_path, made_up.pyannet_arrays(hidden=8), q_bits=4)
+        assert any(note.startswith("4 bits reach 0.0%") for note in made.parts[0].notes)
+
+    def test_quantised_parameters_are_counted_as_weights(self, tmp_path: Path) -> None:
+        arrays = made_up.pyannet_arrays(hidden=64)
+        totals = []
+        for bits in (None, 4):
+            self.convert(tmp_path, arrays, q_bits=bits, overwrite=True)
+            index = json.loads((tmp_path / "out" / "model.safetensors.index.json").read_text())
+            totals.append(index["metadata"]["total_parameters"])
+        assert totals[0] == totals[1]
+
+    def test_names_from_outside_cannot_drive_a_terminal(self, tmp_path: Path) -> None:
+        arrays = made_up.pyannet_arrays() | {"loss_func.\x1b]0;pwn\x07": np.zeros(1, np.float32)}
+        save_file(arrays, tmp_path / "x.safetensors")
+        command = [sys.executable, "-m", "samevoice", "inspect", str(tmp_path / "x.safetensors")]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 0
+        assert "loss_func.?]0;pwn?" in done.stdout
+        assert "\x1b" not in done.stdout
 
 
 class TestReferences:

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import resource
 import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +19,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import samevoice
-from samevoice.errors import BundleError
+from samevoice.converters.checkpoint import REFERENCE_NOTE
+from samevoice.errors import BundleError, CheckpointError, ConversionError, SamevoiceError
 
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
 
@@ -137,6 +145,72 @@ def test_a_half_precision_source_comes_back_exactly(tmp_path: Path) -> None:
     assert all(got[name].tobytes() == array.tobytes() for name, array in arrays.items())
 
 
+def test_reference_weights_keep_their_mark(references: dict[str, Path], tmp_path: Path) -> None:
+    samevoice.convert(references["segmentation"], tmp_path / "mlx")
+    for name in ("b.safetensors", "b.bin"):
+        samevoice.to_torch(tmp_path / "mlx", tmp_path / name)
+        again = samevoice.convert(tmp_path / name, tmp_path / f"{name}.mlx")
+        assert again.note == REFERENCE_NOTE
+
+
+def rewrite(bundle: Path, name: str, change: Callable[[str], str]) -> None:
+    """Edit a file of a bundle, and the hash that would give it away."""
+    path = bundle / name
+    path.write_text(change(path.read_text()))
+    provenance = json.loads((bundle / "provenance.json").read_text())
+    provenance["outputs"][name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (bundle / "provenance.json").write_text(json.dumps(provenance))
+
+
+class TestHostile:
+    """A bundle comes from anywhere; what it becomes is loaded by pyannote, which builds classes."""
+
+    def test_a_pipeline_that_would_build_another_class(
+        self, references: dict[str, Path], tmp_path: Path
+    ) -> None:
+        samevoice.convert(references["full"], tmp_path / "full")
+        evil = "pipeline: {name: subprocess.Popen, params: {args: [touch, trap]}}"
+        rewrite(tmp_path / "full", "origin/config.yaml", lambda text: evil)
+        with pytest.raises(ConversionError, match=r"'subprocess\.Popen' is not supported"):
+            samevoice.to_torch(tmp_path / "full", tmp_path / "back")
+        assert not (tmp_path / "back").exists()
+
+    @pytest.mark.parametrize(
+        ("old", "new", "said"),
+        [
+            ("pyannote.audio.core.task.Problem", "os.system", "'os.system' is no class"),
+            (
+                "pyannote.audio.models.segmentation.PyanNet",
+                "antigravity",
+                "'antigravity' is no module",
+            ),
+        ],
+    )
+    def test_a_checkpoint_that_would_import_something(
+        self, old: str, new: str, said: str, references: dict[str, Path], tmp_path: Path
+    ) -> None:
+        samevoice.convert(references["segmentation"], tmp_path / "mlx")
+        rewrite(tmp_path / "mlx", "origin/checkpoint.json", lambda text: text.replace(old, new))
+        with pytest.raises(CheckpointError, match=said):
+            samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.bin")
+        assert not (tmp_path / "b.bin").exists()
+
+    @pytest.mark.parametrize("name", ["config.json", "origin/checkpoint.json", "provenance.json"])
+    @pytest.mark.parametrize("content", ["[1]", "{}", '{"model_type": "segmentation"}', "nonsense"])
+    def test_edited_files_are_the_bundles_fault(
+        self, name: str, content: str, tmp_path: Path
+    ) -> None:
+        save_file(made_up.pyannet_arrays(), tmp_path / "a.safetensors")
+        samevoice.convert(tmp_path / "a.safetensors", tmp_path / "mlx")
+        if name == "provenance.json":
+            (tmp_path / "mlx" / name).write_text(content)
+        else:
+            rewrite(tmp_path / "mlx", name, lambda text: content)
+        with pytest.raises(SamevoiceError):
+            samevoice.to_torch(tmp_path / "mlx", tmp_path / "b.bin")
+        assert not (tmp_path / "b.bin").exists()
+
+
 class TestRefusals:
     @pytest.fixture
     def mlx(self, tmp_path: Path) -> Path:
@@ -155,6 +229,57 @@ class TestRefusals:
         assert (tmp_path / "b.bin").read_text() == "mine"
         samevoice.to_torch(mlx, tmp_path / "b.bin", overwrite=True)
         assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.bin", "mlx"]
+
+    def test_a_folder_that_holds_more_stays(
+        self, references: dict[str, Path], tmp_path: Path
+    ) -> None:
+        samevoice.convert(references["full"], tmp_path / "full")
+        project = tmp_path / "project"
+        project.mkdir()
+        (project / "config.yaml").write_text("mine: true")
+        (project / "thesis.txt").write_text("mine")
+        with pytest.raises(BundleError, match="holds files that samevoice did not write"):
+            samevoice.to_torch(tmp_path / "full", project, overwrite=True)
+        assert (project / "thesis.txt").exists()
+
+    def test_what_a_killed_run_left_is_cleared(self, mlx: Path, tmp_path: Path) -> None:
+        left = tmp_path / ".b.bin.partial"
+        left.mkdir()
+        (left / "b.bin").write_text("half")
+        samevoice.to_torch(mlx, tmp_path / "b.bin")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "b.bin", "mlx"]
+
+    def test_changed_weights_are_not_called_the_source(self, mlx: Path, tmp_path: Path) -> None:
+        weights = load_file(mlx / "model.safetensors")
+        save_file(
+            {**weights, "classifier.bias": weights["classifier.bias"] * 2},
+            mlx / "model.safetensors",
+        )
+        with pytest.raises(BundleError, match=r"not as they were written, first 'model\.safe"):
+            samevoice.to_torch(mlx, tmp_path / "b.bin")
+
+    def test_a_full_disk_is_one_sentence(self, mlx: Path, tmp_path: Path) -> None:
+        def limit() -> None:
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, 10_000))
+
+        out = str(tmp_path / "b.bin")
+        command = [
+            sys.executable,
+            "-m",
+            "samevoice",
+            "convert",
+            str(mlx),
+            "--to",
+            "torch",
+            "--output",
+            out,
+        ]
+        done = subprocess.run(command, preexec_fn=limit, capture_output=True, text=True)
+        assert done.returncode == 2
+        assert "cannot be written" in done.stderr
+        assert "is the disk full?" in done.stderr
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a.safetensors", "mlx"]
 
     def test_a_name_that_says_nothing(self, mlx: Path, tmp_path: Path) -> None:
         with pytest.raises(BundleError, match=r"must end in \.bin, \.pt"):
