@@ -12,10 +12,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from samevoice.errors import SamevoiceError
+
 if TYPE_CHECKING:
     import mlx.core as mx
 
 Choice = Literal["auto", "gpu", "cpu"]
+
+
+class DeviceError(SamevoiceError, ValueError):
+    """A device that is not here."""
+
 
 OWN = "MLX's own (reference BLAS)"
 SYSTEM = ("libopenblas.so.0", "libopenblas.so", "libmkl_rt.so.2", "libmkl_rt.so.1", "libmkl_rt.so")
@@ -77,9 +84,9 @@ def device(choice: Choice = "auto") -> mx.Device:
 
     has_gpu = mx.is_available(mx.Device(mx.gpu))
     if choice == "gpu" and not has_gpu:
-        raise ValueError("device 'gpu': this MLX sees neither Metal nor CUDA; use 'cpu' or 'auto'")
+        raise DeviceError("device 'gpu': this MLX sees neither Metal nor CUDA; use 'cpu' or 'auto'")
     if choice not in ("auto", "gpu", "cpu"):
-        raise ValueError(f"device {choice!r}: choose 'auto', 'gpu' or 'cpu'")
+        raise DeviceError(f"device {choice!r}: choose 'auto', 'gpu' or 'cpu'")
     return mx.Device(mx.gpu if has_gpu and choice != "cpu" else mx.cpu)
 
 

@@ -12,6 +12,7 @@ from mlx.nn.layers.base import Module
 from mlx.nn.layers.quantized import quantize as nn_quantize
 
 from samevoice.errors import BundleError
+from samevoice.models import backend
 from samevoice.models.network import Network
 from samevoice.models.pyannet import PyanNet
 from samevoice.models.resnet import LAYOUTS, WeSpeakerResNet
@@ -52,8 +53,14 @@ def quantize(model: Module, group_size: int = 64, bits: int = 4, mode: str = "af
     nn_quantize(model, group_size, bits, mode=mode, class_predicate=fits)
 
 
-def load(path: str | Path) -> Network:
-    """The network of a bundle, with its weights, ready to run; its ``config`` is the bundle's."""
+def load(path: str | Path, device: backend.Choice = "auto") -> Network:
+    """The network of a bundle, with its weights, ready to run; its ``config`` is the bundle's.
+
+    ``device`` "gpu" or "cpu" becomes MLX's default for the whole process; "auto" leaves MLX's own,
+    which is a GPU (Metal or CUDA) where there is one.
+    """
+    if device != "auto":
+        mx.set_default_device(backend.device(device))
     folder = Path(path)
     config = _read_json(folder / "config.json")
     if config.get("model_type") == "full":

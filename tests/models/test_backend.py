@@ -8,7 +8,8 @@ from typing import Any
 import mlx.core as mx
 import pytest
 
-from samevoice.models import backend
+from samevoice.errors import SamevoiceError
+from samevoice.models import backend, registry
 
 
 def python(code: str, **env: str) -> str:
@@ -56,3 +57,12 @@ def test_device_choice(monkeypatch: Any) -> None:
         backend.device("gpu")
     with pytest.raises(ValueError, match="choose"):
         backend.device("tpu")  # type: ignore[arg-type]
+
+
+def test_a_gpu_that_is_not_here_is_one_sentence() -> None:
+    import mlx.core as mx
+
+    if mx.is_available(mx.Device(mx.gpu)):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(SamevoiceError, match="sees neither Metal nor CUDA"):
+        registry.load("anywhere", device="gpu")
