@@ -53,7 +53,8 @@ def tally(console: Console, inspection: Inspection) -> None:
     for part, rows in inspection.tallies.items():
         console.print(f"\n[bold]{escape(part)}[/bold]")
         table = _wide(rows)
-        if console.measure(table).minimum <= console.width:
+        wanted = console.measure(table, options=console.options.update(max_width=10_000)).maximum
+        if wanted <= console.width:
             console.print(table)
         else:
             _narrow(console, rows)
