@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -15,8 +15,15 @@ from samevoice.models.lstm import BiLSTM
 from samevoice.models.network import Network, as_batch
 from samevoice.models.sincnet import SincNet
 
-ACTIVATIONS = {
-    "log_softmax": lambda x: x - mx.logsumexp(x, axis=-1, keepdims=True),
+
+def log_softmax(x: mx.array) -> mx.array:
+    """(..., K) -> (..., K): from the largest score down, so that large ones cost no digits."""
+    below = x - x.max(axis=-1, keepdims=True)
+    return below - mx.log(mx.exp(below).sum(axis=-1, keepdims=True))
+
+
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "log_softmax": log_softmax,
     "sigmoid": mx.sigmoid,
 }
 

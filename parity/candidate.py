@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from samevoice.models import backend  # isort: split
 
@@ -35,6 +36,10 @@ class Candidate:
             return cls(registry.load(bundle), device)
 
     @property
+    def takes_features(self) -> bool:
+        return hasattr(self.network, "compute_fbank")
+
+    @property
     def device_name(self) -> str:
         """``CPU``, ``Metal`` or ``CUDA``."""
         return backend.device_name(self.device)
@@ -50,6 +55,16 @@ class Candidate:
             return self.run(example), ""
         except Exception as error:
             return None, _one_line(error)
+
+    def run_features(self, example: Example) -> Array | None:
+        """An embedding's output from filterbank features, the other way in."""
+        network: Any = self.network
+        with _default_device(self.device):
+            try:
+                features = network.compute_fbank(mx.array(example.waveforms))
+                return as_numpy(network(features, *(mx.array(x) for x in example.arrays[1:])))
+            except Exception:
+                return None  # then the tap is missing, which fails
 
     def record(self, example: Example, fed: Mapping[str, Array] | None = None) -> Recording:
         """Every tap; with ``fed`` each layer named there takes the input given for it.

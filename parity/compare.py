@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import sys
 import types
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from typing import Any, TypeAlias
 
@@ -52,6 +53,7 @@ def compare(
     layout (channels last), give ``mlx_inputs`` too. What torch gives channels first, by the kind
     of the layer that gives it, is turned around; ``layouts`` says otherwise for a tap, and "output"
     is one. A tap that the port lacks fails; a name given as None is left out.
+    All outputs are compared: output, output.1, output.key; wrap a module whose port gives fewer.
     """
     chosen = limits or limits_for("generic", "float32", _device())
     chosen = chosen.overridden(overrides_from(overrides or {}, "given to compare()"))
@@ -60,7 +62,11 @@ def compare(
     reference = _torch_taps(torch_module, inputs, pairs, layouts or {}, double=False)
     given = inputs if mlx_inputs is None else mlx_inputs
     candidate = _mlx_taps(mlx_module, given, set(pairs.values()))
-    return judge(truth, reference, candidate, chosen, outputs=[OUTPUT], order=list(reference))
+    again = [_torch_taps(torch_module, inputs, pairs, layouts or {}, double=False, plainly=True)]
+    outputs = [tap for tap in reference if tap.partition(".")[0] == OUTPUT]
+    return judge(
+        truth, reference, candidate, chosen, outputs=outputs, order=list(reference), floors=again
+    )
 
 
 def _device() -> str:
@@ -118,7 +124,9 @@ def _torch_taps(
     layouts: Mapping[str, Layout],
     *,
     double: bool,
+    plainly: bool = False,
 ) -> dict[str, Array]:
+    """What every paired layer gives; ``plainly`` is another, equally valid evaluation."""
     import torch
 
     dtype = torch.float64 if double else torch.float32
@@ -132,12 +140,24 @@ def _torch_taps(
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _without_onednn() if plainly else nullcontext():
             output = running(*args, **kwargs)
     finally:
         torch.set_default_dtype(before)
-    _noting(seen, OUTPUT, layouts.get(OUTPUT))(_last(running), None, output)
+    for tap, part in _outputs(output):
+        _noting(seen, tap, layouts.get(tap))(_last(running), None, part)
     return seen
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """torch's own kernels, which round in another order."""
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about TF32 on Intel GPUs
+        with torch.backends.mkldnn.flags(enabled=False):
+            yield
 
 
 def _noting(seen: dict[str, Array], tap: str, layout: Layout | None) -> Callable[..., None]:
@@ -149,7 +169,9 @@ def _noting(seen: dict[str, Array], tap: str, layout: Layout | None) -> Callable
         if layout is not None:
             seen[name] = np.array(layout(tensor.detach().numpy()), order="C")
         else:
-            seen[name] = to_mlx(tensor, channels_first(module))
+            first = channels_first(module)
+            array = to_mlx(tensor, first) if first or tensor.ndim != 4 else tensor.detach().numpy()
+            seen[name] = np.array(array, order="C")
 
     return hook
 
@@ -186,7 +208,8 @@ def _mlx_taps(module: Any, inputs: Inputs, wanted: set[str]) -> dict[str, Array]
     module.eval()
     try:
         with _wrapped(module, wanted, lambda tap, y: seen.update({_again(seen, tap): as_numpy(y)})):
-            seen[OUTPUT] = as_numpy(_first(module(*args, **kwargs)))
+            for tap, part in _outputs(module(*args, **kwargs)):
+                seen[tap] = as_numpy(part)
     finally:
         module.train(training)
     return seen
@@ -237,6 +260,22 @@ def _again(seen: Mapping[str, Array], tap: str) -> str:
     while f"{tap}#{count}" in seen:
         count += 1
     return f"{tap}#{count}"
+
+
+def _outputs(output: Any, name: str = OUTPUT) -> Iterator[tuple[str, Any]]:
+    """All that a module gives, each under a name: output, output.1, output.key."""
+    if isinstance(output, Mapping):
+        parts = [(str(key), part) for key, part in output.items()]
+    elif isinstance(output, tuple | list):
+        parts = [(str(n) if n else "", part) for n, part in enumerate(output)]
+    else:
+        parts = []
+        if output is not None:
+            yield name, output
+    if not parts and isinstance(output, Mapping | tuple | list):
+        raise CompareError("a module gave nothing to compare")
+    for key, part in parts:
+        yield from _outputs(part, f"{name}.{key}" if key else name)
 
 
 def _first(output: Any) -> Any:

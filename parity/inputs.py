@@ -188,6 +188,7 @@ def _segmentation(shortest: int, whole: bool) -> Iterator[Example]:
     yield from oddities(2 * RATE, "full" if whole else "free")
     yield from _lengths(shortest, whole)
     yield Example("batch of 32", batch(pieces(speech, 32, RATE // 2)), labels=("",))
+    yield Example("25 seconds", batch([speech[: 25 * RATE]]), labels=("",))
     if whole:
         rest = pieces(speech, 5, CHUNK)
         yield Example("five pieces", batch(rest), depth="free", labels=("",))

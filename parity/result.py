@@ -21,7 +21,7 @@ from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, g
 from samevoice.errors import SamevoiceError
 from samevoice.parity.judge import TapVerdict, Verdict
 from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
-from samevoice.parity.metrics import HISTOGRAM_BINS, ratio_of
+from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
 
 SCHEMA = 1
 SHA256 = re.compile(r"[0-9a-f]{64}|")
@@ -123,6 +123,8 @@ def check(result: Result) -> None:
     """Raise ``ResultError`` unless everything that follows from the figures is as they say."""
     for tap in result.taps:
         _check_tap(tap, result)
+    if len({tap.key for tap in result.taps}) < len(result.taps):
+        raise ResultError("a tap stands in the result twice")
     for who, artefact in (("source", result.source), ("bundle", result.bundle)):
         _check_hash(f"{who}.sha256", artefact.sha256)
     for k, one in enumerate(result.inputs):
@@ -153,6 +155,13 @@ def _check_tap(tap: TapVerdict, result: Result) -> None:
             f"tap {tap.label!r} has noise_ratio {tap.noise_ratio:.6g}, but its errors say "
             f"{found:.6g}: run it again"
         )
+    if tap.times_floor is not None:
+        floor = max(tap.noise_floor, floor_of(tap.truth_rms))
+        if not math.isclose(tap.times_floor, tap.rms / floor, rel_tol=1e-9):
+            raise ResultError(
+                f"tap {tap.label!r} has times_floor {tap.times_floor:.6g}, but its error and its "
+                f"noise floor say {tap.rms / floor:.6g}: run it again"
+            )
     if len(tap.histogram) != HISTOGRAM_BINS:
         raise ResultError(f"tap {tap.label!r} must have {HISTOGRAM_BINS} histogram bins")
     if tap.input and tap.input not in {one.name for one in result.inputs}:

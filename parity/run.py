@@ -48,6 +48,8 @@ QUIET = 1.5
 # The output of a run in which every layer was seen. The forms that are fast while nobody looks
 # must give the same, so both are held against the truth.
 RECORDED = "output.recorded"
+# The output for filterbank features instead of a waveform: an embedding takes both.
+FEATURES = "output.features"
 RESULT, REPRODUCTION = "result.json", "reproduction"
 TF32 = "MLX_ENABLE_TF32"
 
@@ -124,6 +126,9 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     yield Tap(OUTPUT, truth, plain, output, _floors(traced, OUTPUT, output), input=name)
     if traced.example.depth != "output":
         yield from _free(traced, candidate, kept)
+        if candidate.takes_features:
+            got = candidate.run_features(traced.example)
+            yield Tap(FEATURES, truth, plain, got, _floors(traced, OUTPUT, got), input=name)
     if traced.local is not None:
         yield from _forced(traced, traced.local, candidate, kept)
 
@@ -244,6 +249,7 @@ def run(
         )
     started = time.monotonic()
     part = _part_of(folder, config["model_type"], source, revision)
+    _check_config(config, part, folder)
     _strict_float32()
     from samevoice.parity.candidate import Candidate
     from samevoice.parity.reference import Reference
@@ -345,6 +351,16 @@ def _part_of(
             "name that one, or convert again"
         )
     return fitting[0]
+
+
+def _check_config(config: Mapping[str, Any], part: convert.Part, folder: Path) -> None:
+    """What a network is told must be what its source says, also where no tap would show it."""
+    for name, value in part.config.items():
+        if name != "assumed" and config.get(name) != value:
+            raise ParityError(
+                f"config.json of {folder} says {name} {config.get(name)!r}, its source {value!r}: "
+                "convert again"
+            )
 
 
 def _strict_float32() -> None:

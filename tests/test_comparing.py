@@ -63,6 +63,28 @@ def test_the_gate_lets_green_through(green: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_the_gate_wants_the_result_of_this_very_bundle(
+    green: Path, port: Path, tmp_path: Path
+) -> None:
+    assert command("gate", green, "--bundle", port).returncode == 0
+    refused = command("gate", green, "--bundle", spoilt(port, tmp_path / "spoilt"))
+    assert refused.returncode == 1
+    assert "another bundle, or the bundle was changed" in refused.stderr
+
+
+def test_a_config_that_no_tap_shows_is_refused(
+    port: Path, references: dict[str, Path], tmp_path: Path
+) -> None:
+    import shutil
+
+    shutil.copytree(port, tmp_path / "edited")
+    config = tmp_path / "edited" / "config.json"
+    config.write_text(config.read_text().replace("speaker#2", "speaker#9"))
+    done = command("parity", tmp_path / "edited", "--source", references["segmentation"])
+    assert done.returncode == 2
+    assert "says specifications" in done.stderr
+
+
 def test_a_wrong_bundle_exits_1_and_names_the_layer(
     port: Path, references: dict[str, Path], tmp_path: Path, green: Path
 ) -> None:

@@ -210,8 +210,21 @@ def overrides(file: Path | None, flags: list[str] | None) -> list[Override]:
     return [*asked, *(parse_override(text) for text in flags or [])]
 
 
+def _fingerprints(bundles: list[Path]) -> set[str]:
+    """The hashes that results of these bundles, or of the parts of a pipeline, must name."""
+    from samevoice.converters.bundle import CONFIG, read_json
+    from samevoice.parity.run import fingerprint
+
+    parts = [(path, read_json(path / CONFIG).get("components") or [""]) for path in bundles]
+    return {fingerprint(path / name) for path, names in parts for name in names}
+
+
 def gate(
     results: Annotated[list[Path], typer.Argument(metavar="RESULT...", help="result.json files")],
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="DIR", help="Only a result of this very bundle counts."),
+    ] = None,
     allow_loosened: Annotated[
         bool,
         typer.Option("--allow-loosened", help="Let results pass whose limits were set looser."),
@@ -221,6 +234,7 @@ def gate(
     from samevoice import terminal, verdicts
     from samevoice.parity.result import read
 
+    shipped = _fingerprints(bundle or [])
     console = terminal.console()
     refused = []
     for path in results:
@@ -228,6 +242,8 @@ def gate(
         why = verdicts.line(console, path, found)
         if found.loosened and found.passed and not allow_loosened:
             why = f"limits were loosened: {found.loosened[0]}; --allow-loosened accepts that"
+        if bundle and found.bundle.sha256 not in shipped:
+            why = "it is of another bundle, or the bundle was changed since"
         if why:
             refused.append(f"{path}: {why}")
     if refused:

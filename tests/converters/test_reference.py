@@ -96,3 +96,11 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("SAMEVOICE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert reference.cache_folder() == Path("/xdg/samevoice")
+
+
+def test_every_class_wins_somewhere(references: dict[str, Path], pyannote: Any) -> None:
+    model = pyannote.Model.from_pretrained(references["segmentation"]).eval()
+    with torch.inference_mode():
+        scores = model(torch.from_numpy(reference.sample())[None, None])[0]
+    counts = torch.bincount(scores.argmax(dim=-1), minlength=7)
+    assert (counts > 20).sum() >= 5, counts

@@ -167,3 +167,33 @@ def test_it_is_the_packages_own_function() -> None:
         assert called(theirs, ours, x).passed
     with pytest.raises(AttributeError, match="compares"):
         _ = package.compares
+
+
+def test_every_output_is_compared() -> None:
+    """The second of two may be wrong while the first is right."""
+
+    class Theirs(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def forward(self, x: Any) -> Any:
+            return x, {"twice": 2 * x}
+
+    class Ours(Module):
+        def __init__(self, factor: float) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.factor = factor
+
+        def __call__(self, x: Any) -> Any:
+            return x, {"twice": self.factor * x}
+
+    x = np.ones((2, 3), np.float32)
+    assert compare(Theirs(), Ours(2.0), x).passed
+    wrong = compare(Theirs(), Ours(2.01), x)
+    assert wrong.first_divergence == "output.1.twice"
+
+
+def test_four_axes_are_turned_only_behind_convolutions() -> None:
+    theirs = torch.nn.Sequential(torch.nn.Linear(8, 8))
+    ours = Sequential(Linear(8, 8))  # type: ignore[no-untyped-call]
+    weights = [(f"layers.{k}", mx.array(v.numpy())) for k, v in theirs.state_dict().items()]
+    ours.load_weights(weights)
+    x = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
+    assert compare(theirs, ours, x, names=lambda path: f"layers.{path}").passed
