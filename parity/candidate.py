@@ -56,15 +56,16 @@ class Candidate:
         except Exception as error:
             return None, _one_line(error)
 
-    def run_features(self, example: Example) -> Array | None:
-        """An embedding's output from filterbank features, the other way in."""
+    def try_features(self, example: Example) -> tuple[Array | None, str]:
+        """An embedding's output from filterbank features, or why there is none."""
         network: Any = self.network
         with _default_device(self.device):
             try:
                 features = network.compute_fbank(mx.array(example.waveforms))
-                return as_numpy(network(features, *(mx.array(x) for x in example.arrays[1:])))
-            except Exception:
-                return None  # then the tap is missing, which fails
+                masks = (mx.array(x) for x in example.arrays[1:])
+                return as_numpy(network(features, *masks)), ""
+            except Exception as error:
+                return None, _one_line(error)
 
     def record(self, example: Example, fed: Mapping[str, Array] | None = None) -> Recording:
         """Every tap; with ``fed`` each layer named there takes the input given for it.

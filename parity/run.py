@@ -127,7 +127,9 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     if traced.example.depth != "output":
         yield from _free(traced, candidate, kept)
         if candidate.takes_features:
-            got = candidate.run_features(traced.example)
+            got, error = candidate.try_features(traced.example)
+            if error:
+                kept.errors[f"{name}, features"] = error
             yield Tap(FEATURES, truth, plain, got, _floors(traced, OUTPUT, got), input=name)
     if traced.local is not None:
         yield from _forced(traced, traced.local, candidate, kept)

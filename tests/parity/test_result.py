@@ -351,3 +351,18 @@ def test_five_thousand_taps_are_read_in_a_few_seconds() -> None:
     taps = tuple(replace(GREEN.taps[0], name=f"tap.{k}") for k in range(5000))
     many = replace(GREEN, taps=taps)
     assert len(loads(dumps(many)).taps) == 5000
+
+
+def test_a_made_up_times_floor_is_refused() -> None:
+    """It can let a tap pass, so it must follow from the error and the floor beside it."""
+
+    def excuse(document: dict[str, Any]) -> None:
+        document["taps"][0]["times_floor"] = 1e-3
+
+    with pytest.raises(ResultError, match="its noise floor say"):
+        loads(edited(GREEN, excuse))
+
+
+def test_a_tap_that_stands_twice_is_refused() -> None:
+    with pytest.raises(ResultError, match="stands in the result twice"):
+        loads(edited(GREEN, lambda document: document["taps"].append(document["taps"][0])))

@@ -215,6 +215,20 @@ def test_a_biased_deviation_shows_at_the_pooling(
     assert verdict.first_divergence == "resnet.pool"
 
 
+def test_features_as_input_are_compared_too(voices: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waveforms may be right where filterbank features are not."""
+    spoilt = Candidate.load(voices.bundle, "cpu")
+    right = type(spoilt.network).frames  # type: ignore[attr-defined]
+
+    def frames(self: Any, x: mx.array) -> mx.array:
+        seen: mx.array = right(self, x * 1.01 if x.ndim == 3 and x.shape[-1] == 80 else x)
+        return seen
+
+    monkeypatch.setattr(type(spoilt.network), "frames", frames)
+    verdict = voices.judged(spoilt)
+    assert {tap.name for tap in verdict.failed} == {run.FEATURES}
+
+
 def test_nan_fails(small: Pair, candidate: Candidate) -> None:
     name, value = next(iter(candidate.weights("linear.1").items()))
     candidate.network.load_weights([(name, mx.array(value * np.nan))], strict=False)
