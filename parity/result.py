@@ -138,7 +138,21 @@ def check(result: Result) -> None:
     verdict = result.verdict
     _same("passed", result.passed, verdict.passed)
     _same("first_divergence", result.first_divergence, verdict.first_divergence)
+    if result.model_type in ("segmentation", "embedding"):
+        _check_network(result)
     _check_loosened(result)
+
+
+def _check_network(result: Result) -> None:
+    """A network is judged by its own family's limits, and at its output for every input."""
+    if result.limits.family != result.model_type:
+        raise ResultError(
+            f"a {result.model_type} was judged by the limits of a {result.limits.family}"
+        )
+    given = {tap.input for tap in result.taps if tap.output}
+    bare = [one.name for one in result.inputs if one.name not in given]
+    if bare or not given:
+        raise ResultError(f"no output was judged for {bare[0] if bare else 'any input'!r}")
 
 
 def _check_tap(tap: TapVerdict, result: Result) -> None:

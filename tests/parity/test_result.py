@@ -111,9 +111,13 @@ def test_infinities_and_nan_survive_strict_json() -> None:
     whole = np.ones((2, 2), np.float32)
     broken = whole.copy()
     broken[1, 0] = np.nan
-    taps = [Tap("a", whole, whole, broken), Tap("b", whole, whole, None)]
-    limits = limits_for("generic", "float32", "cpu")
-    result = result_of(judge_taps(taps, limits), plot=[math.nan, -math.inf, {"x": math.inf}])
+    taps = [
+        Tap("a", whole, whole, broken),
+        Tap("b", whole, whole, None),
+        Tap("output", whole, whole, whole, input="sample"),
+    ]
+    verdict = judge_taps(taps, EMBEDDING, outputs=["output"])
+    result = result_of(verdict, plot=[math.nan, -math.inf, {"x": math.inf}])
     text = dumps(result)
     json.loads(text, parse_constant=pytest.fail)
     back = loads(text)
@@ -348,7 +352,8 @@ def test_a_later_stage_joins_and_is_judged() -> None:
 
 
 def test_five_thousand_taps_are_read_in_a_few_seconds() -> None:
-    taps = tuple(replace(GREEN.taps[0], name=f"tap.{k}") for k in range(5000))
+    taps = tuple(replace(GREEN.taps[0], name=f"tap.{k}") for k in range(4999))
+    taps += (next(tap for tap in GREEN.taps if tap.output),)
     many = replace(GREEN, taps=taps)
     assert len(loads(dumps(many)).taps) == 5000
 
@@ -366,3 +371,15 @@ def test_a_made_up_times_floor_is_refused() -> None:
 def test_a_tap_that_stands_twice_is_refused() -> None:
     with pytest.raises(ResultError, match="stands in the result twice"):
         loads(edited(GREEN, lambda document: document["taps"].append(document["taps"][0])))
+
+
+@pytest.mark.parametrize(
+    ("edit", "said"),
+    [
+        (lambda document: document.update(model_type="segmentation"), "judged by the limits of"),
+        (lambda document: document["taps"].pop(), "no output was judged for 'sample'"),
+    ],
+)
+def test_evidence_that_was_taken_away_is_missed(edit: Any, said: str) -> None:
+    with pytest.raises(ResultError, match=said):
+        loads(edited(GREEN, edit))
