@@ -113,7 +113,7 @@ def test_inference_asks_for_neither_torch_nor_pyannote(wheel: Path) -> None:
     needs = [line.partition(": ")[2] for line in lines if line.startswith("Requires-Dist: ")]
     always = {re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need}
     assert {"mlx", "numpy", "safetensors", "huggingface-hub"} <= always
-    assert not always & {"torch", "torchaudio", "pyannote.audio", "scipy"}
+    assert not always & {"torch", "torchaudio", "pyannote.audio", "scikit-learn", "matplotlib"}
     assert [need for need in needs if need.startswith("torch") and 'extra == "convert"' in need]
 
 

@@ -1,0 +1,1 @@
+"""Who spoke when: community-1, step by step."""
