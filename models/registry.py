@@ -62,7 +62,7 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
     if device != "auto":
         mx.set_default_device(backend.device(device))
     folder = Path(path)
-    config = _read_json(folder / "config.json")
+    config = read_json(folder / "config.json")
     if config.get("model_type") == "full":
         raise BundleError(
             f"{folder} holds a whole pipeline: load its segmentation/ or embedding/ folder"
@@ -85,14 +85,14 @@ def _weight_files(folder: Path) -> list[Path]:
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
         raise BundleError(f"{folder} holds neither {single.name} nor {index.name}")
-    names = sorted({str(name) for name in dict(_read_json(index).get("weight_map", {})).values()})
+    names = sorted({str(name) for name in dict(read_json(index).get("weight_map", {})).values()})
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise BundleError(f"{index} names {name!r}, which is not in the bundle")
     return [folder / name for name in names]
 
 
-def _read_json(file: Path) -> dict[str, Any]:
+def read_json(file: Path) -> dict[str, Any]:
     try:
         data = json.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 from mlx.nn.layers.linear import Linear
+from mlx.utils import tree_flatten
 
 from samevoice.models import backend, taps
 from samevoice.models.fbank import Fbank
@@ -14,6 +16,7 @@ from samevoice.models.geometry import Window
 from samevoice.models.layers import BatchNorm, Conv2d, Module, relu
 from samevoice.models.network import Network, as_batch
 from samevoice.models.pooling import stats_pool
+from samevoice.models.trunk import Conv, Step, Trunk
 
 
 class Layout(NamedTuple):
@@ -48,14 +51,14 @@ class Block(Module):
         self.bn1, self.bn2 = BatchNorm(planes), BatchNorm(planes)
         if stride != 1 or inputs != outputs:
             self.shortcut = [Conv2d(inputs, outputs, 1, stride), BatchNorm(outputs)]
-        self._depth = 3 if bottleneck else 2
+        self.depth = 3 if bottleneck else 2
 
     def __call__(self, x: mx.array, name: str = "block") -> mx.array:
         y = x
-        for i in range(1, self._depth + 1):
+        for i in range(1, self.depth + 1):
             y = taps.call(f"{name}.conv{i}", self[f"conv{i}"], y)
             y = taps.call(f"{name}.bn{i}", self[f"bn{i}"], y)
-            if i < self._depth:
+            if i < self.depth:
                 y = relu(y)
         for i, layer in enumerate(self.get("shortcut", ())):
             x = taps.call(f"{name}.shortcut.{i}", layer, x)
@@ -63,7 +66,7 @@ class Block(Module):
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        convs = (self[f"conv{i}"] for i in range(1, self._depth + 1))
+        convs = (self[f"conv{i}"] for i in range(1, self.depth + 1))
         return tuple(Window(c.weight.shape[1], c.stride, c.weight.shape[1] // 2) for c in convs)
 
 
@@ -90,6 +93,7 @@ class ResNet(Module):
         if two_emb_layer:
             self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
             self.seg_2 = Linear(embed_dim, embed_dim)
+        self._made: tuple[list[mx.array] | None, Trunk | None] = None, None
 
     @property
     def blocks(self) -> list[tuple[str, Block]]:
@@ -104,9 +108,8 @@ class ResNet(Module):
 
     def frames(self, fbank: mx.array, name: str = "resnet") -> mx.array:
         """(B, T, M) -> (B, F, T', C)."""
-        if backend.on_cpu() and len(fbank) > 1 and not taps.active():
-            # Chunk by chunk, what a layer leaves is still in the cache when the next one wants it.
-            return mx.concatenate([self.frames(chunk[None], name) for chunk in fbank])
+        if backend.on_cpu() and not taps.active() and (trunk := self._trunk()) is not None:
+            return mx.array(trunk(np.array(fbank, dtype=np.float32)))
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
         x = taps.call(f"{name}.conv1", self.conv1, x)
         x = relu(taps.call(f"{name}.bn1", self.bn1, x))
@@ -114,6 +117,16 @@ class ResNet(Module):
             here = f"{name}.{path}"
             x = taps.emit(here, block(taps.feed(here, x), here))
         return x
+
+    def _trunk(self) -> Trunk | None:
+        """The same layers for a CPU, made anew when a weight was put in another's place."""
+        flat: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
+        leaves = [array for _, array in flat]
+        held, trunk = self._made
+        if held is None or [*map(id, held)] != [*map(id, leaves)]:
+            trunk = _host_trunk(self)
+            self._made = leaves, trunk
+        return trunk
 
     def embed(
         self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"
@@ -126,6 +139,33 @@ class ResNet(Module):
             return first
         middle = taps.call(f"{name}.seg_bn_1", self.seg_bn_1, relu(first))
         return taps.call(f"{name}.seg_2", self.seg_2, middle)
+
+
+def _host_trunk(resnet: ResNet) -> Trunk | None:
+    """None where a layer is of another kind, or rounds what it gives to half precision."""
+    pairs: list[tuple[Module, ...]] = [(resnet.conv1, resnet.bn1)]
+    for _, block in resnet.blocks:
+        pairs += [(block[f"conv{i}"], block[f"bn{i}"]) for i in range(1, block.depth + 1)]
+        if "shortcut" in block:
+            pairs.append(tuple(block.shortcut))
+    made = [_host_conv(*pair) for pair in pairs]
+    if None in made:
+        return None
+    convs = (one for one in made if one is not None)
+    first = next(convs)
+    steps = []
+    for _, block in resnet.blocks:
+        inner = tuple(next(convs) for _ in range(block.depth))
+        steps.append(Step(inner, next(convs) if "shortcut" in block else None))
+    return Trunk(first, tuple(steps))
+
+
+def _host_conv(conv: Module, norm: Module) -> Conv | None:
+    if type(conv) is not Conv2d or type(norm) is not BatchNorm:
+        return None
+    if conv.weight.dtype != mx.float32:
+        return None
+    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
 
 
 class WeSpeakerResNet(Network):

@@ -32,5 +32,9 @@ class ConversionError(SamevoiceError):
     """Tensors and rules do not fit each other."""
 
 
+class DiarizationError(SamevoiceError, ValueError):
+    """The pipeline was asked for what cannot be: no speakers, or chunks without frames."""
+
+
 class BundleError(SamevoiceError):
     """A bundle cannot be written, or what lies there is none."""

@@ -10,8 +10,7 @@ import importlib
 import os
 import sys
 import types
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -233,16 +232,3 @@ def speech() -> Array:
     noise = rng.standard_normal((2, 1, 32000)) * envelope * 0.1
     chord = sum(0.05 * np.sin(2 * np.pi * f * time) for f in (120.0, 240.0, 1130.0))
     return (noise + chord).astype(np.float32)
-
-
-@pytest.fixture(scope="session")
-def golden() -> Callable[[str], Path]:
-    """A path below the golden data, or a skip."""
-    root = Path(os.environ.get("SAMEVOICE_GOLDEN", "../shared/golden"))
-
-    def find(name: str) -> Path:
-        if not (root / name).exists():
-            pytest.skip(f"no golden data at {root / name}: set SAMEVOICE_GOLDEN")
-        return root / name
-
-    return find

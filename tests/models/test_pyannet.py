@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -39,8 +40,8 @@ def test_linear_and_activation(
     assert make.noise(pyannote, theirs, ours, speech[..., :16000]) < 2
 
 
-def test_real_weights(pyannote: Any, make: Any, golden: Any, speech: Any) -> None:
-    path = golden("checkpoints/segmentation-3.0-dequantised/pytorch_model.bin")
+def test_real_weights(pyannote: Any, make: Any, golden: Path, speech: Any) -> None:
+    path = golden / "checkpoints/segmentation-3.0-dequantised/pytorch_model.bin"
     theirs = pyannote.Model.from_pretrained(path).eval()
     lstm = {"hidden_size": 128, "num_layers": 4, "bidirectional": True}
     config = make.pyannet_config(lstm=lstm, linear={"hidden_size": 128, "num_layers": 2})

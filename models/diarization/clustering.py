@@ -1,0 +1,192 @@
+"""Whose voice each slot of each chunk is: filtering, AHC, VBx, KMeans, assignment.
+
+On the host and in float64. C chunks, S slots a chunk, F frames, E numbers an embedding, K speakers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
+
+from samevoice.errors import DiarizationError
+from samevoice.models.cpu import one_blas_thread
+from samevoice.models.diarization.kmeans import kmeans
+from samevoice.models.diarization.plda import Plda
+from samevoice.models.diarization.vbx import Posterior, vbx
+
+NOBODY = -2  # the cluster of slots that got none
+MIN_ACTIVE = 0.2  # of a chunk, alone: less is too little to tell a voice by
+KEPT = 1e-7  # a speaker less likely than that was merged away
+EXACT_LINKAGE = 4000  # embeddings; the full distance matrix of so many takes 64 MB
+BLOCK = 4096  # chunks whose distances are computed at once
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How many speakers there may be."""
+
+    least: int = 1
+    most: float = np.inf
+    exactly: int | None = None
+
+    @classmethod
+    def of(
+        cls, num_speakers: int | None, min_speakers: int | None, max_speakers: int | None
+    ) -> Bounds:
+        """What the caller asked for; a count of speakers overrules both bounds."""
+        asked = {"num_speakers": num_speakers, "min_speakers": min_speakers}
+        for name, value in {**asked, "max_speakers": max_speakers}.items():
+            if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
+                raise DiarizationError(f"{name} must be a whole number from 1 on, not {value!r}")
+        least = num_speakers or min_speakers or 1
+        most = num_speakers or max_speakers or np.inf
+        if least > most:
+            raise DiarizationError(f"min_speakers {least} is more than max_speakers {most}")
+        return cls(least, most, int(most) if least == most else None)
+
+    def wanted(self, found: int) -> int | None:
+        """The count to force if so many were found, or None where that is fine."""
+        target = self.least if found < self.least else self.exactly
+        if found > self.most:
+            target = int(self.most)
+        return None if target in (None, found) else target
+
+
+@dataclass(frozen=True)
+class Clustering:
+    """Every step's outcome; those that were not taken are None."""
+
+    hard: np.ndarray  # (C, S): cluster, or NOBODY
+    soft: np.ndarray  # (C, S, K): 2 minus the cosine distance
+    centroids: np.ndarray  # (K, E)
+    train: tuple[np.ndarray, np.ndarray]  # chunks (N,), slots (N,) of what was clustered
+    ahc: np.ndarray | None = None  # (N,)
+    features: np.ndarray | None = None  # (N, D)
+    posterior: Posterior | None = None
+    forced: np.ndarray | None = None  # (N,): KMeans' labels
+    notes: tuple[str, ...] = ()
+
+
+def cluster(
+    embeddings: np.ndarray,
+    segmentations: np.ndarray,
+    plda: Plda,
+    settings: Mapping[str, Any],
+    bounds: Bounds | None = None,
+) -> Clustering:
+    """(C, S, E) in float32, (C, F, S) of zeros and ones -> clusters.
+
+    ``settings``: the pipeline's ``threshold``, ``Fa`` and ``Fb``.
+    """
+    # Threads split products in other places; one thread always sums in the same order.
+    with one_blas_thread():
+        return _cluster(embeddings, segmentations, plda, settings, bounds or Bounds())
+
+
+def _cluster(
+    embeddings: np.ndarray,
+    segmentations: np.ndarray,
+    plda: Plda,
+    settings: Mapping[str, Any],
+    bounds: Bounds,
+) -> Clustering:
+    chosen = trainable(embeddings, segmentations)
+    train = embeddings[chosen]
+    if len(train) < 2:
+        return _one_speaker(embeddings, train, chosen)
+    normed = train / np.linalg.norm(train, axis=1, keepdims=True)
+    first = ahc(normed, float(settings["threshold"]))
+    features = plda(train)
+    posterior = vbx(first, features, plda.phi, float(settings["Fa"]), float(settings["Fb"]))
+    weights = posterior.gamma[:, posterior.pi > KEPT]
+    centroids = weights.T @ train / weights.sum(axis=0)[:, None]
+    wanted, forced, notes = bounds.wanted(len(centroids)), None, []
+    if wanted is not None:
+        if wanted > len(train):
+            notes.append(
+                f"{wanted} speakers were asked for, but only {len(train)} stretches of speech are "
+                f"long enough to tell voices by: {len(train)} speakers at most"
+            )
+        forced = kmeans(normed, min(wanted, len(train)))
+        centroids = np.stack([train[forced == k].mean(axis=0) for k in range(forced.max() + 1)])
+    soft = similarities(embeddings, centroids)
+    # Once a count is forced, two slots of a chunk may be one speaker.
+    free = soft.argmax(axis=2)
+    hard = constrained(silenced(soft, segmentations)) if forced is None else free
+    return Clustering(
+        hard, soft, centroids, chosen, first, features, posterior, forced, tuple(notes)
+    )
+
+
+def trainable(embeddings: np.ndarray, segmentations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The slots that speak alone for long enough: chunks (N,), slots (N,)."""
+    alone = segmentations.sum(axis=2, keepdims=True) == 1
+    clean = (segmentations * alone).sum(axis=1, dtype=np.int64)
+    active = clean >= MIN_ACTIVE * segmentations.shape[1]
+    valid = ~np.isnan(embeddings).any(axis=2)
+    chunks, slots = np.nonzero(active & valid)
+    return chunks, slots
+
+
+def _one_speaker(
+    embeddings: np.ndarray, train: np.ndarray, chosen: tuple[np.ndarray, np.ndarray]
+) -> Clustering:
+    """Nothing to cluster: all speech is one speaker's, whatever count was asked for."""
+    chunks, slots, size = embeddings.shape
+    centroid = train[0] if len(train) else np.full(size, np.nan)
+    note = "too little speech to tell voices by: all of it is taken for one speaker's"
+    return Clustering(
+        hard=np.zeros((chunks, slots), dtype=np.int64),
+        soft=np.ones((chunks, slots, 1)),
+        centroids=centroid[None],
+        train=chosen,
+        notes=(note,) if not len(train) else (),
+    )
+
+
+def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
+    """(N, E) of unit length -> (N,): clusters whose centroids lie nearer than the threshold."""
+    if len(normed) <= EXACT_LINKAGE:
+        tree = linkage(normed, method="centroid", metric="euclidean")
+    else:
+        # The same tree without the matrix of all distances (67 GB for a day of audio).
+        from fastcluster import linkage_vector
+
+        tree = linkage_vector(normed, method="centroid")
+    # Centroid linkage inverts; fcluster goes by the largest distance below each node.
+    flat = fcluster(tree, threshold, criterion="distance")
+    _, labels = np.unique(flat, return_inverse=True)
+    return np.asarray(labels)
+
+
+def similarities(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
+    """(C, S, E), (K, E) -> (C, S, K): 2 minus the cosine distance, in float64."""
+    found = np.empty((*embeddings.shape[:2], len(centroids)))
+    for start in range(0, len(embeddings), BLOCK):
+        rows = embeddings[start : start + BLOCK]
+        distances = cdist(rows.reshape(-1, rows.shape[-1]), centroids, metric="cosine")
+        found[start : start + BLOCK] = 2 - distances.reshape(*rows.shape[:2], -1)
+    return found
+
+
+def silenced(soft: np.ndarray, segmentations: np.ndarray) -> np.ndarray:
+    """Silent slots get less than any other, so that they take no speaker away."""
+    kept = soft.copy()
+    kept[~segmentations.any(axis=1)] = soft.min() - 1
+    return kept
+
+
+def constrained(soft: np.ndarray) -> np.ndarray:
+    """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one."""
+    known = np.nan_to_num(soft, nan=np.nanmin(soft))
+    hard = np.full(soft.shape[:2], NOBODY)
+    for row, scores in zip(hard, known, strict=True):
+        slots, clusters = linear_sum_assignment(scores, maximize=True)
+        row[slots] = clusters
+    return hard

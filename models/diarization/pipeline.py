@@ -1,0 +1,408 @@
+"""Who spoke when: speaker-diarization-community-1 in MLX, from a bundle and a recording.
+
+One pass over the audio, a batch of chunks at a time: the segmentation tells who is active, the
+embedding network sees each chunk once for all of its speakers. What is kept is a few kilobytes a
+chunk. The rest runs on the host in float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from samevoice.models import backend  # isort: split
+
+import mlx.core as mx
+import numpy as np
+
+from samevoice.errors import BundleError, DiarizationError
+from samevoice.models import registry
+from samevoice.models.diarization import fused, powerset, reconstruction
+from samevoice.models.diarization.audio import Source, open_audio
+from samevoice.models.diarization.chunks import Chunks
+from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
+from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.plda import Plda
+from samevoice.models.network import Network
+from samevoice.models.pyannet import PyanNet
+from samevoice.models.resnet import WeSpeakerResNet
+
+PARTS: Mapping[str, type] = {"segmentation": PyanNet, "embedding": WeSpeakerResNet, "plda": Plda}
+SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")
+CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
+BATCH = 8  # more is no faster on a CPU, and little on a GPU
+
+
+class Hook(Protocol):
+    """Told what each stage gave; long ones call with ``completed`` of ``total`` seconds."""
+
+    def __call__(
+        self,
+        step: str,
+        artefact: Any,
+        *,
+        file: str | None = None,
+        total: float | None = None,
+        completed: float | None = None,
+    ) -> None: ...
+
+
+@dataclass
+class Analysis:
+    """What both networks say about a recording."""
+
+    segmentations: np.ndarray  # (C, F, S) of zeros and ones, in uint8
+    embeddings: np.ndarray  # (C, S, E) in float32
+    samples: int
+
+
+@dataclass
+class Stages:
+    """Everything between the audio and the result, for those who compare."""
+
+    analysis: Analysis
+    counts: np.ndarray  # (T,)
+    clustering: Clustering | None = None  # None where nobody speaks
+    discrete: reconstruction.Discrete | None = None
+    exclusive: reconstruction.Discrete | None = None
+
+
+@dataclass
+class Clock:
+    """Seconds by stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = time.perf_counter() - started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
+
+
+class SpeakerDiarizationPipeline:
+    """A bundle of a whole pipeline, ready to be called with recordings.
+
+    ``chunk_duration`` and ``step`` in seconds; left out, they are the pipeline's own (10 and 1).
+    """
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        device: backend.Choice = "auto",
+        *,
+        chunk_duration: float | None = None,
+        step: float | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        folder = Path(model_path)
+        self.config = _config(folder)
+        self.settings: Mapping[str, Any] = self.config["pipeline"]
+        self.device = backend.device(device)
+        with self._on_device():
+            self.segmentation: Any = _network(folder / "segmentation")
+            self.embedding: Any = _network(folder / "embedding")
+        self.plda = Plda.load(folder / "plda")
+        self._folder = folder
+        self.batch_size = batch_size
+        self.frames = self._frames(chunk_duration, step)
+        specifications = self.segmentation.config["specifications"]
+        speakers = len(specifications["classes"])
+        largest = specifications["powerset_max_classes"]
+        if not largest:
+            raise BundleError(f"{folder}: its segmentation has no powerset classes to decode")
+        self.classes = powerset.mapping(speakers, int(largest))
+
+    def _frames(self, duration: float | None, step: float | None) -> Frames:
+        usual = float(self.segmentation.config["specifications"]["duration"])
+        duration = usual if duration is None else duration
+        step = self.settings["segmentation_step"] * usual if step is None else step
+        if not 0 < duration < math.inf or not 0 < step <= duration:
+            raise DiarizationError(
+                f"chunks of {duration:g} s every {step:g} s: the step must be positive and at most "
+                "the chunk's duration"
+            )
+        found = Frames.of(self.segmentation, duration, step)
+        shortest = self.embedding.fbank.window.kernel
+        if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:
+            raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
+        return found
+
+    @property
+    def reference_only(self) -> bool:
+        """Whether the weights are made up: good for parity, meaningless as a diarization."""
+        return "note" in self.config
+
+    @property
+    def embedding_fingerprint(self) -> str:
+        """The SHA-256 of what makes an embedding: weights and config."""
+        digest = hashlib.sha256()
+        for file in sorted((self._folder / "embedding").glob("*.safetensors")):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        kept = {k: v for k, v in self.embedding.config.items() if k != "note"}
+        digest.update(json.dumps(kept, sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def __call__(
+        self,
+        audio: Source,
+        *,
+        num_speakers: int | None = None,
+        min_speakers: int | None = None,
+        max_speakers: int | None = None,
+        hook: Hook | None = None,
+    ) -> Diarization:
+        """Who spoke when. Counts of speakers as pyannote takes them: exact, or bounds."""
+        bounds = Bounds.of(num_speakers, min_speakers, max_speakers)
+        source = open_audio(audio, self.frames.sample_rate)
+        clock = Clock()
+        tell = _named(hook, source.uri)
+        analysis = self.analyse(source.blocks(), clock, tell, source.duration)
+        stages = self.assign(analysis, bounds, clock, tell)
+        return self.result(stages, source.uri, bounds, clock, tuple(source.notes))
+
+    # The networks ---------------------------------------------------------------------------------
+
+    def analyse(
+        self,
+        blocks: Any,
+        clock: Clock | None = None,
+        tell: Hook | None = None,
+        duration: float | None = None,
+    ) -> Analysis:
+        """Blocks of mono audio, of whatever length -> what both networks say about each chunk."""
+        clock, tell = clock or Clock(), tell or _nobody
+        chunks = Chunks(_timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        segmentations, embeddings = [], []
+        with self._on_device():
+            silent = self.silent_embedding()
+            for batch in chunks:
+                with clock("segmentation"):
+                    found = self.segment(batch)
+                with clock("embeddings"):
+                    embeddings.append(self.embed(batch, found, silent))
+                segmentations.append(found.astype(np.uint8))
+                done = min(self._seconds(chunks.samples), duration or math.inf)
+                tell("reading", None, completed=done, total=duration)
+        return Analysis(np.concatenate(segmentations), np.concatenate(embeddings), chunks.samples)
+
+    def segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """(B, N) -> (B, F, S) of zeros and ones."""
+        return np.array(self.decode(self.segmentation(mx.array(waveforms))))
+
+    def decode(self, scores: mx.array) -> mx.array:
+        """(B, F, K) -> (B, F, S)."""
+        return fused.powerset_masks(scores, mx.array(self.classes))
+
+    def embed(
+        self, waveforms: np.ndarray, masks: np.ndarray, silent: np.ndarray | None = None
+    ) -> np.ndarray:
+        """(B, N), (B, F, S) -> (B, S, E): each chunk once, silent ones not at all."""
+        if silent is None:
+            silent = self.silent_embedding()
+        vectors = np.tile(silent, (len(masks), masks.shape[2], 1))
+        speaking = np.flatnonzero(masks.any(axis=(1, 2)))
+        if len(speaking):
+            frames = self.embedding.frames(mx.array(waveforms[speaking]))
+            weights = self.weights(masks[speaking])
+            # Chunk by chunk, so that how many there are does not change how the last sums round.
+            pairs = zip(frames, weights, strict=True)
+            found = [self.embedding.embed(one[None], mask[None])[0] for one, mask in pairs]
+            vectors[speaking] = np.array(mx.stack(found))
+        return vectors
+
+    def weights(self, masks: np.ndarray) -> mx.array:
+        """(B, F, S) -> (B, S, F): without overlaps, where enough is left then."""
+        if not self.settings["embedding_exclude_overlap"]:
+            return mx.array(masks).swapaxes(1, 2)
+        return fused.embedding_weights(mx.array(masks), self.least_frames)
+
+    @property
+    def least_frames(self) -> int:
+        """A mask without overlaps must have more frames than this, or the whole one is used."""
+        needed: int = self.embedding.fbank.window.kernel
+        return math.ceil(self.frames.per_chunk * needed / self.frames.chunk_samples)
+
+    def silent_embedding(self) -> np.ndarray:
+        """(E,): what the embedding network gives where its mask is empty, whatever the audio."""
+        frames = self.embedding.frames(mx.zeros((1, self.frames.chunk_samples)))
+        vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
+        return np.array(vectors[0, 0])
+
+    def _batch(self) -> int:
+        return max(1, min(BATCH, int(available_memory() // (4 * CHUNK_MEMORY))))
+
+    def _seconds(self, samples: int) -> float:
+        return samples / self.frames.sample_rate
+
+    @contextmanager
+    def _on_device(self) -> Iterator[None]:
+        before = mx.default_device()
+        mx.set_default_device(self.device)
+        try:
+            yield
+        finally:
+            mx.set_default_device(before)
+
+    # The host -------------------------------------------------------------------------------------
+
+    def assign(
+        self,
+        analysis: Analysis,
+        bounds: Bounds | None = None,
+        clock: Clock | None = None,
+        tell: Hook | None = None,
+    ) -> Stages:
+        """Counts, clusters and the recording's timeline from what the networks say."""
+        bounds, clock, tell = bounds or Bounds(), clock or Clock(), tell or _nobody
+        segmentations = analysis.segmentations
+        tell("segmentation", segmentations)
+        with clock("counting"):
+            counts = reconstruction.count_speakers(segmentations, self.frames)
+        tell("speaker_counting", counts)
+        stages = Stages(analysis, counts)
+        if not counts.any():
+            return stages
+        tell("embeddings", analysis.embeddings)
+        with clock("clustering"):
+            clustering = cluster(
+                analysis.embeddings, segmentations, self.plda, self.settings, bounds
+            )
+        tell("clustering", clustering.hard)
+        with clock("reconstruction"):
+            stages.clustering = clustering
+            stages.discrete, stages.exclusive = self.reconstruct(
+                segmentations, clustering.hard, np.minimum(counts, bounds.most).astype(np.int64)
+            )
+        tell("discrete_diarization", stages.discrete.speakers)
+        return stages
+
+    def reconstruct(
+        self, segmentations: np.ndarray, hard: np.ndarray, counts: np.ndarray
+    ) -> tuple[reconstruction.Discrete, reconstruction.Discrete]:
+        """(C, F, S), (C, S), (T,) -> with overlaps, and with one speaker at a time."""
+        hard = np.where(segmentations.any(axis=1), hard, NOBODY)
+        votes = reconstruction.activations(segmentations, hard, self.frames)
+        whole = reconstruction.discretise(votes, counts)
+        return whole, reconstruction.discretise(votes, np.minimum(counts, 1))
+
+    def result(
+        self,
+        stages: Stages,
+        uri: str,
+        bounds: Bounds | None = None,
+        clock: Clock | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Diarization:
+        """Turns with names, and a voice for each."""
+        bounds, clock = bounds or Bounds(), clock or Clock()
+        duration = self._seconds(stages.analysis.samples)
+        clustering = stages.clustering
+        if clustering is None or stages.discrete is None or stages.exclusive is None:
+            nobody = Turns((), uri)
+            empty = np.zeros((0, stages.analysis.embeddings.shape[2]))
+            return Diarization(uri, nobody, nobody, empty, duration, clock.seconds, notes)
+        whole = self._turns(stages.discrete)
+        named = reconstruction.names(whole)
+        notes = (*notes, *clustering.notes, *_outside(clustering, bounds))
+        return Diarization(
+            uri,
+            _with_names(whole, named, uri),
+            _with_names(self._turns(stages.exclusive), named, uri),
+            _centroids(clustering.centroids, list(named)),
+            duration,
+            clock.seconds,
+            notes,
+        )
+
+    def _turns(self, discrete: reconstruction.Discrete) -> list[tuple[float, float, int]]:
+        gap = float(self.settings["min_duration_off"])
+        return reconstruction.turns(discrete.speakers, self.frames, gap)
+
+
+def _with_names(found: list[tuple[float, float, int]], named: Mapping[int, str], uri: str) -> Turns:
+    return Turns(tuple((Segment(start, end), named[who]) for start, end, who in found), uri)
+
+
+def _centroids(centroids: np.ndarray, clusters: list[int]) -> np.ndarray:
+    """(K, E) -> one row a label; zeros for speakers that were added to fill the count."""
+    missing = max(clusters, default=-1) + 1 - len(centroids)
+    padded = np.pad(centroids, ((0, max(missing, 0)), (0, 0)))
+    return padded[clusters]
+
+
+def _outside(clustering: Clustering, bounds: Bounds) -> tuple[str, ...]:
+    found = int(clustering.hard.max(initial=NOBODY)) + 1
+    if bounds.least <= found <= bounds.most:
+        return ()
+    asked = f"{bounds.least}" if bounds.exactly else f"{bounds.least} to {bounds.most:g}"
+    return (f"{found} speakers were found where {asked} were asked for: is there enough speech?",)
+
+
+def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
+    """The same blocks, with the time that reading them takes."""
+    remaining = iter(blocks)
+    while True:
+        with clock("reading"):
+            block = next(remaining, None)
+        if block is None:
+            return
+        yield block
+
+
+def _nobody(step: str, artefact: Any, **_: Any) -> None:
+    """A hook that does nothing."""
+
+
+def _named(hook: Hook | None, uri: str) -> Hook:
+    if hook is None:
+        return _nobody
+
+    def tell(step: str, artefact: Any, **progress: Any) -> None:
+        hook(step, artefact, file=uri, **progress)
+
+    return tell
+
+
+def _config(folder: Path) -> Mapping[str, Any]:
+    config = registry.read_json(folder / "config.json")
+    if config.get("model_type") != "full":
+        raise BundleError(
+            f"{folder} holds a {config.get('model_type')}, not a whole pipeline: convert one with "
+            "samevoice convert pyannote/speaker-diarization-community-1"
+        )
+    pipeline = config.get("pipeline")
+    for name in SETTINGS:
+        if not isinstance(pipeline, dict) or not isinstance(pipeline.get(name), int | float):
+            raise BundleError(f"{folder / 'config.json'} has no number {name!r} for the pipeline")
+    return config
+
+
+def _network(folder: Path) -> Network:
+    network = registry.load(folder)
+    wanted = PARTS[folder.name]
+    if not isinstance(network, wanted):
+        raise BundleError(f"{folder} holds a {type(network).__name__}, not a {wanted.__name__}")
+    return network
+
+
+def available_memory() -> float:
+    """Bytes that are free to take, as far as the system says."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        for line in meminfo.read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return 1024.0 * int(line.split()[1])
+    info = mx.device_info() if hasattr(mx, "device_info") else {}
+    return float(info.get("max_recommended_working_set_size", 2 * 2**30))

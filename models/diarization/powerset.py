@@ -1,0 +1,23 @@
+"""Powerset classes: one class a set of speakers, from nobody to the largest set."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+
+
+def mapping(speakers: int, largest: int) -> np.ndarray:
+    """(K, S) in float32: which speakers a class holds; small sets first, in order."""
+    sets = [one for size in range(largest + 1) for one in combinations(range(speakers), size)]
+    table = np.zeros((len(sets), speakers), dtype=np.float32)
+    for row, one in enumerate(sets):
+        table[row, list(one)] = 1
+    return table
+
+
+def decode(scores: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """(..., K), (K, S) -> (..., S): the speakers of the best class; of equal ones the first."""
+    # No softmax: it keeps the order, but rounding may make two scores equal.
+    found: np.ndarray = table[scores.argmax(axis=-1)]
+    return found

@@ -1,0 +1,124 @@
+"""From clustered chunks back to one timeline: counts, activations, the loudest few, turns.
+
+C chunks, F frames a chunk, S slots, K speakers, T frames of the whole recording.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from samevoice.models.diarization.clustering import NOBODY
+from samevoice.models.diarization.frames import Frames
+
+SHORTEST = 1e-6  # seconds; pyannote.core takes a segment below that for empty
+
+
+@dataclass(frozen=True)
+class Discrete:
+    """Who speaks at each frame: zeros and ones, and the frames at which votes were tied."""
+
+    speakers: np.ndarray  # (T, K) in uint8
+    tied: np.ndarray  # (T,): the choice there fell on the lower number for no other reason
+
+
+def count_speakers(segmentations: np.ndarray, frames: Frames) -> np.ndarray:
+    """(C, F, S) -> (T,): how many speak at once, averaged over the chunks that cover a frame."""
+    total = frames.total(len(segmentations))
+    votes, chunks = np.zeros(total, dtype=np.int64), np.zeros(total, dtype=np.int64)
+    for chunk, slots in enumerate(segmentations):
+        where = slice(frames.first(chunk), frames.first(chunk) + len(slots))
+        votes[where] += slots.sum(axis=1, dtype=np.int64)
+        chunks[where] += 1
+    # float32 and halves to even, as the reference: 2.5 speakers are 2.
+    mean = votes.astype(np.float32) / np.maximum(chunks, 1).astype(np.float32)
+    return np.rint(mean).astype(np.int64)
+
+
+def activations(segmentations: np.ndarray, hard: np.ndarray, frames: Frames) -> np.ndarray:
+    """(C, F, S), (C, S) -> (T, K): how many chunks say that a speaker is active."""
+    speakers = int(hard.max(initial=NOBODY)) + 1
+    votes = np.zeros((frames.total(len(segmentations)), max(speakers, 0)), dtype=np.int32)
+    for chunk, (slots, clusters) in enumerate(zip(segmentations, hard, strict=True)):
+        where = slice(frames.first(chunk), frames.first(chunk) + len(slots))
+        for cluster in np.unique(clusters[clusters != NOBODY]):
+            votes[where, cluster] += slots[:, clusters == cluster].max(axis=1)
+    return votes
+
+
+def discretise(votes: np.ndarray, counts: np.ndarray) -> Discrete:
+    """(T, K), (T,) -> at each frame the ``counts`` speakers with the most votes.
+
+    Of equal ones the lower number wins. (The reference leaves that to an unstable sort.)
+    """
+    most = int(counts.max(initial=0))
+    if votes.shape[1] < most:
+        # More speak at once than there are clusters: speakers without a voice of their own.
+        votes = np.pad(votes, ((0, 0), (0, most - votes.shape[1])))
+    order = np.argsort(-votes, axis=1, kind="stable")
+    chosen = np.arange(votes.shape[1]) < counts[:, None]
+    speakers = np.zeros(votes.shape, dtype=np.uint8)
+    np.put_along_axis(speakers, order, chosen.astype(np.uint8), axis=1)
+    return Discrete(speakers, _tied(np.take_along_axis(votes, order, axis=1), counts))
+
+
+def _tied(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(T, K) votes from the most to the least, (T,) -> where the last in equals the first out."""
+    rows = np.arange(len(ranked))
+    between = (counts > 0) & (counts < ranked.shape[1])
+    last = ranked[rows, np.maximum(counts - 1, 0)] if ranked.shape[1] else np.zeros(len(rows))
+    first = ranked[rows, np.where(between, counts, 0)] if ranked.shape[1] else last
+    tied: np.ndarray = between & (last == first)
+    return tied
+
+
+def turns(
+    discrete: np.ndarray, frames: Frames, min_duration_off: float = 0.0
+) -> list[tuple[float, float, int]]:
+    """(T, K) -> start, end, speaker: between the middles of frames, in order of time."""
+    middles = frames.middles(len(discrete))
+    found = []
+    for speaker, active in enumerate(discrete.T):
+        spans = [(float(middles[a]), float(middles[b])) for a, b in _runs(active)]
+        spans = [(start, end) for start, end in spans if end - start > SHORTEST]
+        found += [(start, end, speaker) for start, end in _joined(spans, min_duration_off)]
+    # Of two equal segments the lower cluster comes first, up to the 26 tracks that have letters.
+    return sorted(found, key=lambda turn: (turn[0], turn[1], track(turn[2])))
+
+
+def _runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
+    """(T,) -> first frame, and the frame after the last one (the last itself at the very end)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], active, [0]]).astype(np.int8)))
+    for start, end in edges.reshape(-1, 2):
+        yield int(start), min(int(end), len(active) - 1)
+
+
+def _joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+    """Spans of one speaker with gaps shorter than that many seconds closed."""
+    if gap <= 0:
+        return spans
+    joined: list[tuple[float, float]] = []
+    for start, end in spans:
+        if joined and start - joined[-1][1] < gap:
+            joined[-1] = (joined[-1][0], end)
+        else:
+            joined.append((start, end))
+    return joined
+
+
+def track(number: int) -> str:
+    """A, B, ... Z, AA, AB ...: what pyannote.core orders equal segments by."""
+    letters = ""
+    number += 1
+    while number:
+        number, rest = divmod(number - 1, 26)
+        letters = chr(ord("A") + rest) + letters
+    return letters
+
+
+def names(found: list[tuple[float, float, int]]) -> dict[int, str]:
+    """Cluster -> SPEAKER_00 and so on, clusters sorted as strings: 0, 1, 10, 2."""
+    clusters = sorted({speaker for _, _, speaker in found}, key=str)
+    return {cluster: f"SPEAKER_{k:02d}" for k, cluster in enumerate(clusters)}

@@ -1,0 +1,58 @@
+"""Variational Bayes over x-vectors: which of the first clusters are one speaker.
+
+Landini et al., "Bayesian HMM clustering of x-vector sequences (VBx) in speaker diarization", here
+without the Markov chain. Everything is float64: rounding may lead to another fixed point.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+
+SMOOTHING = 7.0
+ITERATIONS = 20
+EPSILON = 1e-4  # the least that one more iteration must gain
+TINY = 1e-8
+
+
+class Posterior(NamedTuple):
+    """What VBx ends with."""
+
+    gamma: np.ndarray  # (N, S): how much each embedding belongs to each speaker
+    pi: np.ndarray  # (S,): how likely each speaker is
+    elbo: np.ndarray  # (iterations,)
+
+
+def vbx(
+    labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb: float
+) -> Posterior:
+    """First clusters (N,), PLDA features (N, D), variances (D,) -> the posterior."""
+    first = np.zeros((len(labels), int(labels.max()) + 1))
+    first[np.arange(len(labels)), labels] = 1.0
+    gamma = softmax(SMOOTHING * first, axis=1)
+    speakers = gamma.shape[1]
+    pi = np.ones(speakers) / speakers
+
+    constant = -0.5 * (
+        (features**2).sum(axis=1, keepdims=True) + features.shape[1] * np.log(2 * np.pi)
+    )
+    rho = features * np.sqrt(phi)
+    scale = fa / fb
+    elbo: list[float] = []
+    for _ in range(ITERATIONS):
+        inverse = 1.0 / (1 + scale * gamma.sum(axis=0)[:, None] * phi)  # (S, D)
+        alpha = scale * inverse * (gamma.T @ rho)  # (S, D)
+        scores = fa * (rho @ alpha.T - 0.5 * ((inverse + alpha**2) @ phi) + constant)
+        scores += np.log(pi + TINY)
+        evidence = logsumexp(scores, axis=1)
+        gamma = np.exp(scores - evidence[:, None])
+        pi = gamma.sum(axis=0)
+        pi = pi / pi.sum()
+        prior = (np.log(inverse) - inverse - alpha**2 + 1).sum()
+        elbo.append(float(evidence.sum() + 0.5 * fb * prior))
+        # A fall ends it, too; the gamma of that last iteration is the one that counts.
+        if len(elbo) > 1 and elbo[-1] - elbo[-2] < EPSILON:
+            break
+    return Posterior(gamma, pi, np.array(elbo))

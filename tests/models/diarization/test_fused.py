@@ -1,0 +1,309 @@
+"""The fused steps against what numpy says, to the bit; plain, compiled, and without a compiler."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from samevoice.models import backend
+from samevoice.models.diarization import fused, powerset
+from samevoice.models.diarization.fused import Compiled
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+STEPS = ("likeliest", "clean_or_full", "cosine_distances", "activity_and_runs")
+CASES = settings(max_examples=40, deadline=None)
+
+
+@pytest.fixture(params=["plain", "compiled"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each of the two forms, whatever this machine's device would choose."""
+    for name in STEPS:
+        step: Compiled[..., Any] = getattr(fused, name)
+        chosen = step.compiled if request.param == "compiled" else step.plain
+        monkeypatch.setattr(fused, name, chosen)
+    return str(request.param)
+
+
+# --- what numpy says ----------------------------------------------------------------------------
+
+
+def host_weights(masks: Array, least: int) -> Array:
+    """(B, F, S) -> (B, S, F), speaker by speaker."""
+    chosen = np.empty((masks.shape[0], masks.shape[2], masks.shape[1]), dtype=np.float32)
+    for b, chunk in enumerate(masks):
+        alone = chunk.sum(axis=1) < 2
+        for s, mask in enumerate(chunk.T):
+            clean = mask * alone
+            chosen[b, s] = clean if clean.sum() > least else mask
+    return chosen
+
+
+def host_distances(x: Array, y: Array) -> Array:
+    """(S, D), (K, D) -> (S, K) in float64; 1 where a vector is zero."""
+    found = np.ones((len(x), len(y)))
+    for i, a in enumerate(x.astype(np.float64)):
+        for j, b in enumerate(y.astype(np.float64)):
+            if a.any() and b.any():
+                found[i, j] = 1 - (a / np.linalg.norm(a)) @ (b / np.linalg.norm(b))
+    return found
+
+
+def host_kept(segments: Array, least: int) -> Array:
+    """(1, F, S) without the runs of fewer than ``least`` frames, one frame after another."""
+    kept = np.zeros_like(segments)
+    for s in range(segments.shape[2]):
+        start = None
+        for t, on in enumerate([*segments[0, :, s], 0]):
+            if on and start is None:
+                start = t
+            elif not on and start is not None:
+                if t - start >= least:
+                    kept[0, start:t, s] = 1
+                start = None
+    return kept
+
+
+# --- scores to masks ----------------------------------------------------------------------------
+
+
+def test_sets_by_hand(form: str) -> None:
+    best = [0, 1, 4, 6, 3]
+    scores = np.full((1, 5, 7), -9.0, dtype=np.float32)
+    scores[0, range(5), best] = -0.1
+    masks = fused.powerset_masks(mx.array(scores), mx.array(powerset.mapping(3, 2)))
+    assert masks.dtype == mx.float32
+    assert np.array(masks)[0].tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]
+
+
+def test_of_equal_scores_the_first_wins(form: str) -> None:
+    scores = np.array([[[-1, -1, -1, -1], [-2, -1, -1, -1], [-np.inf, -np.inf, -2, -2]]])
+    mapping = powerset.mapping(2, 2)  # nobody, 0, 1, both
+    masks = fused.powerset_masks(mx.array(scores.astype(np.float32)), mx.array(mapping))
+    assert np.array(masks)[0].tolist() == [[0, 0], [1, 0], [0, 1]]
+
+
+@CASES
+@given(st.data())
+def test_masks_as_numpy_makes_them(data: st.DataObject) -> None:
+    speakers = data.draw(st.integers(1, 5))
+    mapping = powerset.mapping(speakers, data.draw(st.integers(0, speakers)))
+    # Few values, so that many are equal.
+    shape = (data.draw(st.integers(0, 3)), data.draw(st.integers(0, 20)), len(mapping))
+    scores = data.draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([-3, -1, 0])))
+    wanted = powerset.decode(scores, mapping) if scores.size else np.zeros((*shape[:2], speakers))
+    for step in (fused.likeliest.compiled, fused.likeliest.plain) if scores.size else ():
+        np.testing.assert_array_equal(step(mx.array(scores), mx.array(mapping)), wanted)
+    got = np.array(fused.powerset_masks(mx.array(scores), mx.array(mapping)))
+    np.testing.assert_array_equal(got, wanted)
+
+
+@pytest.mark.parametrize(("speakers", "largest"), [(3, 2), (2, 1), (4, 3), (1, 1)])
+def test_masks_as_pyannote_makes_them(pyannote: Any, speakers: int, largest: int) -> None:
+    from pyannote.audio.utils.powerset import Powerset
+
+    theirs = Powerset(speakers, largest)
+    rng = np.random.default_rng(speakers)
+    scores = np.log(rng.dirichlet(np.ones(theirs.num_powerset_classes), (4, 589))).astype("f")
+    wanted = theirs.to_multilabel(pyannote.torch.from_numpy(scores)).numpy()
+    mapping = mx.array(powerset.mapping(speakers, largest))
+    got = np.array(fused.powerset_masks(mx.array(scores), mapping))
+    np.testing.assert_array_equal(got, wanted)
+
+
+def test_scores_of_another_powerset_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"\(1, 5, 6\) do not fit a mapping of \(7, 3\)"):
+        fused.powerset_masks(mx.zeros((1, 5, 6)), mx.array(powerset.mapping(3, 2)))
+
+
+# --- masks to weights ---------------------------------------------------------------------------
+
+
+def test_overlap_is_left_out_where_enough_remains(form: str) -> None:
+    # Speaker 0 is alone in frames 0 to 2, speaker 1 in 5 and 6, which is not more than 2.
+    masks = np.zeros((1, 8, 3), dtype=np.float32)
+    masks[0, 0:5, 0] = 1
+    masks[0, 3:7, 1] = 1
+    got = np.array(fused.embedding_weights(mx.array(masks), 2))
+    assert got.shape == (1, 3, 8)
+    assert got[0].astype(int).tolist() == [
+        [1, 1, 1, 0, 0, 0, 0, 0],
+        [0, 0, 0, 1, 1, 1, 1, 0],
+        [0, 0, 0, 0, 0, 0, 0, 0],
+    ]
+    assert np.array(fused.embedding_weights(mx.array(masks), 1))[0, 1].sum() == 2
+
+
+@CASES
+@given(
+    hnp.arrays(
+        np.uint8,
+        hnp.array_shapes(min_dims=3, max_dims=3, min_side=0, max_side=12),
+        elements=st.integers(0, 1),
+    ),
+    st.integers(0, 4),
+)
+def test_weights_as_numpy_makes_them(masks: Array, least: int) -> None:
+    wanted = host_weights(masks.astype(np.float32), least)
+    got = fused.embedding_weights(mx.array(masks), least)
+    assert got.dtype == mx.float32
+    np.testing.assert_array_equal(np.array(got), wanted)
+
+
+@pytest.mark.parametrize("shape", [(8, 589, 3), (1, 589, 3), (2, 1, 3), (1, 1, 1), (3, 7, 1)])
+def test_weights_of_many_shapes(form: str, shape: tuple[int, int, int]) -> None:
+    masks = (np.random.default_rng(0).random(shape) > 0.4).astype(np.float32)
+    got = np.array(fused.embedding_weights(mx.array(masks), 2))
+    np.testing.assert_array_equal(got, host_weights(masks, 2))
+
+
+def test_one_pass_serves_every_speaker() -> None:
+    """The weights go to the network as they are: one recording in, an embedding a speaker out."""
+    from samevoice.models.pooling import stats_pool
+
+    frames = mx.random.normal((2, 10, 13, 4))
+    masks = mx.array(np.random.default_rng(1).integers(0, 2, (2, 13, 3)).astype(np.float32))
+    together = stats_pool(frames, fused.embedding_weights(masks, 2))
+    assert together.shape == (2, 3, 80)
+
+
+# --- embeddings to answers ----------------------------------------------------------------------
+
+
+def ask(
+    embeddings: Array, database: Array, segments: Array, step: float = 0.1, least: float = 1.0
+) -> list[Array]:
+    arrays = (mx.array(one.astype(np.float32)) for one in (embeddings, database, segments))
+    return [np.array(a) for a in fused.post_embedding(*arrays, step=step, min_duration=least)]
+
+
+def test_answers_by_hand(form: str) -> None:
+    embeddings = np.array([[3.0, 4.0], [0.0, 0.0], [-2.0, 0.0]])
+    database = np.array([[1.0, 0.0], [0.0, 7.0]])
+    segments = np.zeros((1, 30, 3))
+    segments[0, 0:10, 0] = 1  # 1.0 s, and at the end 0.9 s
+    segments[0, 21:30, 0] = 1
+    segments[0, 5:15, 1] = 1  # 10 frames: not above 10
+    segments[0, 3:14, 2] = 1
+    distances, activity, valid, kept = ask(embeddings, database, segments)
+    np.testing.assert_allclose(distances, [[0.4, 0.2], [1.0, 1.0], [2.0, 1.0]], atol=2e-7)
+    assert activity.tolist() == [19, 10, 11]
+    assert valid.tolist() == [True, False, True]
+    assert np.flatnonzero(kept[0, :, 0]).tolist() == list(range(10))
+    assert kept.sum(axis=(0, 1)).tolist() == [10, 10, 11]
+
+
+def test_an_empty_database_knows_nobody(form: str) -> None:
+    distances, activity, *_ = ask(np.ones((3, 4)), np.zeros((0, 4)), np.ones((1, 5, 3)))
+    assert distances.shape == (3, 0)
+    assert activity.tolist() == [5, 5, 5]
+
+
+@pytest.mark.parametrize(("speakers", "frames"), [(0, 5), (2, 0), (1, 1), (0, 0)])
+def test_nobody_and_nothing(form: str, speakers: int, frames: int) -> None:
+    answers = ask(np.ones((speakers, 4)), np.ones((2, 4)), np.ones((1, frames, speakers)))
+    shapes = [(speakers, 2), (speakers,), (speakers,), (1, frames, speakers)]
+    assert [answer.shape for answer in answers] == shapes
+    assert answers[1].tolist() == [frames] * speakers
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e-3, 1.0, 1e25])
+def test_only_the_direction_counts(form: str, scale: float) -> None:
+    rng = np.random.default_rng(7)
+    x, y = rng.standard_normal((5, 256)), rng.standard_normal((9, 256))
+    y[0] = x[0]
+    wanted = host_distances(x, y)
+    got = ask(scale * x, y, np.zeros((1, 1, 5)))[0]
+    np.testing.assert_allclose(got, wanted, atol=5e-7)
+    assert got.min() >= 0
+
+
+@CASES
+@given(st.data())
+def test_answers_as_numpy_gives_them(data: st.DataObject) -> None:
+    speakers, known = data.draw(st.integers(0, 4)), data.draw(st.integers(0, 3))
+    values = st.sampled_from([0.0, 0.0, 1.0, -1.0, 0.5, 3.0])
+    x = data.draw(hnp.arrays(np.float32, (speakers, 3), elements=values))
+    y = data.draw(hnp.arrays(np.float32, (known, 3), elements=values))
+    shape = (1, data.draw(st.integers(0, 40)), speakers)
+    segments = data.draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([0, 1, 1])))
+    least = data.draw(st.integers(0, 6))
+    distances, activity, valid, kept = ask(x, y, segments, least=least * 0.1)
+    np.testing.assert_allclose(distances, host_distances(x, y), atol=5e-7)
+    np.testing.assert_array_equal(activity, segments.sum(axis=(0, 1)))
+    np.testing.assert_array_equal(valid, segments.sum(axis=(0, 1)) > 10)
+    np.testing.assert_array_equal(kept, host_kept(segments, least))
+
+
+def test_a_duration_is_counted_in_frames() -> None:
+    assert fused.min_run(1.0, 270 / 16000) == 60  # 59 frames last 0.9956 s
+    assert fused.min_run(0.3, 0.1) == 3
+    assert fused.min_run(0.0, 0.1) == 0
+
+
+@pytest.mark.parametrize(
+    ("database", "segments", "said"),
+    [
+        ((2, 5), (1, 9, 3), r"database: \(K, 4\) wanted, got \(2, 5\)"),
+        ((2, 4), (1, 9, 2), r"segments: \(1, F, 3\) wanted, got \(1, 9, 2\)"),
+        ((2, 4), (2, 9, 3), r"segments: \(1, F, 3\) wanted"),
+    ],
+)
+def test_what_does_not_fit_is_refused(
+    database: tuple[int, ...], segments: tuple[int, ...], said: str
+) -> None:
+    with pytest.raises(ValueError, match=said):
+        fused.post_embedding(mx.zeros((3, 4)), mx.zeros(database), mx.zeros(segments), step=0.1)
+
+
+# --- where it runs ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("cpu", "wanted"), [(True, "plain"), (False, "compiled")])
+def test_a_gpu_runs_the_compiled_form(
+    monkeypatch: pytest.MonkeyPatch, cpu: bool, wanted: str
+) -> None:
+    step: Compiled[[], str] = Compiled.__new__(Compiled)
+    step.plain, step.compiled = lambda: "plain", lambda: "compiled"
+    monkeypatch.setattr(backend, "on_cpu", lambda: cpu)
+    assert step() == wanted
+
+
+WITHOUT_COMPILER = """
+import shutil
+import samevoice.models
+import mlx.core as mx, numpy as np
+from samevoice.models.diarization import fused
+assert shutil.which("g++") is None
+masks = np.random.default_rng(0).integers(0, 2, (3, 17, 3)).astype(np.float32)
+for step, inputs in {
+    fused.clean_or_full: (mx.array(masks), mx.array(2.0)),
+    fused.activity_and_runs: (mx.array(masks[:1]), mx.array(3)),
+    fused.cosine_distances: (mx.array(masks[0]), mx.array(masks[1])),
+}.items():
+    got, wanted = step.compiled(*inputs), step.plain(*inputs)
+    for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (got, wanted))):
+        assert np.array_equal(np.array(a), np.array(b))
+print("same")
+"""
+
+
+def test_the_compiled_form_works_without_a_compiler(tmp_path: Any) -> None:
+    # Of its own temporary folder, too: a kernel that was built before would be found there.
+    elsewhere = {"PATH": str(tmp_path), "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_COMPILER],
+        env=os.environ | elsewhere,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr

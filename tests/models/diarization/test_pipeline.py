@@ -1,0 +1,334 @@
+"""The whole pipeline: from audio of every kind, with golden inputs, beside pyannote's own."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+import soundfile
+
+import samevoice
+from samevoice.errors import BundleError, DiarizationError
+from samevoice.models.diarization import pipeline as module
+from samevoice.models.diarization.audio import AudioError
+from samevoice.models.diarization.output import Diarization
+from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline
+
+RATE = 16_000
+
+
+def heard(samples: np.ndarray, rate: int = RATE) -> dict[str, Any]:
+    return {"waveform": samples[None], "sample_rate": rate, "uri": "talk"}
+
+
+# --- what it is called with ---------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def plain(pipeline: SpeakerDiarizationPipeline, talk: np.ndarray) -> Diarization:
+    return pipeline(heard(talk))
+
+
+def test_a_waveform_a_file_and_a_file_object_are_one(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, plain: Diarization, tmp_path: Path
+) -> None:
+    file = tmp_path / "talk.wav"
+    soundfile.write(file, talk, RATE, subtype="FLOAT")
+    assert len(plain.speaker_diarization) > 1
+    assert pipeline(file).to_rttm() == plain.to_rttm()
+    assert pipeline(str(file)).to_rttm() == plain.to_rttm()
+    found = pipeline(io.BytesIO(file.read_bytes()))
+    assert list(found.speaker_diarization) == list(plain.speaker_diarization)
+
+
+def test_turns_have_a_start_an_end_and_a_speaker(plain: Diarization) -> None:
+    for turn, speaker in plain.speaker_diarization:
+        assert 0 < turn.start < turn.end < 13
+        assert speaker.startswith("SPEAKER_")
+    assert plain.speaker_embeddings.shape == (len(plain.labels), 256)
+    assert plain.duration == 12.0
+    assert {"segmentation", "embeddings", "clustering"} <= plain.seconds.keys()
+
+
+def test_one_speaker_at_a_time_in_the_exclusive_variant(plain: Diarization) -> None:
+    ends = 0.0
+    for turn, _ in plain.exclusive_speaker_diarization:
+        assert turn.start >= ends
+        ends = turn.end
+
+
+def test_the_same_bytes_whatever_the_batch(
+    bundle: Path, talk: np.ndarray, pipeline: SpeakerDiarizationPipeline
+) -> None:
+    found = []
+    for batch in (1, 2, 7):
+        one = SpeakerDiarizationPipeline(bundle, batch_size=batch)
+        stages = one.assign(one.analyse([talk]))
+        result = one.result(stages, "talk")
+        found.append((stages.analysis.embeddings.tobytes(), result.to_rttm()))
+    assert found[0] == found[1] == found[2]
+
+
+def test_audio_comes_in_blocks_of_any_size(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray
+) -> None:
+    whole = pipeline.analyse([talk])
+    parts = pipeline.analyse(np.array_split(talk, [5, 100_000, 160_001]))
+    assert parts.samples == whole.samples == len(talk)
+    assert parts.segmentations.tobytes() == whole.segmentations.tobytes()
+    assert parts.embeddings.tobytes() == whole.embeddings.tobytes()
+
+
+def test_the_hook_hears_every_stage(pipeline: SpeakerDiarizationPipeline, talk: np.ndarray) -> None:
+    told: list[tuple[str, Any, dict[str, Any]]] = []
+    pipeline(heard(talk), hook=lambda step, artefact, **more: told.append((step, artefact, more)))
+    steps = list(dict.fromkeys(step for step, _, _ in told))
+    assert steps == [
+        "reading",
+        "segmentation",
+        "speaker_counting",
+        "embeddings",
+        "clustering",
+        "discrete_diarization",
+    ]
+    assert all(more["file"] == "talk" for _, _, more in told)
+    reading = [more for step, _, more in told if step == "reading"]
+    assert reading[-1]["completed"] == reading[-1]["total"] == 12.0
+
+
+# --- odd audio ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("samples", [1, 399, 400, 159_999, 160_000, 160_001])
+def test_every_length_gives_an_answer(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, samples: int
+) -> None:
+    found = pipeline.analyse([talk[:samples]])
+    assert found.samples == samples
+    assert len(found.segmentations) == 1 + (samples > 160_000)
+    pipeline.result(pipeline.assign(found), "short")
+
+
+def test_silence_is_nobody(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = SpeakerDiarizationPipeline(bundle)
+    monkeypatch.setattr(quiet, "segment", lambda waves: np.zeros((len(waves), 589, 3)))
+    found = quiet(heard(np.zeros(3 * RATE, dtype=np.float32)))
+    assert list(found.speaker_diarization) == list(found.exclusive_speaker_diarization) == []
+    assert found.speaker_embeddings.shape == (0, 256)
+    assert found.to_rttm() == ""
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_no_number_is_refused(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, value: float
+) -> None:
+    spoilt = talk.copy()
+    spoilt[RATE] = value
+    with pytest.raises(AudioError, match=r"at 1\.000 s"):
+        pipeline(heard(spoilt))
+
+
+@pytest.mark.parametrize("name", ["dc", "clipped"])
+def test_dc_and_clipping_give_an_answer(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, name: str
+) -> None:
+    sounds = {"dc": talk * 0.5 + 0.4, "clipped": np.clip(30 * talk, -1, 1)}
+    found = pipeline(heard(sounds[name].astype(np.float32)))
+    assert np.isfinite(found.speaker_embeddings).all()
+
+
+# --- the embedding network ----------------------------------------------------------------------
+
+
+def test_each_chunk_is_embedded_once_and_silent_ones_never(
+    bundle: Path, talk: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = SpeakerDiarizationPipeline(bundle, batch_size=2)
+    seen: list[int] = []
+    frames = one.embedding.frames
+
+    def counted(waveforms: mx.array) -> mx.array:
+        seen.append(len(waveforms))
+        return frames(waveforms)
+
+    monkeypatch.setattr(one.embedding, "frames", counted)
+    masks = np.zeros((3, 589, 3), dtype=np.float32)
+    masks[0, :200, 0] = masks[2, 100:, 1] = masks[2, :300, 2] = 1
+    waves = np.stack([talk[k : k + 160_000] for k in (0, 100, 200)])
+    silent = one.silent_embedding()
+    seen.clear()
+    vectors = one.embed(waves, masks, silent)
+    assert seen == [2]
+    for chunk, slot in ((0, 1), (0, 2), (1, 0), (1, 1), (1, 2), (2, 0)):
+        np.testing.assert_allclose(vectors[chunk, slot], silent, atol=1e-6)
+    alone = np.array(one.embedding(mx.array(waves[2:]), mx.array(masks[2:, :, 1])))
+    # Frames in which the third speaks as well do not count for the second.
+    assert not np.allclose(vectors[2, 1], alone[0], atol=1e-3)
+    clean = mx.array(masks[2:, :, 1] * (masks[2:].sum(axis=2) < 2))
+    np.testing.assert_allclose(
+        vectors[2, 1], np.array(one.embedding(mx.array(waves[2:]), clean))[0], atol=1e-5
+    )
+
+
+def test_an_empty_mask_gives_the_last_layers_bias(pipeline: SpeakerDiarizationPipeline) -> None:
+    bias = np.array(pipeline.embedding.resnet.seg_1.bias)
+    np.testing.assert_allclose(pipeline.silent_embedding(), bias, atol=1e-6)
+
+
+def test_a_mask_needs_more_than_two_clean_frames(pipeline: SpeakerDiarizationPipeline) -> None:
+    assert pipeline.least_frames == 2
+
+
+# --- golden -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("clip", ["02_pyannote_sample", "03_dual_speaker", "04_three_speaker"])
+def test_captured_stages_give_the_captured_rttm(
+    golden: Path, clip: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """Everything behind the networks, through the pipeline's own methods."""
+    bundle = fitted(golden, tmp_path_factory)
+    one = SpeakerDiarizationPipeline(bundle)
+    folder = golden / "clips" / clip
+    with np.load(folder / "segmentations.npz") as found:
+        segmentations = found["segmentations"].astype(np.uint8)
+    with np.load(folder / "raw_embeddings.npz") as found:
+        embeddings = found["embeddings"]
+    samples = soundfile.info(folder / "clip_16k.wav").frames
+    uri = (folder / "reference.rttm").read_text().split()[1]
+    result = one.result(one.assign(Analysis(segmentations, embeddings, samples)), uri)
+    assert result.to_rttm() == (folder / "reference.rttm").read_text()
+
+
+def fitted(golden: Path, factory: pytest.TempPathFactory) -> Path:
+    target = factory.getbasetemp() / "fitted"
+    if not target.exists():
+        samevoice.convert(golden / "checkpoints" / "community-1-fitted", target)
+    return target
+
+
+def test_pyannotes_turns_on_real_speech(
+    golden: Path, pyannote: Any, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    import torch
+    from pyannote.audio import Pipeline
+
+    samples, _ = soundfile.read(
+        golden / "clips" / "02_pyannote_sample" / "clip_16k.wav",
+        start=10 * RATE,
+        frames=11 * RATE,
+        dtype="float32",
+    )
+    theirs = Pipeline.from_pretrained(golden / "checkpoints" / "community-1-fitted")
+    wanted = theirs({"waveform": torch.from_numpy(samples)[None], "sample_rate": RATE, "uri": "x"})
+    ours = SpeakerDiarizationPipeline(fitted(golden, tmp_path_factory))
+    found = ours(heard(samples) | {"uri": "x"})
+    assert found.to_rttm() == wanted.speaker_diarization.to_rttm()
+    assert found.to_rttm(exclusive=True) == wanted.exclusive_speaker_diarization.to_rttm()
+    assert len(found.labels) == 2
+    np.testing.assert_allclose(found.speaker_embeddings, wanted.speaker_embeddings, atol=1e-4)
+
+
+# --- what it refuses ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"num_speakers": 0},
+        {"num_speakers": -2},
+        {"min_speakers": 3, "max_speakers": 2},
+        {"max_speakers": 1.5},
+        {"num_speakers": True},
+    ],
+    ids=str,
+)
+def test_counts_that_mean_nothing_are_refused_before_the_audio_is_read(
+    pipeline: SpeakerDiarizationPipeline, asked: dict[str, Any]
+) -> None:
+    with pytest.raises(DiarizationError):
+        pipeline("there is no such file", **asked)
+
+
+def test_more_speakers_than_there_is_speech_for(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray
+) -> None:
+    found = pipeline(heard(talk), num_speakers=40)
+    assert any("40 speakers were asked for" in note for note in found.notes)
+
+
+def test_forced_to_one_speaker(pipeline: SpeakerDiarizationPipeline, talk: np.ndarray) -> None:
+    found = pipeline(heard(talk), num_speakers=1)
+    assert found.labels == ["SPEAKER_00"]
+
+
+@pytest.mark.parametrize(
+    ("duration", "step"), [(0.0, None), (-1.0, 1.0), (5.0, 6.0), (5.0, 0.0), (0.01, 0.01)]
+)
+def test_chunks_that_cannot_be_are_refused(
+    bundle: Path, duration: float, step: float | None
+) -> None:
+    with pytest.raises(DiarizationError, match="chunks of"):
+        SpeakerDiarizationPipeline(bundle, chunk_duration=duration, step=step)
+
+
+def test_other_chunks(bundle: Path, talk: np.ndarray) -> None:
+    one = SpeakerDiarizationPipeline(bundle, chunk_duration=5.0, step=2.5)
+    found = one.analyse([talk])
+    assert len(found.segmentations) == 4
+    assert one.result(one.assign(found), "talk").duration == 12.0
+
+
+def copied(bundle: Path, target: Path) -> Path:
+    shutil.copytree(bundle, target)
+    return target
+
+
+def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
+    with pytest.raises(BundleError, match="cannot be read"):
+        SpeakerDiarizationPipeline(tmp_path / "nowhere")
+    with pytest.raises(BundleError, match="holds a segmentation, not a whole pipeline"):
+        SpeakerDiarizationPipeline(bundle / "segmentation")
+    lost = copied(bundle, tmp_path / "lost")
+    shutil.rmtree(lost / "embedding")
+    with pytest.raises(BundleError, match="embedding"):
+        SpeakerDiarizationPipeline(lost)
+    swapped = copied(bundle, tmp_path / "swapped")
+    shutil.rmtree(swapped / "embedding")
+    shutil.copytree(bundle / "segmentation", swapped / "embedding")
+    with pytest.raises(BundleError, match="holds a PyanNet, not a WeSpeakerResNet"):
+        SpeakerDiarizationPipeline(swapped)
+    torn = copied(bundle, tmp_path / "torn")
+    weights = torn / "plda" / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(BundleError, match="plda"):
+        SpeakerDiarizationPipeline(torn)
+    silent = copied(bundle, tmp_path / "silent")
+    config = json.loads((silent / "config.json").read_text())
+    del config["pipeline"]["threshold"]
+    (silent / "config.json").write_text(json.dumps(config))
+    with pytest.raises(BundleError, match="'threshold'"):
+        SpeakerDiarizationPipeline(silent)
+
+
+def test_reference_weights_say_so(pipeline: SpeakerDiarizationPipeline, bundle: Path) -> None:
+    assert pipeline.reference_only
+    assert len(pipeline.embedding_fingerprint) == 64
+    again = SpeakerDiarizationPipeline(bundle)
+    assert again.embedding_fingerprint == pipeline.embedding_fingerprint
+
+
+def test_batches_are_sized_to_the_memory(
+    pipeline: SpeakerDiarizationPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = {}
+    for memory in (0, 2**30, 2**40):
+        monkeypatch.setattr(module, "available_memory", lambda m=memory: float(m))
+        sizes[memory] = pipeline._batch()
+    assert sizes == {0: 1, 2**30: 2, 2**40: 8}
