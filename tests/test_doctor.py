@@ -21,6 +21,9 @@ NAMES = (
     "samevoice",
     "mlx",
     "numpy",
+    "scipy",
+    "fastcluster",
+    "soundfile",
     "safetensors",
     "huggingface-hub",
     "torch",
@@ -29,6 +32,7 @@ NAMES = (
     "BLAS",
     "MLX_ENABLE_TF32",
     "C++ compiler",
+    "ffmpeg",
     "hub token",
     "cache",
 )
@@ -149,6 +153,8 @@ def lacking(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
         ("pyannote.audio", "missing", "pip install 'samevoice[parity]'"),
         ("mlx", "broken", "pip install 'samevoice'"),
         ("numpy", "broken", "pip install 'samevoice'"),
+        ("scipy", "broken", "pip install 'samevoice'"),
+        ("soundfile", "broken", "pip install 'samevoice'"),
         ("safetensors", "broken", "pip install 'samevoice'"),
         ("huggingface-hub", "broken", "pip install 'samevoice'"),
     ],
@@ -167,6 +173,15 @@ def test_no_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     check = found("C++ compiler")
     mend = "xcode-select --install" if sys.platform == "darwin" else "apt install g++"
     assert (check.state, check.mend) == ("missing", mend)
+
+
+def test_no_ffmpeg_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    check = found("ffmpeg")
+    mend = "brew install ffmpeg" if sys.platform == "darwin" else "apt install ffmpeg"
+    assert (check.state, check.mend) == ("missing", mend)
+    program(tmp_path / "ffmpeg")
+    assert found("ffmpeg") == Check("ffmpeg", "good", str(tmp_path / "ffmpeg"))
 
 
 def test_a_compiler_on_the_path(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

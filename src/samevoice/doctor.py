@@ -37,6 +37,9 @@ def examine() -> tuple[Check, ...]:
 _PACKAGES = (
     ("mlx", "runs the models", ""),
     ("numpy", "", ""),
+    ("scipy", "clusters voices and resamples recordings", ""),
+    ("fastcluster", "clusters the voices of long recordings", ""),
+    ("soundfile", "reads recordings", ""),
     ("safetensors", "", ""),
     ("huggingface-hub", "", ""),
     ("torch", "reads PyTorch checkpoints", "convert"),
@@ -102,6 +105,13 @@ def _compiler() -> Check:
     return Check("C++ compiler", "missing", "none: mx.compile runs unfused on the CPU", mend)
 
 
+def _ffmpeg() -> Check:
+    if found := shutil.which("ffmpeg"):
+        return Check("ffmpeg", "good", found)
+    mend = "brew install ffmpeg" if sys.platform == "darwin" else "apt install ffmpeg"
+    return Check("ffmpeg", "missing", "none: no M4A, AAC, WebM and video", mend)
+
+
 def _token() -> Check:
     """Whether the hub's client finds a token; its value is never looked at further."""
     from huggingface_hub import constants, get_token
@@ -133,6 +143,7 @@ _CHECKS: tuple[tuple[str, Callable[[], Check]], ...] = (
     ("BLAS", _blas),
     ("MLX_ENABLE_TF32", _tf32),
     ("C++ compiler", _compiler),
+    ("ffmpeg", _ffmpeg),
     ("hub token", _token),
     ("cache", _cache),
 )

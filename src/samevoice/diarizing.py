@@ -1,0 +1,438 @@
+"""The command that says who spoke when: recordings in, RTTM, JSON or subtitles out."""
+
+from __future__ import annotations
+
+import math
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from samevoice import places
+from samevoice.comparing import Device, UsageError
+from samevoice.errors import SamevoiceError
+from samevoice.places import FORMATS, STANDARD
+from samevoice.places import SUFFIXES as SUFFIXES
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from samevoice.models.diarization.output import Diarization
+
+LONG_RUN = 60.0  # seconds of work from which on the stages are told without being asked for
+
+NO_MODEL = (
+    "name the model: --model BUNDLE. To make one, convert pyannote/speaker-diarization-community-1 "
+    "(gated: accept its conditions, then hf auth login) with samevoice convert; no account is "
+    "needed for samevoice convert reference:full, whose weights are for parity only"
+)
+REFERENCE_ONLY = (
+    "these are reference weights, made up for parity and never trained: who they say speaks when "
+    "means NOTHING"
+)
+
+
+class SomeFailedError(SamevoiceError):
+    """Some recordings could not be diarized; the others were."""
+
+
+def diarize(
+    audio: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="AUDIO...", help="Recordings, folders of them, or - for standard input."
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Option(metavar="BUNDLE", help="A whole pipeline, as convert makes it."),
+    ] = None,
+    output: Annotated[
+        str,
+        typer.Option(metavar="PATH", help="A file, or a folder for several; - is standard output."),
+    ] = STANDARD,
+    formats: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            metavar="F,F",
+            help="Of rttm, json, srt, vtt. [dim]\\[default: PATH's suffix, or rttm][/]",
+        ),
+    ] = None,
+    num_speakers: Annotated[
+        int | None, typer.Option(metavar="N", help="So many speakers, where that is known.")
+    ] = None,
+    min_speakers: Annotated[int | None, typer.Option(metavar="N", help="At least so many.")] = None,
+    max_speakers: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    exclusive: Annotated[
+        bool, typer.Option("--exclusive", help="One speaker at a time; JSON holds both.")
+    ] = False,
+    min_duration: Annotated[
+        float, typer.Option(metavar="S", help="Leave out turns shorter than S seconds.")
+    ] = 0.0,
+    chunk_duration: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Hear S seconds at once. [dim]\\[default: the model's][/]"),
+    ] = None,
+    step: Annotated[
+        float | None,
+        typer.Option(metavar="S", help="Begin every S seconds. [dim]\\[default: the model's][/]"),
+    ] = None,
+    device: Annotated[Device, typer.Option(help="What MLX runs on.")] = Device.auto,
+    speakers: Annotated[
+        Path | None, typer.Option(metavar="DB", help="Name the voices that are known there.")
+    ] = None,
+    plot: Annotated[
+        Path | None, typer.Option(metavar="FILE.svg", help="Draw the turns of one recording.")
+    ] = None,
+    embeddings: Annotated[
+        bool, typer.Option("--embeddings", help="Put each speaker's voice into the JSON.")
+    ] = False,
+    timing: Annotated[
+        bool, typer.Option("--timing", help="Tell each stage's time, in the JSON, too.")
+    ] = False,
+) -> None:
+    """Say who speaks when in recordings of any length, rate and number of channels."""
+    counts = _counts(num_speakers, min_speakers, max_speakers)
+    _refuse_odd_durations(min_duration, chunk_duration, step)
+    asked = _formats(formats, output)
+    if model is None:
+        raise SamevoiceError(NO_MODEL)
+    recordings = places.recordings(audio)
+    targets = places.targets(recordings, asked, output, audio)
+    _refuse_plot(plot, recordings)
+    writing = Writing(targets, asked, exclusive, embeddings, timing, plot, min_duration)
+    with _standard_input(audio) as stdin:
+        pipeline = _pipeline(model, device, chunk_duration, step)
+        known = _database(speakers, pipeline)
+        run = Run(pipeline, counts, known, writing, stdin, to_stdout=output == STANDARD)
+        run.all(recordings)
+
+
+# What was asked for ------------------------------------------------------------------------------
+
+
+def _counts(exact: int | None, least: int | None, most: int | None) -> dict[str, int | None]:
+    flags = {"--num-speakers": exact, "--min-speakers": least, "--max-speakers": most}
+    for flag, count in flags.items():
+        if count is not None and count < 1:
+            raise UsageError(f"{flag} is {count}: it must be 1 or more")
+    if exact is not None and (least is not None or most is not None):
+        raise UsageError("--num-speakers leaves nothing to --min-speakers and --max-speakers")
+    if least is not None and most is not None and least > most:
+        raise UsageError(f"--min-speakers is {least}, more than --max-speakers, which is {most}")
+    return {"num_speakers": exact, "min_speakers": least, "max_speakers": most}
+
+
+def _refuse_odd_durations(
+    min_duration: float, chunk_duration: float | None, step: float | None
+) -> None:
+    if not 0 <= min_duration < math.inf:
+        raise UsageError(f"--min-duration is {min_duration:g}: it must be 0 or more seconds")
+    for flag, seconds in {"--chunk-duration": chunk_duration, "--step": step}.items():
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise UsageError(f"{flag} is {seconds:g}: it must be more than 0 seconds")
+    if chunk_duration is not None and step is not None and step > chunk_duration:
+        raise UsageError(f"--step is {step:g}, more than --chunk-duration, which is the most")
+
+
+def _formats(given: str | None, output: str) -> list[str]:
+    """Each format once, in the order given."""
+    suffix = "" if output == STANDARD else Path(output).suffix[1:].lower()
+    if given is None:
+        return [suffix if suffix in FORMATS else "rttm"]
+    asked = list(dict.fromkeys(name.strip().lower() for name in given.split(",")))
+    for name in asked:
+        if name not in FORMATS:
+            raise UsageError(f"--format {name!r} is not one of {', '.join(FORMATS)}")
+    if len(asked) == 1 and suffix in FORMATS and suffix not in asked and not Path(output).is_dir():
+        raise UsageError(f"--output ends in .{suffix}, but --format says {asked[0]}")
+    return asked
+
+
+def _refuse_plot(plot: Path | None, recordings: Sequence[str]) -> None:
+    if plot is None:
+        return
+    if len(recordings) > 1:
+        raise UsageError(f"--plot draws one recording, not {len(recordings)}")
+    if plot.suffix.lower() != ".svg":
+        raise UsageError(f"--plot {plot} must end in .svg")
+    places.refuse_unwritable(plot.parent)
+
+
+# What it takes -----------------------------------------------------------------------------------
+
+
+def _pipeline(model: Path, device: Device, chunk_duration: float | None, step: float | None) -> Any:
+    if not model.is_dir():
+        raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
+    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+    try:
+        return SpeakerDiarizationPipeline(
+            model, device.value, chunk_duration=chunk_duration, step=step
+        )
+    except ValueError as error:  # chunks that this model cannot hear
+        raise UsageError(str(error)) from error
+
+
+def _database(path: Path | None, pipeline: Any) -> Any:
+    if path is None:
+        return None
+    from samevoice.models.diarization.speakers import Database
+
+    return Database.open(path, pipeline.embedding_fingerprint)
+
+
+@contextmanager
+def _standard_input(given: Sequence[str]) -> Iterator[Any]:
+    """Its bytes in a temporary file, or nothing where it was not asked for."""
+    if STANDARD not in given:
+        yield None
+        return
+    if sys.stdin is None or sys.stdin.isatty():
+        raise UsageError(
+            "- reads a recording from standard input, which is a terminal: pipe one in"
+        )
+    with tempfile.TemporaryFile() as kept:
+        while piece := sys.stdin.buffer.read(1 << 20):
+            kept.write(piece)
+        yield kept
+
+
+# The work ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Writing:
+    """What becomes of a result."""
+
+    targets: Mapping[str, list[Path]]
+    formats: Sequence[str]
+    exclusive: bool
+    embeddings: bool
+    timing: bool
+    plot: Path | None
+    min_duration: float
+
+    def text(self, result: Diarization, kind: str, model: Mapping[str, Any]) -> str:
+        if kind == "json":
+            return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
+        return str(getattr(result, f"to_{kind}")(self.exclusive))
+
+
+@dataclass
+class Run:
+    """One pipeline, one recording after the other."""
+
+    pipeline: Any
+    counts: Mapping[str, int | None]
+    known: Any  # a database of speakers, or None
+    writing: Writing
+    stdin: Any
+    to_stdout: bool
+
+    def all(self, recordings: Sequence[str]) -> None:
+        """A recording that fails is told at once, and again at the end; the rest goes on."""
+        from samevoice import terminal
+
+        # Standard output may be where the result goes, and then nothing else does.
+        console = _stderr() if self.to_stdout else terminal.console()
+        if self.pipeline.reference_only:
+            _stderr().print(f"[bold red]warning[/]  {REFERENCE_ONLY}", soft_wrap=True)
+        failed: dict[str, Exception] = {}
+        started = time.perf_counter()
+        heard = 0.0
+        for number, name in enumerate(recordings, start=1):
+            place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
+            try:
+                heard += self.one(name, console, place)
+            except (BrokenPipeError, places.StandardOutputError):
+                raise  # the next result would not go there either
+            except Exception as error:
+                if len(recordings) == 1:
+                    raise
+                # Generators in these frames hold files open, and ffmpeg running.
+                traceback.clear_frames(error.__traceback__)
+                failed[name] = error
+                _stderr().print(_failure(name, error), style="red", markup=False, soft_wrap=True)
+        if len(recordings) > 1:
+            _whole(console, len(recordings) - len(failed), heard, time.perf_counter() - started)
+        _refuse_failed(failed, len(recordings))
+
+    def one(self, name: str, console: Console, place: str) -> float:
+        """The seconds that were heard, once all of its results are written."""
+        source: Any = name
+        if name == STANDARD:
+            source = {"audio": self.stdin, "uri": places.stem(name)}
+        with _progress(f"{place}{places.stem(name)}") as hook:
+            result: Diarization = self.pipeline(source, hook=hook, **self.counts)
+        if self.known is not None:
+            result = self.known.named(result)
+        if self.writing.min_duration:
+            result = result.at_least(self.writing.min_duration)
+        self._write(name, result)
+        if self.writing.plot is not None:
+            self._draw(source, result, self.writing.plot)
+        _show(console, name, result, self.writing)
+        return result.duration
+
+    def _write(self, name: str, result: Diarization) -> None:
+        kinds = self.writing.formats
+        texts = [self.writing.text(result, kind, self._model()) for kind in kinds]
+        if self.to_stdout:
+            places.print_out(texts[0])
+        else:
+            places.write(dict(zip(self.writing.targets[name], texts, strict=True)))
+
+    def _draw(self, source: Any, result: Diarization, path: Path) -> None:
+        from samevoice.models.diarization.audio import open_audio
+        from samevoice.models.diarization.drawing import draw, envelope
+
+        blocks = open_audio(source).blocks()
+        turns = result.turns(self.writing.exclusive)
+        places.write({path: draw(turns, envelope(blocks, result.duration), result.duration)})
+
+    def _model(self) -> dict[str, Any]:
+        """What made a result: enough to make it again, and the same on every machine."""
+        from samevoice import __version__
+
+        config = self.pipeline.config
+        found = {
+            "samevoice": __version__,
+            "architecture": config.get("architecture"),
+            "dtype": config.get("dtype"),
+            "embedding": self.pipeline.embedding_fingerprint,
+        }
+        asked = {flag: count for flag, count in self.counts.items() if count is not None}
+        if self.pipeline.reference_only:
+            found["reference_only"] = True
+        return found | asked
+
+
+def _failure(name: str, error: Exception) -> str:
+    from samevoice import terminal
+
+    if isinstance(error, SamevoiceError):
+        said = str(error)
+    elif isinstance(error, MemoryError):
+        said = f"{name}: there is not enough memory"
+    else:
+        said = f"{name}: a fault of samevoice's own: {type(error).__name__}: {error}"
+    return terminal.plain(" ".join(said.split()))
+
+
+def _refuse_failed(failed: Mapping[str, Exception], count: int) -> None:
+    if failed:
+        last = list(failed.values())[-1]
+        raise SomeFailedError(
+            f"{len(failed)} of {count} recordings failed: {', '.join(failed)}"
+        ) from last
+
+
+# What is shown -----------------------------------------------------------------------------------
+
+
+def _stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False)
+
+
+@contextmanager
+def _progress(name: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error while it is a terminal, moved by the pipeline's hook."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from samevoice import terminal
+
+    stderr = _stderr()
+    title = escape(terminal.plain(name))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[heard]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    with bar:
+        task = bar.add_task(f"{title}  listening", total=None, heard="")
+
+        def hook(
+            step: str,
+            artefact: object,
+            *,
+            file: object = None,
+            total: float | None = None,
+            completed: float | None = None,
+        ) -> None:
+            del artefact, file
+            # Blocks are heard as they are read: both networks' work is in this stage.
+            stage = "listening" if step == "reading" else step.replace("_", " ")
+            if completed is None:
+                bar.update(task, description=f"{title}  {stage}")
+                return
+            heard = _clock(completed) + (f" of {_clock(total)}" if total else "")
+            bar.update(
+                task, description=f"{title}  {stage}", total=total, completed=completed, heard=heard
+            )
+
+        yield hook
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
+def _show(console: Console, name: str, result: Diarization, writing: Writing) -> None:
+    """One line a recording, and below it what to know."""
+    from samevoice import terminal
+
+    speakers = _many(len(result.labels), "speaker")
+    turns = _many(len(result.turns(writing.exclusive)), "turn")
+    console.print(
+        f"{terminal.plain(name)}  {_length(result.duration)}, {speakers}, {turns}, "
+        f"real-time factor {result.real_time_factor:.3f}",
+        markup=False,
+        soft_wrap=True,
+    )
+    for path in (*writing.targets[name], *([writing.plot] if writing.plot else [])):
+        console.print(f"  {terminal.plain(str(path))}", markup=False, soft_wrap=True)
+    for note in result.notes:
+        console.print("[yellow]note[/]  ", end="")
+        console.print(terminal.plain(note), markup=False, soft_wrap=True)
+    if writing.timing or sum(result.seconds.values()) >= LONG_RUN:
+        _stages(console, result.seconds)
+
+
+def _stages(console: Console, seconds: Mapping[str, float]) -> None:
+    whole = sum(seconds.values()) or 1.0
+    width = max(map(len, seconds), default=0)
+    for stage, spent in seconds.items():
+        line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {spent / whole:4.0%}"
+        console.print(line, style="dim", markup=False)
+
+
+def _whole(console: Console, done: int, heard: float, spent: float) -> None:
+    factor = f", real-time factor {spent / heard:.3f}" if heard else ""
+    console.print(f"{_many(done, 'recording')}, {_length(heard)} in {_length(spent)}{factor}")
+
+
+def _length(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    return f"{_clock(seconds)} {'min' if seconds < 3600 else 'h'}"
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"

@@ -1,0 +1,172 @@
+"""Which recordings are meant and where their results go; files that are whole or not there."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from samevoice.comparing import UsageError
+from samevoice.errors import SamevoiceError
+
+STANDARD = "-"
+FORMATS = ("rttm", "json", "srt", "vtt")
+# What a folder is searched for; a file that is named is read whatever it is called.
+_KINDS = (
+    "wav wave flac ogg oga opus mp3 aiff aif aifc au snd caf w64 rf64 sph m4a m4b aac mp4 m4v mov "
+    "mkv mka webm avi wma wmv amr 3gp mpg mpeg"
+)
+SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
+
+
+class OutputError(SamevoiceError):
+    """A result cannot be written."""
+
+
+class StandardOutputError(OutputError):
+    """Nobody can be told any result any more."""
+
+
+def recordings(given: Sequence[str]) -> list[str]:
+    """Every file, folders searched through; what does not exist fails when its turn comes."""
+    if given.count(STANDARD) > 1:
+        raise UsageError("standard input can be read once")
+    found: list[str] = []
+    for name in given:
+        if name == STANDARD or not Path(name).is_dir():
+            found.append(name)
+            continue
+        inside = _inside(name)
+        if not inside:
+            raise UsageError(f"{name} holds no recordings (.wav, .flac, .mp3 and so on)")
+        found += inside
+    return found
+
+
+def _inside(folder: str) -> list[str]:
+    """The recordings below a folder, sorted; hidden ones are somebody's own business."""
+
+    def unreadable(error: OSError) -> None:
+        raise OutputError(f"{error.filename} cannot be searched: {error.strerror}") from error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+        ]
+    return [str(path) for path in sorted(found)]
+
+
+def targets(
+    recordings: Sequence[str], asked: Sequence[str], output: str, given: Sequence[str]
+) -> dict[str, list[Path]]:
+    """Where each recording's results go, an empty list for standard output."""
+    if output == STANDARD:
+        _refuse_mixture(recordings, asked)
+        return {name: [] for name in recordings}
+    path = Path(output)
+    is_folder = path.is_dir() or output.endswith("/")
+    single = len(recordings) == len(asked) == 1 and not Path(given[0]).is_dir()
+    if single and not is_folder and (path.suffix or path.exists()):
+        _refuse_overwriting(recordings, [path])
+        if not path.exists() or path.is_file():  # not of a device, such as /dev/null
+            refuse_unwritable(path.parent)
+        return {recordings[0]: [path]}
+    if os.path.lexists(path) and not path.is_dir():
+        raise UsageError(f"--output {path} is a file, but several are written: name a folder")
+    if path.suffix[1:] in FORMATS and not is_folder:
+        raise UsageError(f"--output {path} names one file, but several are written: name a folder")
+    targets = {name: [path / f"{stem(name)}.{kind}" for kind in asked] for name in recordings}
+    _refuse_collisions(recordings, targets)
+    _refuse_overwriting(recordings, [path for paths in targets.values() for path in paths])
+    refuse_unwritable(path)
+    return targets
+
+
+def stem(recording: str) -> str:
+    return "stdin" if recording == STANDARD else Path(recording).stem
+
+
+def _refuse_mixture(recordings: Sequence[str], asked: Sequence[str]) -> None:
+    if len(asked) > 1:
+        raise UsageError("standard output takes one format: name a folder with --output")
+    if len(recordings) > 1 and asked != ["rttm"]:
+        raise UsageError(
+            f"standard output takes one recording's {asked[0]}: name a folder with --output"
+        )
+    _refuse_collisions(recordings, {name: [Path(stem(name))] for name in recordings})
+
+
+def _refuse_collisions(recordings: Sequence[str], targets: Mapping[str, list[Path]]) -> None:
+    first: dict[Path, str] = {}
+    for name in recordings:
+        target = targets[name][0]
+        if target in first:
+            raise UsageError(
+                f"{first[target]} and {name} would both become {target.name}: rename one, or run "
+                "twice"
+            )
+        first[target] = name
+
+
+def _refuse_overwriting(recordings: Sequence[str], targets: Sequence[Path]) -> None:
+    sources = {os.path.realpath(name) for name in recordings if name != STANDARD}
+    for target in targets:
+        if os.path.realpath(target) in sources:
+            raise UsageError(f"--output would overwrite the recording {target}")
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Before the work, not behind it; nothing is made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise OutputError(f"{folder} cannot be made: {there} is no folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise OutputError(f"{there} cannot be written to: choose another place")
+
+
+# Writing -----------------------------------------------------------------------------------------
+
+
+def write(texts: Mapping[Path, str]) -> None:
+    """Files that are whole or not there: all are written aside before the first gets its name."""
+    asides: dict[Path, Path] = {}
+    at = next(iter(texts))
+    try:
+        for at, text in texts.items():
+            target = Path(os.path.realpath(at))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not target.is_file():  # a device or a pipe has no aside
+                target.write_text(text, encoding="utf-8")
+                continue
+            aside = target.parent / f".samevoice-{os.getpid()}-{len(asides)}.partial"
+            asides[aside] = target
+            with open(aside, "w", encoding="utf-8", newline="\n") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for aside, target in asides.items():
+            aside.replace(target)
+    except OSError as error:
+        raise OutputError(f"{at} cannot be written: {error.strerror or error}") from error
+    finally:
+        for aside in asides:
+            aside.unlink(missing_ok=True)
+
+
+def print_out(text: str) -> None:
+    """To standard output, in UTF-8 whatever the terminal's encoding is."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(text.encode())
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # What is still buffered would fail once more, and louder, when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise StandardOutputError(f"standard output cannot be written: {error.strerror}") from error
