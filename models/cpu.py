@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import mlx.core as mx
@@ -93,6 +94,33 @@ def recur(projected: list[mx.array], wh: list[mx.array]) -> list[mx.array]:
     return [mx.array(states[1:, way]) for way in range(len(wh))]
 
 
+class _Single:
+    """How many callers want one thread; the first sets it, the last puts back what there was."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.callers = 0
+        self.before = 1
+
+    def enter(self) -> None:
+        read, write = _openblas()
+        with self.lock:
+            self.callers += 1
+            if self.callers == 1 and read:
+                self.before = read()
+                write(1)
+
+    def leave(self) -> None:
+        _, write = _openblas()
+        with self.lock:
+            self.callers -= 1
+            if not self.callers and write:
+                write(self.before)
+
+
+_single = _Single()
+
+
 @contextmanager
 def one_blas_thread() -> Iterator[None]:
     """numpy's OpenBLAS on a single thread, where numpy has brought one.
@@ -100,16 +128,12 @@ def one_blas_thread() -> Iterator[None]:
     A step's product is small. On a busy machine two threads that spin for each other have been
     seen to take fifty times as long as one.
     """
-    read, write = _openblas()
-    before = read() if read else 1
-    if before == 1:
-        yield
-        return
-    write(1)
+    # The setting is the whole process's: another thread may still be in here when this one leaves.
+    _single.enter()
     try:
         yield
     finally:
-        write(before)
+        _single.leave()
 
 
 @cache

@@ -7,7 +7,6 @@ not depend on whose library computed it.
 from __future__ import annotations
 
 import hashlib
-import wave
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -254,7 +253,7 @@ def from_audio(
     """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone."""
     found: list[Example] = []
     for path in paths:
-        sound, name = read_wav(path), Path(path).name
+        sound, name = read_audio(path), Path(path).name
         if len(sound) < shortest:
             raise InputError(
                 f"{path} holds {len(sound)} samples, but the network needs {shortest}: "
@@ -279,28 +278,12 @@ def _pieces_of(
         yield Example(f"{name} from {10 * len(whole)} s", batch([rest]), labels=labels)
 
 
-def read_wav(path: str | Path) -> Array:
-    """(N,): the mean of the channels of a 16 kHz WAV of integers."""
+def read_audio(path: str | Path) -> Array:
+    """(N,): any recording as the pipeline hears it, the mean of its channels at 16 kHz."""
+    from samevoice.models.diarization.audio import AudioError, open_audio
+
     try:
-        with wave.open(str(path), "rb") as file:
-            rate, channels, width = file.getframerate(), file.getnchannels(), file.getsampwidth()
-            data = file.readframes(file.getnframes())
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from None
-    except (wave.Error, EOFError) as error:
-        raise InputError(
-            f"{path} is no WAV of integers ({error or 'it ends too soon'}): "
-            "convert it to a 16 kHz WAV of 16 bits"
-        ) from None
-    if rate != RATE:
-        raise InputError(f"{path} has {rate} samples a second: resample it to {RATE}")
-    if width not in _WIDTHS:
-        raise InputError(f"{path} has {8 * width} bits a sample: convert it to 16")
-    kind, scale, middle = _WIDTHS[width]
-    whole = len(data) - len(data) % (width * channels)
-    values = (np.frombuffer(data[:whole], kind).astype(np.float64) - middle) / scale
-    return np.asarray(values.reshape(-1, channels).mean(axis=1), dtype=np.float32)
-
-
-# Bytes a sample -> how they lie, what full scale is, and where silence lies.
-_WIDTHS = {1: ("u1", 128.0, 128.0), 2: ("<i2", 32768.0, 0.0), 4: ("<i4", 2147483648.0, 0.0)}
+        blocks = list(open_audio(path, RATE).blocks())
+    except AudioError as error:
+        raise InputError(str(error)) from None
+    return np.concatenate(blocks)

@@ -290,7 +290,8 @@ def judge_taps(
         if tap.key in seen:
             raise JudgeError(f"tap {tap.label!r} was given twice: name the inputs apart")
         seen.add(tap.key)
-    if strangers := sorted(limits.named_taps - {tap.name for tap in judged}):
+    usual = limits_for(limits.family, limits.dtype, limits.device).named_taps
+    if strangers := sorted(limits.named_taps - usual - {tap.name for tap in judged}):
         raise LimitsError(f"limits name the tap {strangers[0]!r}, which was not compared")
     absent = _never_came(judged, outputs, order or ())
     judged += [judge_tap(tap, limits, output=tap.name in outputs) for tap in absent]

@@ -12,7 +12,7 @@ import math
 import os
 import re
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -24,8 +24,18 @@ from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
 
 SCHEMA = 1
+Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
+# Schema -> how a document of it becomes one of the next; without a way an older one is refused.
+UPGRADES: Mapping[int, Upgrade] = {}
 SHA256 = re.compile(r"[0-9a-f]{64}|")
 Json: TypeAlias = Any
+# What must have been compared of a whole pipeline for every recording, even one of silence.
+WHOLE = (
+    ("log_probabilities", "free"),
+    ("masks", "forced"),
+    ("count", "forced"),
+    ("turns", "forced"),
+)
 NOT_FINITE: Mapping[str, float] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -139,20 +149,30 @@ def check(result: Result) -> None:
     _same("passed", result.passed, verdict.passed)
     _same("first_divergence", result.first_divergence, verdict.first_divergence)
     if result.model_type in ("segmentation", "embedding"):
-        _check_network(result)
+        _check_family(result)
+        _check_given(result, [(tap.input, tap.output) for tap in result.taps])
+    if result.model_type == "full":
+        _check_family(result)
+        for name, mode in WHOLE:
+            given = [(x.input, (x.name, x.mode) == (name, mode)) for x in result.taps]
+            _check_given(result, given, f"{name} ({mode})")
     _check_loosened(result)
 
 
-def _check_network(result: Result) -> None:
-    """A network is judged by its own family's limits, and at its output for every input."""
+def _check_family(result: Result) -> None:
+    """What is compared is judged by its own family's limits."""
     if result.limits.family != result.model_type:
         raise ResultError(
             f"a {result.model_type} was judged by the limits of a {result.limits.family}"
         )
-    given = {tap.input for tap in result.taps if tap.output}
+
+
+def _check_given(result: Result, taps: Iterable[tuple[str, bool]], what: str = "output") -> None:
+    """Every input has such a tap: (input, whether it is one)."""
+    given = {name for name, such in taps if such}
     bare = [one.name for one in result.inputs if one.name not in given]
     if bare or not given:
-        raise ResultError(f"no output was judged for {bare[0] if bare else 'any input'!r}")
+        raise ResultError(f"no {what} was judged for {bare[0] if bare else 'any input'!r}")
 
 
 def _check_tap(tap: TapVerdict, result: Result) -> None:
@@ -292,6 +312,8 @@ def loads(text: str, name: str = "result") -> Result:
         check(result)
     except (ResultError, LimitsError) as error:
         raise ResultError(f"{name}: {error}") from None
+    except RecursionError:
+        raise ResultError(f"{name} is nested too deeply to be a result") from None
     return result
 
 
@@ -307,6 +329,18 @@ def _known_schema(document: Json) -> Json:
         raise ResultError(
             f"schema {schema} is newer than {SCHEMA}, the newest known here: upgrade samevoice"
         )
+    return _upgraded(document, schema)
+
+
+def _upgraded(document: dict[str, Any], schema: int) -> dict[str, Any]:
+    """A document of an older schema, step by step; one that has no way is refused by its number."""
+    for old in range(schema, SCHEMA):
+        if old not in UPGRADES:
+            raise ResultError(
+                f"schema {schema} is older than {SCHEMA} and cannot be upgraded: "
+                "run samevoice parity again"
+            )
+        document = UPGRADES[old](document) | {"schema": old + 1}
     return document
 
 

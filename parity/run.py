@@ -8,6 +8,7 @@ of candidates.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import platform
 import time
@@ -15,15 +16,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 import numpy as np
 
 import samevoice
 from samevoice.converters import bundle as bundles
 from samevoice.converters import convert, rules
+from samevoice.converters.bundle import PROVENANCE
 from samevoice.errors import SamevoiceError
 from samevoice.models import backend
+from samevoice.models.geometry import receptive_field_center
+from samevoice.parity import details as drawn
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
 from samevoice.parity.dumps import write_reproduction
@@ -51,11 +55,19 @@ RECORDED = "output.recorded"
 # The output for filterbank features instead of a waveform: an embedding takes both.
 FEATURES = "output.features"
 RESULT, REPRODUCTION = "result.json", "reproduction"
+PIPELINE = "pipeline"  # the part of a bundle that is all of them together
 TF32 = "MLX_ENABLE_TF32"
 
 
 class ParityError(SamevoiceError):
     """Bundle and source cannot be compared."""
+
+
+class OnDevice(Protocol):
+    """A network or a pipeline that says what it runs on."""
+
+    @property
+    def device_name(self) -> str: ...
 
 
 # The reference's side of one example --------------------------------------------------------------
@@ -249,17 +261,17 @@ def run(
             f"{folder} holds a {config.get('model_type')}: run() compares one network, "
             "run_parts() whole bundles"
         )
-    started = time.monotonic()
+    started, asked = time.monotonic(), tuple(overrides)
     part = _part_of(folder, config["model_type"], source, revision)
-    _check_config(config, part, folder)
-    _strict_float32()
+    check_settings(config, part.config, folder)
+    strict_float32()
     from samevoice.parity.candidate import Candidate
     from samevoice.parity.reference import Reference
 
     candidate, reference = Candidate.load(folder, device), Reference.load(part)
     chosen = _examples(config["model_type"], candidate, inputs, audio)
     limits = limits_for(config["model_type"], dtype_of(config), device_of(candidate))
-    limits = limits.overridden(overrides)
+    limits = limits.overridden(asked)
     loaded = time.monotonic()
     kept = Outputs()
     traces = _traces(reference, chosen, kept, progress or (lambda what, done, total: None))
@@ -273,8 +285,8 @@ def run(
         bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
         versions=versions(),
         inputs=[one.described() for one in chosen],
-        command=command or command_of(folder, source, inputs, audio, device),
-        details=_details(candidate, kept, seconds),
+        command=command or command_of(folder, source, inputs, audio, device, asked),
+        details=_details(candidate, kept, seconds) | _drawn(folder, candidate, kept),
     )
     return _saved(made, verdict, chosen, reference, candidate, output)
 
@@ -284,22 +296,45 @@ def run_parts(
     source: str | Path,
     *,
     output: str | Path | None = None,
+    only: Sequence[str] = (),
+    references: Sequence[str | Path] = (),
     **options: Any,
 ) -> dict[str, Result]:
-    """A bundle of any kind: part -> result; a single network is the part ""."""
+    """A bundle of any kind: part -> result; a single network is the part "".
+
+    Of a whole pipeline the last part, "pipeline", is all of it against pyannote's own, where
+    ``references`` may tell who really speaks in the recordings. ``only`` names what to compare.
+    """
     folder = Path(bundle)
     config = bundles.read_json(folder / bundles.CONFIG)
     kind = config.get("model_type")
+    if kind != "full" and (only or references):
+        raise ParityError(f"{folder} is a {kind}: parts and RTTM references are a pipeline's")
     if kind == "plda":
         return {"": _compare_plda(folder, source, output, options)}
     if kind != "full":
         return {"": run(folder, source, output=output, **options)}
     found: dict[str, Result] = {}
-    for name in sorted(config["components"], reverse=True):
+    for name in _parts(config, only, folder):
         where = None if output is None else Path(output) / name
+        if name == PIPELINE:
+            from samevoice.parity import diarization
+
+            found[name] = diarization.run(
+                folder, source, output=where, references=references, **options
+            )
+            continue
         compare = _compare_plda if name == "plda" else _compare_network
         found[name] = compare(folder / name, source, where, options)
     return found
+
+
+def _parts(config: Mapping[str, Any], only: Sequence[str], folder: Path) -> list[str]:
+    """The components, then the pipeline as a whole; of these the ones that are asked for."""
+    names = [*sorted(config["components"], reverse=True), PIPELINE]
+    if strangers := [name for name in only if name not in names]:
+        raise ParityError(f"{folder} has no part {strangers[0]!r}: one of {', '.join(names)}")
+    return [name for name in names if not only or name in only]
 
 
 def _compare_network(
@@ -327,7 +362,9 @@ def _compare_plda(
         source=_source_artefact(part),
         bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
         versions=versions(),
-        command=options.get("command") or ("samevoice", "parity", str(folder), str(source)),
+        command=options.get("command")
+        or ("samevoice", "parity", str(folder), "--source", str(source)),
+        details={"tensors": drawn.tensors(bundles.read_json(folder / PROVENANCE))},
     )
     if output is not None:
         results.write(Path(output) / RESULT, made)
@@ -346,7 +383,7 @@ def _part_of(
         raise ParityError(
             f"{source} holds no {model_type}, which {folder} is: name the source it was made from"
         )
-    said = bundles.read_json(folder / bundles.PROVENANCE)["sources"][model_type]["sha256"]
+    said = bundles.read_json(folder / PROVENANCE)["sources"][model_type]["sha256"]
     if convert.fingerprint(fitting[0].source_hashes) != said:
         raise ParityError(
             f"{folder} was made from another source than {source} (sha256 {said[:12]}...): "
@@ -355,9 +392,9 @@ def _part_of(
     return fitting[0]
 
 
-def _check_config(config: Mapping[str, Any], part: convert.Part, folder: Path) -> None:
-    """What a network is told must be what its source says, also where no tap would show it."""
-    for name, value in part.config.items():
+def check_settings(config: Mapping[str, Any], source: Mapping[str, Any], folder: Path) -> None:
+    """What a bundle is told must be what its source says, also where no tap would show it."""
+    for name, value in source.items():
         if name != "assumed" and config.get(name) != value:
             raise ParityError(
                 f"config.json of {folder} says {name} {config.get(name)!r}, its source {value!r}: "
@@ -365,7 +402,7 @@ def _check_config(config: Mapping[str, Any], part: convert.Part, folder: Path) -
             )
 
 
-def _strict_float32() -> None:
+def strict_float32() -> None:
     """MLX rounds factors to TF32 on GPUs unless told otherwise, before its first product."""
     os.environ.setdefault(TF32, "0")
 
@@ -421,12 +458,14 @@ def _traces(
 
 
 def fingerprint(folder: Path) -> str:
-    """One hash for a bundle: over every file's, but not the card's and the provenance's.
+    """One hash for a bundle: over every file's, but no card's and no provenance's.
 
     These two may be written anew without a weight being touched.
     """
+    beside = (bundles.CARD, PROVENANCE)
     hashes = bundles.file_hashes(folder)
-    lines = sorted(f"{digest}  {name}\n" for name, digest in hashes.items() if name != bundles.CARD)
+    kept = {name: digest for name, digest in hashes.items() if Path(name).name not in beside}
+    lines = sorted(f"{digest}  {name}\n" for name, digest in kept.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
@@ -436,7 +475,7 @@ def dtype_of(config: Mapping[str, Any]) -> str:
     return f"q{quantization['bits']}" if quantization else str(config.get("dtype", "float32"))
 
 
-def device_of(candidate: Candidate) -> str:
+def device_of(candidate: OnDevice) -> str:
     """The name by which limits know a device: on a GPU, products may be TF32."""
     name = candidate.device_name.lower()
     exact = name == "cpu" or os.environ.get(TF32) == "0"
@@ -460,12 +499,16 @@ def command_of(
     inputs: inputs_module.Set | Sequence[Example],
     audio: Sequence[str | Path],
     device: str,
+    overrides: Iterable[Override] = (),
 ) -> tuple[str, ...]:
     """The command line that repeats the comparison."""
+    places = [(f"{one.tap}:" if one.tap else "", one) for one in overrides]
+    limits = [word for tap, x in places for word in ("--limit", f"{tap}{x.metric}={x.bound:g}")]
     given = [word for path in audio for word in ("--input", str(path))]
     some = ["--inputs", inputs] if isinstance(inputs, str) and inputs != "quick" else []
     where = ["--device", device] if device != "auto" else []
-    return ("samevoice", "parity", str(folder), "--source", str(source), *some, *given, *where)
+    named = ("samevoice", "parity", str(folder), "--source", str(source))
+    return (*named, *some, *given, *where, *limits)
 
 
 def _source_artefact(part: convert.Part) -> Artefact:
@@ -493,6 +536,36 @@ def _details(candidate: Candidate, kept: Outputs, seconds: Mapping[str, float]) 
         "errors": kept.errors,
         "task_rows": rows,  # which rows of the task's tables are whose
     }
+
+
+def _drawn(folder: Path, candidate: Candidate, kept: Outputs) -> dict[str, Any]:
+    """What plots show beside the verdict's own figures."""
+    found: dict[str, Any] = {"tensors": drawn.tensors(bundles.read_json(folder / PROVENANCE))}
+    outputs = {example.name: (plain, got) for example, _, plain, got in kept.rows}
+    found["scatter"] = drawn.scatter(outputs)
+    labelled = {example.name: example.labels for example, *_ in kept.rows if example.labels}
+    if candidate.network.config["model_type"] == "embedding":
+        found["voices"] = [label for labels in labelled.values() for label in labels]
+    else:
+        heard = {name: outputs[name] for name in labelled}
+        found["timelines"] = _timelines(candidate, heard)
+    return found
+
+
+def _timelines(candidate: Candidate, heard: Mapping[str, tuple[Array, Array]]) -> dict[str, Any]:
+    network = candidate.network
+    config, windows = network.config, network.windows
+    rate = int(config.get("sample_rate", inputs_module.RATE))
+    threshold = 0.5 if config.get("activation") == "sigmoid" else None
+    said = config.get("specifications") or {}
+    speakers, at_once = len(said.get("classes") or ()), said.get("powerset_max_classes")
+    return drawn.timelines(
+        heard,
+        step=math.prod(window.stride for window in windows) / rate,
+        start=receptive_field_center(windows) / rate,
+        classes=drawn.class_names(speakers, at_once, int(config["num_classes"]), threshold),
+        threshold=threshold,
+    )
 
 
 # The first divergence -----------------------------------------------------------------------------

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-import samevoice.models  # noqa: F401  before any mlx.core: it puts the fast BLAS beneath MLX
+import samevoice
+import samevoice.models  # before any mlx.core: it puts the fast BLAS beneath MLX
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -44,3 +47,38 @@ def references(pyannote: Any) -> dict[str, Path]:
     from samevoice.converters.reference import KINDS, build
 
     return {kind: build(kind) for kind in KINDS}
+
+
+@pytest.fixture(scope="session")
+def reference_bundle(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The offline reference pipeline, converted."""
+    target = tmp_path_factory.mktemp("reference") / "full"
+    samevoice.convert(references["full"], target)
+    return target
+
+
+@pytest.fixture(scope="session")
+def narrow_bundle(reference_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with an eighth of the embedding network's channels: a fiftieth of its work."""
+    import mlx.core as mx
+    from mlx.utils import tree_flatten
+
+    from samevoice.models import registry
+
+    target = tmp_path_factory.mktemp("narrow") / "full"
+    shutil.copytree(reference_bundle, target)
+    config = json.loads((target / "embedding" / "config.json").read_text()) | {"m_channels": 4}
+    mx.random.seed(0)
+    network = registry.build(config)
+    flat: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
+    mx.save_safetensors(str(target / "embedding" / "model.safetensors"), dict(flat))
+    (target / "embedding" / "config.json").write_text(json.dumps(config))
+    return target
+
+
+@pytest.fixture(scope="session")
+def fitted_bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pipeline that behaves like the real one on the golden clips, converted."""
+    target = tmp_path_factory.mktemp("fitted") / "full"
+    samevoice.convert(golden / "checkpoints" / "community-1-fitted", target)
+    return target

@@ -32,8 +32,15 @@ def green(port: Path, references: dict[str, Path]) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("passed")
     assert done.stderr == ""
-    assert all(len(line) <= 80 for line in done.stdout.splitlines()[2:-1])
-    return port.parent / "segmentation-parity" / "result.json"
+    *shown, result, page = done.stdout.splitlines()
+    assert all(len(line) <= 80 for line in shown[1:])
+    folder = port.parent / "segmentation-parity"
+    assert (result, page) == (
+        f"  result: {folder / 'result.json'}",
+        f"  report: {folder / 'report.html'}",
+    )
+    assert "This port may be trusted." in (folder / "report.html").read_text()
+    return folder / "result.json"
 
 
 def spoilt(port: Path, folder: Path) -> Path:

@@ -23,7 +23,7 @@ from made_audio import RATE, noise, recording
 from rich.console import Console
 
 import samevoice
-from samevoice import cli, diarizing
+from samevoice import cli, diarizing, hearing, terminal
 from samevoice.models.diarization import pipeline
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.formats import read_rttm
@@ -577,6 +577,21 @@ def test_standard_output_that_is_full(tmp_path: Path) -> None:
     assert done.stderr == "samevoice: standard output cannot be written: No space left on device\n"
 
 
+def test_standard_input_that_the_disk_has_no_room_for(tmp_path: Path) -> None:
+    """The limit is on a file's size, so that the sentence on standard error still gets out."""
+    sound = recording(tmp_path / "a.wav")
+    small = "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+    command = [sys.executable, "-c", small + FAKE, "diarize", "-", "--model", "full"]
+    (tmp_path / "full").mkdir()
+    with open(sound, "rb") as stdin:
+        done = subprocess.run(
+            command, cwd=tmp_path, stdin=stdin, capture_output=True, text=True, check=False
+        )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("samevoice: standard input cannot be kept in ")
+    assert "File too large; name another folder in TMPDIR" in done.stderr
+
+
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     recording(tmp_path / "a.wav")
     read, write = os.pipe()
@@ -609,13 +624,6 @@ atexit.register(tell)
 """
 
 
-@pytest.fixture(scope="module")
-def bundle(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("bundle") / "full"
-    samevoice.convert(references["full"], target)
-    return target
-
-
 def real(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProcess[str]:
     (cwd / "hook").mkdir(exist_ok=True)
     (cwd / "hook" / "sitecustomize.py").write_text(WATCH)
@@ -629,11 +637,11 @@ def real(*words: object, cwd: Path, code: int = 0) -> subprocess.CompletedProces
 
 
 def test_it_imports_neither_torch_nor_pyannote_and_opens_no_connection(
-    bundle: Path, tmp_path: Path
+    narrow_bundle: Path, tmp_path: Path
 ) -> None:
     recording(tmp_path / "talk one.wav", noise(48_000, 2), 48_000)
     everything = "rttm,json,srt,vtt"
-    words = ("talk one.wav", "--model", bundle, "--output", "out", "--format", everything)
+    words = ("talk one.wav", "--model", narrow_bundle, "--output", "out", "--format", everything)
     done = real(*words, "--plot", "out/a.svg", "--timing", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "IMPORTED"
     assert "CONNECTED" not in done.stderr
@@ -660,12 +668,18 @@ ODD = {
 
 
 def test_odd_recordings_all_have_a_result(
-    bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    narrow_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     for name, samples in ODD.items():
         rate = int(name.split()[0]) * 1_000 if name.endswith("kHz") else RATE
         recording(tmp_path / "odd" / f"{name}.wav", samples, rate, subtype="FLOAT")
-    words = [str(tmp_path / "odd"), "--model", str(bundle), "--output", str(tmp_path / "out")]
+    words = [
+        str(tmp_path / "odd"),
+        "--model",
+        str(narrow_bundle),
+        "--output",
+        str(tmp_path / "out"),
+    ]
     with pytest.raises(SystemExit) as stopped:
         cli.main(["diarize", *words, "--num-speakers", "5", "--format", "json"])
     said = capfd.readouterr()
@@ -678,15 +692,15 @@ def test_odd_recordings_all_have_a_result(
 
 
 @pytest.mark.parametrize("kind", ["missing", "corrupt", "of another model"])
-def test_bundles_that_are_none(bundle: Path, tmp_path: Path, kind: str) -> None:
+def test_bundles_that_are_none(narrow_bundle: Path, tmp_path: Path, kind: str) -> None:
     recording(tmp_path / "a.wav")
     model = tmp_path / "full"
     if kind == "of another model":
-        model = bundle / "segmentation"
+        model = narrow_bundle / "segmentation"
     if kind == "corrupt":
         import shutil
 
-        shutil.copytree(bundle, model)
+        shutil.copytree(narrow_bundle, model)
         weights = model / "embedding" / "model.safetensors"
         weights.write_bytes(weights.read_bytes()[:1_000])
     done = real("a.wav", "--model", model, "--output", "b.rttm", cwd=tmp_path, code=2)
@@ -719,12 +733,12 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     """Standard error as a terminal of 80 columns."""
     shown = io.StringIO()
     console = Console(file=shown, force_terminal=True, width=80)
-    monkeypatch.setattr(diarizing, "_stderr", lambda: console)
+    monkeypatch.setattr(terminal, "stderr", lambda: console)
     return shown
 
 
 def test_progress_tells_the_stage_and_how_far_it_is(screen: io.StringIO) -> None:
-    with diarizing._progress("2/3 [b]talk") as hook:
+    with hearing.progress("2/3 [b]talk") as hook:
         hook("reading", None, file="talk", completed=75.0, total=7_200.0)
         hook("speaker_counting", np.zeros(3), file="talk")
         hook("reading", None, completed=5.0)

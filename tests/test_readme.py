@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import soundfile
 import typer
 
+import samevoice
 from samevoice.cli import app
+from samevoice.converters.reference import sample
 
 ROOT = Path(__file__).resolve().parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -22,12 +25,20 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 
 
+@pytest.fixture(scope="module")
+def place(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the README takes for granted: a pipeline and a recording."""
+    folder = tmp_path_factory.mktemp("readme")
+    samevoice.convert(references["full"], folder / "community-1")
+    soundfile.write(folder / "meeting.wav", sample()[12 * 16_000 : 15 * 16_000], 16_000)
+    return folder
+
+
 @pytest.mark.parametrize("number", range(len(blocks("python"))))
-def test_its_python_runs(number: int, references: dict[str, Path], tmp_path: Path) -> None:
-    del references
+def test_its_python_runs(number: int, place: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", blocks("python")[number]],
-        cwd=tmp_path,
+        cwd=place,
         capture_output=True,
         text=True,
         env=dict(os.environ),
@@ -46,7 +57,7 @@ def commands() -> list[str]:
 
 def test_there_are_commands_and_python() -> None:
     assert len(commands()) >= 10
-    assert len(blocks("python")) == 2
+    assert len(blocks("python")) == 3
 
 
 @pytest.mark.parametrize("line", commands())

@@ -42,7 +42,7 @@ class Bounds:
         """What the caller asked for; a count of speakers overrules both bounds."""
         asked = {"num_speakers": num_speakers, "min_speakers": min_speakers}
         for name, value in {**asked, "max_speakers": max_speakers}.items():
-            if value is not None and (isinstance(value, bool) or int(value) != value or value < 1):
+            if value is not None and not _counts(value):
                 raise DiarizationError(f"{name} must be a whole number from 1 on, not {value!r}")
         least = num_speakers or min_speakers or 1
         most = num_speakers or max_speakers or np.inf
@@ -56,6 +56,12 @@ class Bounds:
         if found > self.most:
             target = int(self.most)
         return None if target in (None, found) else target
+
+
+def _counts(value: object) -> bool:
+    """Whether it is a whole number from 1 on, of Python's or numpy's."""
+    whole = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return whole and value % 1 == 0 and value >= 1  # type: ignore[operator]
 
 
 @dataclass(frozen=True)
@@ -140,7 +146,7 @@ def _one_speaker(
     """Nothing to cluster: all speech is one speaker's, whatever count was asked for."""
     chunks, slots, size = embeddings.shape
     centroid = train[0] if len(train) else np.full(size, np.nan)
-    note = "too little speech to tell voices by: all of it is taken for one speaker's"
+    note = "too little speech to tell voices by: all of them are taken for one"
     return Clustering(
         hard=np.zeros((chunks, slots), dtype=np.int64),
         soft=np.ones((chunks, slots, 1)),

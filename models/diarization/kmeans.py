@@ -19,11 +19,10 @@ def kmeans(points: np.ndarray, clusters: int) -> np.ndarray:
     random = np.random.RandomState(SEED)
     # In the points' own precision: the draws depend on it.
     centred = points - points.mean(axis=0)
-    squares = np.einsum("nd,nd->n", centred, centred)
     tolerance = float(np.mean(np.var(points, axis=0))) * TOLERANCE
     best: tuple[float, np.ndarray] | None = None
     for _ in range(RUNS):
-        centres = _plusplus(centred, squares, clusters, random)
+        centres = _plusplus(centred, clusters, random)
         labels, inertia = _lloyd(centred, centres, tolerance)
         if best is None or (inertia < best[0] and not _same(labels, best[1], clusters)):
             best = (inertia, labels)
@@ -31,34 +30,35 @@ def kmeans(points: np.ndarray, clusters: int) -> np.ndarray:
     return best[1]
 
 
-def _plusplus(
-    points: np.ndarray, squares: np.ndarray, clusters: int, random: np.random.RandomState
-) -> np.ndarray:
+def _plusplus(points: np.ndarray, clusters: int, random: np.random.RandomState) -> np.ndarray:
     """(K, D): each next centre the best of a few points drawn by their distance to the last."""
     count = len(points)
     trials = 2 + int(np.log(clusters))
     weights = np.ones(count, dtype=points.dtype)
     chosen = [int(random.choice(count, p=weights / weights.sum()))]
-    closest = _distances(points[chosen], points, squares)[0]
+    closest = _distances(points[chosen], points)[0]
     for _ in range(1, clusters):
         drawn = random.uniform(size=trials) * float(closest @ weights)
-        candidates = np.searchsorted(np.cumsum(weights * closest, dtype=np.float64), drawn)
+        candidates = np.searchsorted(np.cumsum(weights * closest), drawn)
         np.clip(candidates, None, count - 1, out=candidates)
-        nearer = np.minimum(closest, _distances(points[candidates], points, squares))
-        winner = int(np.argmin(nearer @ weights))
+        nearer = np.minimum(closest, _distances(points[candidates], points))
+        # Two points far from all others tie but for rounding, so even the product is of one shape
+        # with scikit-learn's.
+        winner = int(np.argmin(nearer @ weights[:, None]))
         closest = nearer[winner]
         chosen.append(int(candidates[winner]))
     centres: np.ndarray = points[chosen]
     return centres
 
 
-def _distances(centres: np.ndarray, points: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """(K, D), (N, D), (N,) -> (K, N): squared distances, none below zero."""
+def _distances(centres: np.ndarray, points: np.ndarray) -> np.ndarray:
+    """(K, D), (N, D) -> (K, N): squared distances, none below zero."""
     wide, all_points = centres.astype(np.float64), points.astype(np.float64)
-    products = -2 * (wide @ all_points.T)
-    found: np.ndarray = products + (wide**2).sum(axis=1)[:, None] + squares.astype(np.float64)
-    np.maximum(found, 0, out=found)
-    return found.astype(points.dtype)
+    found: np.ndarray = -2 * (wide @ all_points.T)
+    found += np.einsum("kd,kd->k", wide, wide)[:, None]
+    found += np.einsum("nd,nd->n", all_points, all_points)
+    distances: np.ndarray = np.maximum(found.astype(points.dtype), 0)
+    return distances
 
 
 def _lloyd(points: np.ndarray, centres: np.ndarray, tolerance: float) -> tuple[np.ndarray, float]:
@@ -91,8 +91,10 @@ def _means(points: np.ndarray, centres: np.ndarray, labels: np.ndarray) -> np.nd
     sums = np.zeros_like(centres)
     np.add.at(sums, labels, points)
     empty = np.flatnonzero(counts == 0)
-    if len(empty):
-        far = np.argsort(((points - centres[labels]) ** 2).sum(axis=1))[::-1][: len(empty)]
+    apart = ((points - centres[labels]) ** 2).sum(axis=1)
+    if len(empty) and apart.max() > 0:
+        # Several are taken in the order in which a partial sort leaves them, as scikit-learn does.
+        far = np.argpartition(apart, -len(empty))[: -len(empty) - 1 : -1]
         for cluster, point in zip(empty, far, strict=True):
             sums[labels[point]] -= points[point]
             counts[labels[point]] -= 1

@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -37,6 +37,7 @@ from samevoice.models.resnet import WeSpeakerResNet
 
 PARTS: Mapping[str, type] = {"segmentation": PyanNet, "embedding": WeSpeakerResNet, "plda": Plda}
 SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")
+OVERLAP = "embedding_exclude_overlap"
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 BATCH = 8  # more is no faster on a CPU, and little on a GPU
 
@@ -168,7 +169,8 @@ class SpeakerDiarizationPipeline:
         source = open_audio(audio, self.frames.sample_rate)
         clock = Clock()
         tell = _named(hook, source.uri)
-        analysis = self.analyse(source.blocks(), clock, tell, source.duration)
+        with closing(source.blocks()) as blocks:  # a file, or ffmpeg, ends with it
+            analysis = self.analyse(blocks, clock, tell, source.duration)
         stages = self.assign(analysis, bounds, clock, tell)
         return self.result(stages, source.uri, bounds, clock, tuple(source.notes))
 
@@ -224,7 +226,7 @@ class SpeakerDiarizationPipeline:
 
     def weights(self, masks: np.ndarray) -> mx.array:
         """(B, F, S) -> (B, S, F): without overlaps, where enough is left then."""
-        if not self.settings["embedding_exclude_overlap"]:
+        if not self.settings[OVERLAP]:
             return mx.array(masks).swapaxes(1, 2)
         return fused.embedding_weights(mx.array(masks), self.least_frames)
 
@@ -320,7 +322,7 @@ class SpeakerDiarizationPipeline:
             uri,
             _with_names(whole, named, uri),
             _with_names(self._turns(stages.exclusive), named, uri),
-            _centroids(clustering.centroids, list(named)),
+            _centroids(clustering.centroids, sorted(named, key=named.__getitem__)),
             duration,
             clock.seconds,
             notes,
@@ -347,7 +349,8 @@ def _outside(clustering: Clustering, bounds: Bounds) -> tuple[str, ...]:
     if bounds.least <= found <= bounds.most:
         return ()
     asked = f"{bounds.least}" if bounds.exactly else f"{bounds.least} to {bounds.most:g}"
-    return (f"{found} speakers were found where {asked} were asked for: is there enough speech?",)
+    voices = "1 voice was" if found == 1 else f"{found} voices were"
+    return (f"{voices} told apart where {asked} were asked for: is there enough speech?",)
 
 
 def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
@@ -386,6 +389,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
     for name in SETTINGS:
         if not isinstance(pipeline, dict) or not isinstance(pipeline.get(name), int | float):
             raise BundleError(f"{folder / 'config.json'} has no number {name!r} for the pipeline")
+    if not isinstance(pipeline, dict) or not isinstance(pipeline.get(OVERLAP), bool):
+        raise BundleError(f"{folder / 'config.json'} does not say {OVERLAP!r} for the pipeline")
     return config
 
 

@@ -79,13 +79,19 @@ def turns(
 ) -> list[tuple[float, float, int]]:
     """(T, K) -> start, end, speaker: between the middles of frames, in order of time."""
     middles = frames.middles(len(discrete))
-    found = []
+    found: list[tuple[float, float, int]] = []
     for speaker, active in enumerate(discrete.T):
         spans = [(float(middles[a]), float(middles[b])) for a, b in _runs(active)]
         spans = [(start, end) for start, end in spans if end - start > SHORTEST]
         found += [(start, end, speaker) for start, end in _joined(spans, min_duration_off)]
-    # Of two equal segments the lower cluster comes first, up to the 26 tracks that have letters.
-    return sorted(found, key=lambda turn: (turn[0], turn[1], track(turn[2])))
+    # Equal segments are ordered by their tracks' letters, which a speaker has one of; but where
+    # gaps are closed each turn gets the next one, speakers in the order of their names.
+    letters = [track(speaker) for _, _, speaker in found]
+    if min_duration_off > 0:
+        found.sort(key=lambda turn: str(turn[2]))
+        letters = [track(number) for number in range(len(found))]
+    pairs = sorted(zip(found, letters, strict=True), key=lambda pair: (pair[0][:2], pair[1]))
+    return [turn for turn, _ in pairs]
 
 
 def _runs(active: np.ndarray) -> Iterator[tuple[int, int]]:

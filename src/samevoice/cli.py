@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import __version__, comparing
+from samevoice import __version__, comparing, diarizing, enrolling, reporting
 from samevoice.comparing import UsageError
 from samevoice.errors import SamevoiceError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONVERTING = "Converting"
 COMPARING = "Comparing"
+DIARIZING = "Diarizing"
 THE_MACHINE = "This machine"
 
 app = typer.Typer(
@@ -304,6 +305,14 @@ app.command(
 )(comparing.gate)
 app.command(
     rich_help_panel=COMPARING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice report out/parity/segmentation --open\n\n"
+    "samevoice report float32/result.json float16/result.json --output page\n\n"
+    "samevoice report out/parity/*/result.json --github-summary\n\n"
+    "samevoice report --index out/parity",
+)(reporting.report)
+app.command(
+    rich_help_panel=COMPARING,
     epilog="[bold]Examples[/bold]\n\nsamevoice gallery\n\n"
     "samevoice gallery pyannote/segmentation-3.0 --output gallery.md",
 )(comparing.gallery)
@@ -313,6 +322,14 @@ app.command(
     "samevoice judge torch.safetensors mlx.safetensors --limit noise_ratio=200\n\n"
     "samevoice judge torch.npz mlx.npz --truth float64.npz",
 )(comparing.judge)
+app.command(
+    rich_help_panel=DIARIZING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice diarize meeting.wav --model full --output meeting.rttm\n\n"
+    "samevoice diarize talks/ --model full --output out --format rttm,json,srt\n\n"
+    "samevoice diarize call.m4a --model full --num-speakers 2 --output -",
+)(diarizing.diarize)
+app.add_typer(enrolling.app, name="speakers", rich_help_panel=DIARIZING)
 
 
 @app.command(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -70,6 +71,16 @@ def parity(
     save_golden: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Save torch's outputs for --golden.")
     ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="RTTM", help="Who really speaks in an --input of a pipeline."),
+    ] = None,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART", help="segmentation, embedding, plda or pipeline, of a whole one."
+        ),
+    ] = None,
     limits: LimitsFile = None,
     limit: LimitFlags = None,
 ) -> None:
@@ -77,7 +88,8 @@ def parity(
     if (source is None) == (golden is None):
         raise UsageError("parity needs --source SOURCE, or --golden DIR, and not both")
     if golden is not None:
-        _refuse_with_golden({"--input": audio, "--save-golden": save_golden, "--output": output})
+        given = {"--input": audio, "--save-golden": save_golden, "--output": output}
+        _refuse_with_golden({**given, "--reference": reference, "--only": only})
         _replay(bundle, golden, device, overrides(limits, limit))
         return
     where = output or bundle.parent / f"{bundle.name}-parity"
@@ -89,6 +101,8 @@ def parity(
         audio=audio or [],
         device=device.value,
         overrides=overrides(limits, limit),
+        references=reference or [],
+        only=only or [],
     )
     if save_golden is not None:
         _save_golden(bundle, str(source), save_golden, inputs)
@@ -107,7 +121,7 @@ def _refuse_with_golden(given: dict[str, object]) -> None:
 
 def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[str, Result]:
     """Run, show each part's verdict, and say where the results lie."""
-    from samevoice import terminal, verdicts
+    from samevoice import reporting, terminal, verdicts
     from samevoice.parity.run import run_parts
 
     with terminal.progress("comparing") as advance:
@@ -116,10 +130,15 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
     for part, result in results.items():
         title = f"{bundle / part}: {result.model_type}, {result.dtype} on {result.device}"
         verdicts.show(console, result.verdict, title)
+        if "diarization" in result.task:
+            from samevoice.parity.diarization import sentence as outcome
+
+            console.print(f"  {outcome(result)}", soft_wrap=True, markup=False)
         console.print(f"  result: {output / part / 'result.json'}", soft_wrap=True, markup=False)
         if "reproduction" in result.details:
             where = output / part / str(result.details["reproduction"])
             console.print(f"  reproduction: {where}", soft_wrap=True, markup=False)
+    reporting.write_beside(console, results, output)
     return results
 
 
@@ -155,6 +174,7 @@ def gallery(
 ) -> None:
     """Inject every known bug into a right port, and see that the harness finds each."""
     from samevoice import terminal, verdicts
+    from samevoice.parity import details
     from samevoice.parity.gallery import examine
 
     findings = {}
@@ -167,6 +187,8 @@ def gallery(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(verdicts.gallery_markdown(findings), encoding="utf-8")
+        plain = json.dumps(details.gallery(findings), indent=1)
+        output.with_suffix(".json").write_text(plain + "\n", encoding="utf-8")
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]
@@ -215,7 +237,7 @@ def _fingerprints(bundles: list[Path]) -> set[str]:
     from samevoice.converters.bundle import CONFIG, read_json
     from samevoice.parity.run import fingerprint
 
-    parts = [(path, read_json(path / CONFIG).get("components") or [""]) for path in bundles]
+    parts = [(path, ["", *read_json(path / CONFIG).get("components", [])]) for path in bundles]
     return {fingerprint(path / name) for path, names in parts for name in names}
 
 

@@ -6,8 +6,7 @@ import math
 import sys
 import tempfile
 import time
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import places
+from samevoice import hearing, places
 from samevoice.comparing import Device, UsageError
 from samevoice.errors import SamevoiceError
 from samevoice.places import FORMATS, STANDARD
-from samevoice.places import SUFFIXES as SUFFIXES
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,20 +25,6 @@ if TYPE_CHECKING:
     from samevoice.models.diarization.output import Diarization
 
 LONG_RUN = 60.0  # seconds of work from which on the stages are told without being asked for
-
-NO_MODEL = (
-    "name the model: --model BUNDLE. To make one, convert pyannote/speaker-diarization-community-1 "
-    "(gated: accept its conditions, then hf auth login) with samevoice convert; no account is "
-    "needed for samevoice convert reference:full, whose weights are for parity only"
-)
-REFERENCE_ONLY = (
-    "these are reference weights, made up for parity and never trained: who they say speaks when "
-    "means NOTHING"
-)
-
-
-class SomeFailedError(SamevoiceError):
-    """Some recordings could not be diarized; the others were."""
 
 
 def diarize(
@@ -104,13 +88,13 @@ def diarize(
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
     if model is None:
-        raise SamevoiceError(NO_MODEL)
+        raise SamevoiceError(hearing.NO_MODEL)
     recordings = places.recordings(audio)
     targets = places.targets(recordings, asked, output, audio)
     _refuse_plot(plot, recordings)
     writing = Writing(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:
-        pipeline = _pipeline(model, device, chunk_duration, step)
+        pipeline = hearing.load(model, device, chunk_duration=chunk_duration, step=step)
         known = _database(speakers, pipeline)
         run = Run(pipeline, counts, known, writing, stdin, to_stdout=output == STANDARD)
         run.all(recordings)
@@ -170,19 +154,6 @@ def _refuse_plot(plot: Path | None, recordings: Sequence[str]) -> None:
 # What it takes -----------------------------------------------------------------------------------
 
 
-def _pipeline(model: Path, device: Device, chunk_duration: float | None, step: float | None) -> Any:
-    if not model.is_dir():
-        raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
-    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
-
-    try:
-        return SpeakerDiarizationPipeline(
-            model, device.value, chunk_duration=chunk_duration, step=step
-        )
-    except ValueError as error:  # chunks that this model cannot hear
-        raise UsageError(str(error)) from error
-
-
 def _database(path: Path | None, pipeline: Any) -> Any:
     if path is None:
         return None
@@ -203,7 +174,13 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
         )
     with tempfile.TemporaryFile() as kept:
         while piece := sys.stdin.buffer.read(1 << 20):
-            kept.write(piece)
+            try:
+                kept.write(piece)
+            except OSError as error:
+                raise places.OutputError(
+                    f"standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
+                    "name another folder in TMPDIR"
+                ) from error
         yield kept
 
 
@@ -244,10 +221,9 @@ class Run:
         from samevoice import terminal
 
         # Standard output may be where the result goes, and then nothing else does.
-        console = _stderr() if self.to_stdout else terminal.console()
-        if self.pipeline.reference_only:
-            _stderr().print(f"[bold red]warning[/]  {REFERENCE_ONLY}", soft_wrap=True)
-        failed: dict[str, Exception] = {}
+        console = terminal.stderr() if self.to_stdout else terminal.console()
+        hearing.warn(self.pipeline)
+        failures = hearing.Failures(len(recordings))
         started = time.perf_counter()
         heard = 0.0
         for number, name in enumerate(recordings, start=1):
@@ -257,22 +233,18 @@ class Run:
             except (BrokenPipeError, places.StandardOutputError):
                 raise  # the next result would not go there either
             except Exception as error:
-                if len(recordings) == 1:
-                    raise
-                # Generators in these frames hold files open, and ffmpeg running.
-                traceback.clear_frames(error.__traceback__)
-                failed[name] = error
-                _stderr().print(_failure(name, error), style="red", markup=False, soft_wrap=True)
+                failures.add(name, error)
         if len(recordings) > 1:
-            _whole(console, len(recordings) - len(failed), heard, time.perf_counter() - started)
-        _refuse_failed(failed, len(recordings))
+            done = len(recordings) - len(failures)
+            _whole(console, done, heard, time.perf_counter() - started)
+        failures.refuse()
 
     def one(self, name: str, console: Console, place: str) -> float:
         """The seconds that were heard, once all of its results are written."""
         source: Any = name
         if name == STANDARD:
             source = {"audio": self.stdin, "uri": places.stem(name)}
-        with _progress(f"{place}{places.stem(name)}") as hook:
+        with hearing.progress(f"{place}{places.stem(name)}") as hook:
             result: Diarization = self.pipeline(source, hook=hook, **self.counts)
         if self.known is not None:
             result = self.known.named(result)
@@ -317,100 +289,24 @@ class Run:
         return found | asked
 
 
-def _failure(name: str, error: Exception) -> str:
-    from samevoice import terminal
-
-    if isinstance(error, SamevoiceError):
-        said = str(error)
-    elif isinstance(error, MemoryError):
-        said = f"{name}: there is not enough memory"
-    else:
-        said = f"{name}: a fault of samevoice's own: {type(error).__name__}: {error}"
-    return terminal.plain(" ".join(said.split()))
-
-
-def _refuse_failed(failed: Mapping[str, Exception], count: int) -> None:
-    if failed:
-        last = list(failed.values())[-1]
-        raise SomeFailedError(
-            f"{len(failed)} of {count} recordings failed: {', '.join(failed)}"
-        ) from last
-
-
 # What is shown -----------------------------------------------------------------------------------
-
-
-def _stderr() -> Console:
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-@contextmanager
-def _progress(name: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error while it is a terminal, moved by the pipeline's hook."""
-    from rich.markup import escape
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from samevoice import terminal
-
-    stderr = _stderr()
-    title = escape(terminal.plain(name))
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=None),
-        TextColumn("{task.fields[heard]}"),
-        TimeRemainingColumn(),
-    )
-    bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
-    with bar:
-        task = bar.add_task(f"{title}  listening", total=None, heard="")
-
-        def hook(
-            step: str,
-            artefact: object,
-            *,
-            file: object = None,
-            total: float | None = None,
-            completed: float | None = None,
-        ) -> None:
-            del artefact, file
-            # Blocks are heard as they are read: both networks' work is in this stage.
-            stage = "listening" if step == "reading" else step.replace("_", " ")
-            if completed is None:
-                bar.update(task, description=f"{title}  {stage}")
-                return
-            heard = _clock(completed) + (f" of {_clock(total)}" if total else "")
-            bar.update(
-                task, description=f"{title}  {stage}", total=total, completed=completed, heard=heard
-            )
-
-        yield hook
-
-
-def _clock(seconds: float) -> str:
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
 
 
 def _show(console: Console, name: str, result: Diarization, writing: Writing) -> None:
     """One line a recording, and below it what to know."""
     from samevoice import terminal
 
-    speakers = _many(len(result.labels), "speaker")
-    turns = _many(len(result.turns(writing.exclusive)), "turn")
-    console.print(
-        f"{terminal.plain(name)}  {_length(result.duration)}, {speakers}, {turns}, "
+    speakers = terminal.many(len(result.labels), "speaker")
+    turns = terminal.many(len(result.turns(writing.exclusive)), "turn")
+    terminal.say(
+        console,
+        f"{name}  {_length(result.duration)}, {speakers}, {turns}, "
         f"real-time factor {result.real_time_factor:.3f}",
-        markup=False,
-        soft_wrap=True,
     )
     for path in (*writing.targets[name], *([writing.plot] if writing.plot else [])):
-        console.print(f"  {terminal.plain(str(path))}", markup=False, soft_wrap=True)
+        terminal.say(console, f"  {path}")
     for note in result.notes:
-        console.print("[yellow]note[/]  ", end="")
-        console.print(terminal.plain(note), markup=False, soft_wrap=True)
+        terminal.note(console, note)
     if writing.timing or sum(result.seconds.values()) >= LONG_RUN:
         _stages(console, result.seconds)
 
@@ -424,15 +320,17 @@ def _stages(console: Console, seconds: Mapping[str, float]) -> None:
 
 
 def _whole(console: Console, done: int, heard: float, spent: float) -> None:
+    from samevoice import terminal
+
     factor = f", real-time factor {spent / heard:.3f}" if heard else ""
-    console.print(f"{_many(done, 'recording')}, {_length(heard)} in {_length(spent)}{factor}")
+    console.print(
+        f"{terminal.many(done, 'recording')}, {_length(heard)} in {_length(spent)}{factor}"
+    )
 
 
 def _length(seconds: float) -> str:
+    from samevoice import terminal
+
     if seconds < 120:
         return f"{seconds:.1f} s"
-    return f"{_clock(seconds)} {'min' if seconds < 3600 else 'h'}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+    return f"{terminal.clock(seconds)} {'min' if seconds < 3600 else 'h'}"

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import diarizing, places
+from samevoice import hearing, places
 from samevoice.comparing import Device, UsageError
-from samevoice.errors import SamevoiceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -23,13 +21,20 @@ if TYPE_CHECKING:
     from samevoice.models.diarization.speakers import Calibration, Database, Match, Speaker, Voice
 
 app = typer.Typer(
-    no_args_is_help=True,
     help="Know voices by name: enroll them once, and diarize --speakers names them.",
     epilog="[bold]Examples[/bold]\n\n"
     "samevoice speakers enroll Ana ana.wav --model full\n\n"
     "samevoice speakers identify meeting.wav --model full\n\n"
     "samevoice speakers calibrate --db voices",
 )
+
+
+@app.callback(invoke_without_command=True)
+def speakers(context: typer.Context) -> None:
+    # Not no_args_is_help: it ends as bad usage, without a word on what was bad.
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
 
 Place = Annotated[
     Path | None,
@@ -75,17 +80,20 @@ def enroll(
     recordings = _recordings(audio)
     pipeline = _pipeline(model, device)
     database = _open(db, pipeline.embedding_fingerprint, create=True)
-    with _listening(pipeline, len(recordings)) as listen:
-        voices = [main_voice(listen(p), str(p), main_speaker=main_speaker) for p in recordings]
+    heard = _heard(pipeline, recordings)
+    voices = [main_voice(result, str(p), main_speaker=main_speaker) for p, result in heard]
     speaker = _enrolled(database, name, voices)
     console = terminal.console()
     for voice in voices:
         share = "" if voice.share > 0.995 else f", {voice.share:.0%} of what is spoken"
-        _say(console, f"{voice.source}  {voice.seconds:.1f} s of speech{share}")
+        terminal.say(console, f"{voice.source}  {voice.seconds:.1f} s of speech{share}")
     for doubt in database.doubts(name):
-        _note(console, doubt)
-    _say(console, f"{name}: {_counted(speaker)}; {_many(database.speakers, 'speaker')} known")
-    _say(console, f"  {database.path}")
+        terminal.note(console, doubt)
+    terminal.say(
+        console,
+        f"{name}: {_counted(speaker)}; {terminal.many(len(database.speakers), 'speaker')} known",
+    )
+    terminal.say(console, f"  {database.path}")
 
 
 def _enrolled(database: Database, name: str, voices: Sequence[Voice]) -> Speaker:
@@ -113,8 +121,8 @@ def show(db: Place = None, as_json: AsJson = False) -> None:
     if database.speakers:
         _table(console, ("name", "recordings", "speech", "from"), map(_row, database.speakers))
     else:
-        _say(console, "nobody is known yet")
-    _say(console, _threshold(database))
+        terminal.say(console, "nobody is known yet")
+    terminal.say(console, _threshold(database))
 
 
 def _described(database: Database) -> dict[str, Any]:
@@ -169,7 +177,7 @@ def remove(
     database = _open(db)
     speaker = database[name]
     database.remove(name)
-    _say(terminal.console(), f"{speaker.name}: removed, with {_counted(speaker)}")
+    terminal.say(terminal.console(), f"{speaker.name}: removed, with {_counted(speaker)}")
 
 
 @app.command(
@@ -194,22 +202,21 @@ def identify(
     database = _open(db, pipeline.embedding_fingerprint)
     console = terminal.console()
     found: list[dict[str, Any]] = []
-    failed: dict[str, SamevoiceError] = {}
-    with _listening(pipeline, len(recordings)) as listen:
-        for path in recordings:
-            try:
-                result = listen(path)
-            except SamevoiceError as error:
-                failed[str(path)] = error
-                continue
-            matches = database.identify(result.speaker_embeddings)
-            if as_json:
-                found.append(_identified(path, result, matches))
-            else:
-                _show_matches(console, path, result, matches)
+    failures = hearing.Failures(len(recordings))
+    for number, path in enumerate(recordings, start=1):
+        try:
+            result = _hear(pipeline, path, number, len(recordings))
+        except Exception as error:
+            failures.add(str(path), error)
+            continue
+        matches = database.identify(result.speaker_embeddings)
+        if as_json:
+            found.append(_identified(path, result, matches))
+        else:
+            _show_matches(console, path, result, matches)
     if as_json:
         typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
-    _refuse_failed(failed, len(recordings))
+    failures.refuse()
 
 
 def _identified(path: Path, result: Diarization, matches: Sequence[Match]) -> dict[str, Any]:
@@ -224,9 +231,11 @@ def _identified(path: Path, result: Diarization, matches: Sequence[Match]) -> di
 def _show_matches(
     console: Console, path: Path, result: Diarization, matches: Sequence[Match]
 ) -> None:
-    _say(console, str(path))
+    from samevoice import terminal
+
+    terminal.say(console, str(path))
     if not matches:
-        _say(console, "  nobody speaks in it")
+        terminal.say(console, "  nobody speaks in it")
         return
     rows = []
     for label, match in zip(result.labels, matches, strict=True):
@@ -242,17 +251,6 @@ def _show_matches(
 
 def _near(name: str | None, distance: float) -> str:
     return "" if name is None else f"{name} {distance:.3f}"
-
-
-def _refuse_failed(failed: dict[str, SamevoiceError], count: int) -> None:
-    if not failed:
-        return
-    first, error = next(iter(failed.items()))
-    if count == 1:
-        raise error
-    if len(failed) > 1:
-        first = ", ".join(failed)
-    raise diarizing.SomeFailedError(f"{len(failed)} of {count} recordings failed: {first}; {error}")
 
 
 @app.command(
@@ -289,9 +287,13 @@ def calibrate(
         before = database.threshold
         found = database.calibrate(_voices(pipeline, labelled, main_speaker))
     console = terminal.console()
-    _say(console, f"threshold {found.threshold:.3f} (before: {before:.3f}), {_basis(found)}")
-    _say(console, f"  {found.same} distances within speakers, {found.different} between them")
-    _say(console, f"  {database.path}")
+    terminal.say(
+        console, f"threshold {found.threshold:.3f} (before: {before:.3f}), {_basis(found)}"
+    )
+    terminal.say(
+        console, f"  {found.same} distances within speakers, {found.different} between them"
+    )
+    terminal.say(console, f"  {database.path}")
 
 
 def _labelled(words: Sequence[str]) -> list[tuple[str, Path]]:
@@ -324,10 +326,10 @@ def _voices(pipeline: Any, labelled: Sequence[tuple[str, Path]], main_speaker: b
     from samevoice.models.diarization.speakers import main_voice
 
     rows: dict[str, list[Any]] = {}
-    with _listening(pipeline, len(labelled)) as listen:
-        for name, path in labelled:
-            voice = main_voice(listen(path), str(path), main_speaker=main_speaker)
-            rows.setdefault(name, []).append(voice.embedding)
+    heard = _heard(pipeline, [path for _, path in labelled])
+    for (name, _), (path, result) in zip(labelled, heard, strict=True):
+        voice = main_voice(result, str(path), main_speaker=main_speaker)
+        rows.setdefault(name, []).append(voice.embedding)
     return {name: np.stack(voices) for name, voices in rows.items()}
 
 
@@ -341,18 +343,8 @@ def _open(db: Path | None, fingerprint: str | None = None, *, create: bool = Fal
 
 
 def _pipeline(model: Path | None, device: Device) -> Any:
-    if model is None:
-        raise SamevoiceError(diarizing.NO_MODEL)
-    if not model.is_dir():
-        raise SamevoiceError(f"{model}: no such bundle; {diarizing.NO_MODEL}")
-    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
-
-    pipeline = SpeakerDiarizationPipeline(model, device=device.value)
-    if pipeline.reference_only:
-        from rich.console import Console
-
-        warning = f"[bold red]warning[/]  {diarizing.REFERENCE_ONLY}"
-        Console(stderr=True, highlight=False).print(warning, soft_wrap=True)
+    pipeline = hearing.load(model, device)
+    hearing.warn(pipeline)
     return pipeline
 
 
@@ -362,35 +354,16 @@ def _recordings(given: Iterable[Path]) -> list[Path]:
     return [Path(name) for name in dict.fromkeys(found)]
 
 
-@contextmanager
-def _listening(pipeline: Any, count: int) -> Iterator[Any]:
-    """A function from a path to who speaks there, which moves a bar."""
-    from samevoice import terminal
+def _heard(pipeline: Any, recordings: Sequence[Path]) -> Iterator[tuple[Path, Diarization]]:
+    """Each with who speaks there, one after the other."""
+    for number, path in enumerate(recordings, start=1):
+        yield path, _hear(pipeline, path, number, len(recordings))
 
-    with terminal.progress("hearing") as advance:
-        number = 0
 
-        def listen(path: Path) -> Diarization:
-            nonlocal number
-            number += 1
-            place = f"{number}/{count} {terminal.plain(path.name)}"
-
-            def hook(
-                step: str,
-                artefact: object,
-                *,
-                file: object = None,
-                total: float | None = None,
-                completed: float | None = None,
-            ) -> None:
-                del step, artefact, file
-                if completed is not None and total:
-                    advance(place, int(completed), math.ceil(total))
-
-            result: Diarization = pipeline(path, hook=hook)
-            return result
-
-        yield listen
+def _hear(pipeline: Any, path: Path, number: int, count: int) -> Diarization:
+    with hearing.progress(f"{number}/{count} {path.stem}" if count > 1 else path.stem) as hook:
+        result: Diarization = pipeline(path, hook=hook)
+    return result
 
 
 def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
@@ -409,20 +382,9 @@ def _table(console: Console, headings: Sequence[str], rows: Iterable[Sequence[st
     console.print(table)
 
 
-def _say(console: Console, line: str) -> None:
+def _counted(speaker: Speaker) -> str:
     from samevoice import terminal
 
-    console.print(terminal.plain(line), markup=False, soft_wrap=True)
-
-
-def _note(console: Console, line: str) -> None:
-    console.print("[yellow]note[/]  ", end="")
-    _say(console, line)
-
-
-def _counted(speaker: Speaker) -> str:
-    return f"{_many(speaker.recordings, 'recording')}, {speaker.seconds:.1f} s of speech"
-
-
-def _many(things: Sequence[object], what: str) -> str:
-    return f"{len(things)} {what}" + ("" if len(things) == 1 else "s")
+    return (
+        f"{terminal.many(len(speaker.recordings), 'recording')}, {speaker.seconds:.1f} s of speech"
+    )

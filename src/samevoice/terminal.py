@@ -24,6 +24,30 @@ def console() -> Console:
     return Console(highlight=False)
 
 
+def stderr() -> Console:
+    return Console(stderr=True, highlight=False)
+
+
+def say(console: Console, line: str) -> None:
+    """One line, however long, of names that may hold anything."""
+    console.print(plain(line), markup=False, soft_wrap=True)
+
+
+def note(console: Console, line: str) -> None:
+    console.print("[yellow]note[/]  ", end="")
+    say(console, line)
+
+
+def many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def clock(seconds: float) -> str:
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+
+
 @contextmanager
 def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
     """A bar on standard error while it is a terminal; call what is yielded to move it."""
@@ -38,8 +62,8 @@ def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, in
 
     count = DownloadColumn() if in_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
-    stderr = Console(stderr=True)
-    with Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal) as bar:
+    shown = stderr()
+    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
         task = bar.add_task(verb, total=None)
 
         def advance(what: str, done: int, total: int) -> None:

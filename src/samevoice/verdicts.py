@@ -22,7 +22,8 @@ WORST = 12  # taps shown; the result holds them all
 def show(console: Console, verdict: Verdict, title: str, *, details: bool = True) -> None:
     """The verdict, the worst taps, and what was loosened."""
     mark = "[green]passed[/]" if verdict.passed else "[red]failed[/]"
-    console.print(f"{mark}  [bold]{escape(title)}[/]  {escape(_figures(verdict))}", soft_wrap=True)
+    console.print(f"{mark}  [bold]{escape(title)}[/]", soft_wrap=True)
+    console.print(f"  {_figures(verdict)}", soft_wrap=True)
     if verdict.first_divergence:
         console.print(f"  first divergence: [bold]{escape(verdict.first_divergence)}[/]")
     if details:

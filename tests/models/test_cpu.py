@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from threading import Event, Thread
+
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -36,3 +38,39 @@ def test_dtype_is_kept() -> None:
     got = cpu.conv2d(x, weight, 1)
     assert got.dtype == mx.bfloat16
     assert got[0, 1, 1, 0].item() == 18
+
+
+class Threads:
+    """A BLAS that remembers how many threads it was given."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+
+    def read(self) -> int:
+        return self.count
+
+    def write(self, count: int) -> None:
+        self.count = count
+
+
+def test_one_blas_thread_until_the_last_caller_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
+    blas = Threads(4)
+    monkeypatch.setattr(cpu, "_openblas", lambda: (blas.read, blas.write))
+    inside, leave = Event(), Event()
+
+    def first() -> None:
+        with cpu.one_blas_thread():
+            inside.set()
+            leave.wait(60)
+
+    thread = Thread(target=first)
+    thread.start()
+    inside.wait(60)
+    with cpu.one_blas_thread():
+        leave.set()
+        thread.join()
+        assert blas.count == 1  # the first has left, the second has not
+    assert blas.count == 4
+    with pytest.raises(RuntimeError), cpu.one_blas_thread(), cpu.one_blas_thread():
+        raise RuntimeError
+    assert blas.count == 4

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 
 from samevoice.parity import inputs
-from samevoice.parity.inputs import Example, InputError, examples, from_audio, masks, read_wav
+from samevoice.parity.inputs import Example, InputError, examples, from_audio, masks, read_audio
 
 
 def write_wav(
@@ -90,26 +91,34 @@ def test_one_item_of_a_batch_keeps_its_mask() -> None:
 def test_a_wav_is_the_mean_of_its_channels(tmp_path: Path) -> None:
     values = np.array([[16384, 0], [-32768, -32768]], "<i2")
     path = write_wav(tmp_path / "x.wav", values, channels=2)
-    assert read_wav(path).tolist() == [0.25, -1.0]
+    assert read_audio(path).tolist() == [0.25, -1.0]
 
 
 @pytest.mark.parametrize(("width", "kind", "loud"), [(1, "u1", 192), (4, "<i4", 2**30)])
 def test_other_widths_have_the_same_scale(tmp_path: Path, width: int, kind: str, loud: int) -> None:
     path = write_wav(tmp_path / "x.wav", np.array([loud], kind), width=width)
-    assert read_wav(path).tolist() == [0.5]
+    assert read_audio(path).tolist() == [0.5]
 
 
-def test_what_is_no_wav_at_16_khz_is_refused_in_one_line(tmp_path: Path) -> None:
-    slow = write_wav(tmp_path / "slow.wav", np.zeros(9, "<i2"), rate=8000)
-    text = tmp_path / "x.mp3"
-    text.write_bytes(b"ID3 and so on, which is no RIFF")
+def test_other_formats_and_rates_are_read_as_the_pipeline_reads_them(tmp_path: Path) -> None:
+    soundfile.write(tmp_path / "x.flac", np.full((4000, 2), 0.5), 8000)
+    found = read_audio(tmp_path / "x.flac")
+    assert found.shape == (8000,)
+    assert found.dtype == np.float32
+    assert found[4000] == pytest.approx(0.5, abs=1e-3)
+
+
+def test_what_is_no_recording_is_refused_in_one_line(tmp_path: Path) -> None:
+    text = tmp_path / "x.wav"
+    text.write_bytes(b"no RIFF")
+    (tmp_path / "empty.wav").touch()
     for path, words in (
-        (slow, "8000 samples a second: resample"),
-        (text, "no WAV of integers"),
-        (tmp_path / "absent.wav", "cannot read"),
+        (text, "x.wav"),
+        (tmp_path / "empty.wav", "is empty"),
+        (tmp_path / "absent.wav", "no such file"),
     ):
         with pytest.raises(InputError, match=words) as caught:
-            read_wav(path)
+            read_audio(path)
         assert "\n" not in str(caught.value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import shutil
@@ -13,12 +14,13 @@ import numpy as np
 import pytest
 import soundfile
 
-import samevoice
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import pipeline as module
-from samevoice.models.diarization.audio import AudioError
+from samevoice.models.diarization.audio import AudioError, open_audio
+from samevoice.models.diarization.clustering import Bounds, Clustering
 from samevoice.models.diarization.output import Diarization
-from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline
+from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
+from samevoice.models.diarization.reconstruction import Discrete
 
 RATE = 16_000
 
@@ -63,22 +65,24 @@ def test_one_speaker_at_a_time_in_the_exclusive_variant(plain: Diarization) -> N
         ends = turn.end
 
 
+@pytest.fixture(scope="module")
+def whole(pipeline: SpeakerDiarizationPipeline, talk: np.ndarray) -> Analysis:
+    """All three chunks in one batch."""
+    return pipeline.analyse([talk])
+
+
+@pytest.mark.parametrize("batch", [1, 2])
 def test_the_same_bytes_whatever_the_batch(
-    bundle: Path, talk: np.ndarray, pipeline: SpeakerDiarizationPipeline
+    bundle: Path, talk: np.ndarray, whole: Analysis, batch: int
 ) -> None:
-    found = []
-    for batch in (1, 2, 7):
-        one = SpeakerDiarizationPipeline(bundle, batch_size=batch)
-        stages = one.assign(one.analyse([talk]))
-        result = one.result(stages, "talk")
-        found.append((stages.analysis.embeddings.tobytes(), result.to_rttm()))
-    assert found[0] == found[1] == found[2]
+    found = SpeakerDiarizationPipeline(bundle, batch_size=batch).analyse([talk])
+    assert found.embeddings.tobytes() == whole.embeddings.tobytes()
+    assert found.segmentations.tobytes() == whole.segmentations.tobytes()
 
 
 def test_audio_comes_in_blocks_of_any_size(
-    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, whole: Analysis
 ) -> None:
-    whole = pipeline.analyse([talk])
     parts = pipeline.analyse(np.array_split(talk, [5, 100_000, 160_001]))
     assert parts.samples == whole.samples == len(talk)
     assert parts.segmentations.tobytes() == whole.segmentations.tobytes()
@@ -155,7 +159,8 @@ def test_each_chunk_is_embedded_once_and_silent_ones_never(
 
     def counted(waveforms: mx.array) -> mx.array:
         seen.append(len(waveforms))
-        return frames(waveforms)
+        found: mx.array = frames(waveforms)
+        return found
 
     monkeypatch.setattr(one.embedding, "frames", counted)
     masks = np.zeros((3, 589, 3), dtype=np.float32)
@@ -188,13 +193,16 @@ def test_a_mask_needs_more_than_two_clean_frames(pipeline: SpeakerDiarizationPip
 # --- golden -------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def fitted(fitted_bundle: Path) -> SpeakerDiarizationPipeline:
+    return SpeakerDiarizationPipeline(fitted_bundle)
+
+
 @pytest.mark.parametrize("clip", ["02_pyannote_sample", "03_dual_speaker", "04_three_speaker"])
 def test_captured_stages_give_the_captured_rttm(
-    golden: Path, clip: str, tmp_path_factory: pytest.TempPathFactory
+    golden: Path, clip: str, fitted: SpeakerDiarizationPipeline
 ) -> None:
     """Everything behind the networks, through the pipeline's own methods."""
-    bundle = fitted(golden, tmp_path_factory)
-    one = SpeakerDiarizationPipeline(bundle)
     folder = golden / "clips" / clip
     with np.load(folder / "segmentations.npz") as found:
         segmentations = found["segmentations"].astype(np.uint8)
@@ -202,19 +210,12 @@ def test_captured_stages_give_the_captured_rttm(
         embeddings = found["embeddings"]
     samples = soundfile.info(folder / "clip_16k.wav").frames
     uri = (folder / "reference.rttm").read_text().split()[1]
-    result = one.result(one.assign(Analysis(segmentations, embeddings, samples)), uri)
+    result = fitted.result(fitted.assign(Analysis(segmentations, embeddings, samples)), uri)
     assert result.to_rttm() == (folder / "reference.rttm").read_text()
 
 
-def fitted(golden: Path, factory: pytest.TempPathFactory) -> Path:
-    target = factory.getbasetemp() / "fitted"
-    if not target.exists():
-        samevoice.convert(golden / "checkpoints" / "community-1-fitted", target)
-    return target
-
-
 def test_pyannotes_turns_on_real_speech(
-    golden: Path, pyannote: Any, tmp_path_factory: pytest.TempPathFactory
+    golden: Path, pyannote: Any, fitted: SpeakerDiarizationPipeline
 ) -> None:
     import torch
     from pyannote.audio import Pipeline
@@ -227,8 +228,7 @@ def test_pyannotes_turns_on_real_speech(
     )
     theirs = Pipeline.from_pretrained(golden / "checkpoints" / "community-1-fitted")
     wanted = theirs({"waveform": torch.from_numpy(samples)[None], "sample_rate": RATE, "uri": "x"})
-    ours = SpeakerDiarizationPipeline(fitted(golden, tmp_path_factory))
-    found = ours(heard(samples) | {"uri": "x"})
+    found = fitted(heard(samples) | {"uri": "x"})
     assert found.to_rttm() == wanted.speaker_diarization.to_rttm()
     assert found.to_rttm(exclusive=True) == wanted.exclusive_speaker_diarization.to_rttm()
     assert len(found.labels) == 2
@@ -246,6 +246,9 @@ def test_pyannotes_turns_on_real_speech(
         {"min_speakers": 3, "max_speakers": 2},
         {"max_speakers": 1.5},
         {"num_speakers": True},
+        {"num_speakers": "two"},
+        {"max_speakers": float("inf")},
+        {"min_speakers": np.int64(0)},
     ],
     ids=str,
 )
@@ -256,16 +259,69 @@ def test_counts_that_mean_nothing_are_refused_before_the_audio_is_read(
         pipeline("there is no such file", **asked)
 
 
+def forced(pipeline: SpeakerDiarizationPipeline, whole: Analysis, count: int) -> Diarization:
+    bounds = Bounds.of(count, None, None)
+    return pipeline.result(pipeline.assign(whole, bounds), "talk", bounds)
+
+
 def test_more_speakers_than_there_is_speech_for(
-    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray
+    pipeline: SpeakerDiarizationPipeline, whole: Analysis
 ) -> None:
-    found = pipeline(heard(talk), num_speakers=40)
+    found = forced(pipeline, whole, 40)
     assert any("40 speakers were asked for" in note for note in found.notes)
 
 
-def test_forced_to_one_speaker(pipeline: SpeakerDiarizationPipeline, talk: np.ndarray) -> None:
-    found = pipeline(heard(talk), num_speakers=1)
-    assert found.labels == ["SPEAKER_00"]
+def test_forced_to_one_speaker(pipeline: SpeakerDiarizationPipeline, whole: Analysis) -> None:
+    assert forced(pipeline, whole, 1).labels == ["SPEAKER_00"]
+
+
+def test_voices_that_could_not_be_told_apart_are_counted_in_words(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray
+) -> None:
+    """Two may speak at once even so: then there are two labels, and one voice."""
+    segmentations = np.zeros((1, 589, 3), dtype=np.uint8)
+    segmentations[0, :100, 0] = segmentations[0, 50:100, 1] = 1
+    spoken = Analysis(segmentations, np.ones((1, 3, 256), dtype=np.float32), 10 * RATE)
+    found = forced(pipeline, spoken, 3)
+    assert found.labels == ["SPEAKER_00", "SPEAKER_01"]
+    assert found.notes == (
+        "too little speech to tell voices by: all of them are taken for one",
+        "1 voice was told apart where 3 were asked for: is there enough speech?",
+    )
+
+
+def test_beyond_a_hundred_speakers_each_keeps_the_own_voice(
+    pipeline: SpeakerDiarizationPipeline,
+) -> None:
+    """SPEAKER_100 is sorted before SPEAKER_11."""
+    count = 103
+    speakers = np.repeat(np.eye(count, dtype=np.uint8), 4, axis=0)
+    discrete = Discrete(speakers, np.zeros(len(speakers), dtype=bool))
+    voices = np.tile(np.arange(count, dtype=np.float64)[:, None], (1, 2))
+    nothing = np.zeros((0, 0))
+    clustering = Clustering(np.arange(count)[None], nothing, voices, (nothing, nothing))
+    analysis = Analysis(np.zeros((1, 589, 3), np.uint8), nothing, RATE)
+    stages = Stages(analysis, nothing, clustering, discrete, discrete)
+    found = pipeline.result(stages, "crowd")
+    by_start = {who: k for k, (_, who) in enumerate(found.speaker_diarization)}
+    assert found.speaker_embeddings[:, 0].tolist() == [by_start[who] for who in found.labels]
+
+
+def test_audio_is_let_go_of_where_something_fails(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = open_audio(heard(talk))
+    blocks = source.blocks()
+    monkeypatch.setattr(source, "blocks", lambda: blocks)
+    monkeypatch.setattr(module, "open_audio", lambda *_: source)
+
+    def stopped(step: str, artefact: Any, **_: Any) -> None:
+        raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough") as kept:
+        pipeline("talk", hook=stopped)
+    assert kept.value.__traceback__ is not None  # its frames hold the blocks
+    assert inspect.getgeneratorstate(blocks) == inspect.GEN_CLOSED
 
 
 @pytest.mark.parametrize(
@@ -311,10 +367,11 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
         SpeakerDiarizationPipeline(torn)
     silent = copied(bundle, tmp_path / "silent")
     config = json.loads((silent / "config.json").read_text())
-    del config["pipeline"]["threshold"]
-    (silent / "config.json").write_text(json.dumps(config))
-    with pytest.raises(BundleError, match="'threshold'"):
-        SpeakerDiarizationPipeline(silent)
+    for name in ("threshold", "embedding_exclude_overlap"):
+        left = {key: value for key, value in config["pipeline"].items() if key != name}
+        (silent / "config.json").write_text(json.dumps(config | {"pipeline": left}))
+        with pytest.raises(BundleError, match=f"'{name}'"):
+            SpeakerDiarizationPipeline(silent)
 
 
 def test_reference_weights_say_so(pipeline: SpeakerDiarizationPipeline, bundle: Path) -> None:

@@ -124,8 +124,25 @@ def test_pyannotes_reconstruction(empty: np.ndarray, seed: int) -> None:
     assert reconstruction.turns(theirs.data.astype(np.uint8), frames) == spans
     collared = SpeakerDiarization.to_annotation(theirs, min_duration_off=0.3)
     spans = [(s.start, s.end, k) for s, _, k in collared.itertracks(yield_label=True)]
-    closed = reconstruction.turns(theirs.data.astype(np.uint8), frames, 0.3)
-    assert sorted(closed) == sorted(spans)
+    assert reconstruction.turns(theirs.data.astype(np.uint8), frames, 0.3) == spans
+
+
+@pytest.mark.parametrize("gap", [0.0, 0.15])
+def test_pyannotes_order_of_equal_segments(gap: float) -> None:
+    """With gaps closed, tracks are lettered anew, turn by turn."""
+    pytest.importorskip("pyannote.audio")
+    from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
+    from pyannote.core import SlidingWindow, SlidingWindowFeature
+
+    active = np.zeros((200, 12), dtype=np.uint8)
+    active[2:180:6] = active[3:180:6] = 1
+    active[190:195, [10, 2]] = 1
+    window = SlidingWindow(start=0.0, duration=TINY.frame_duration, step=TINY.frame_step)
+    found = SpeakerDiarization.to_annotation(
+        SlidingWindowFeature(active.astype(np.float32), window), min_duration_off=gap
+    )
+    spans = [(s.start, s.end, k) for s, _, k in found.itertracks(yield_label=True)]
+    assert reconstruction.turns(active, TINY, gap) == spans
 
 
 class _Bare:

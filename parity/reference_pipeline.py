@@ -1,0 +1,404 @@
+"""pyannote's own pipeline, run as people run it and listened to, and its truth in float64.
+
+What it passes from stage to stage is read off its own functions while they run; nothing of it is
+written down twice here. C chunks, F frames a chunk, S slots, K speakers, E numbers an embedding,
+N trained slots, T frames of the whole recording.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import yaml
+
+from samevoice.converters.convert import Conversion, Part
+from samevoice.parity.inputs import RATE, Example
+from samevoice.parity.metrics import Array
+from samevoice.parity.reference import Reference, ReferenceError, names_of_part
+
+BATCH = 4  # chunks in float64 at once
+NOBODY = -2  # pyannote's cluster of slots that got none
+OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
+KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
+
+Turn = tuple[float, float, str]
+Notes = defaultdict[str, list[Any]]
+
+
+@dataclass(frozen=True, eq=False)
+class Clusters:
+    """pyannote's clustering, step by step; what it did not come to is None."""
+
+    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
+    hard: Array  # (C, S)
+    soft: Array  # (C, S, K)
+    centroids: Array  # (K, E)
+    ahc: Array | None = None  # (N,)
+    xvectors: Array | None = None  # (N, D)
+    features: Array | None = None  # (N, D)
+    phi: Array | None = None  # (D,)
+    gamma: Array | None = None  # (N, A)
+    pi: Array | None = None  # (A,)
+    elbo: Array | None = None  # (iterations,)
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """Zeros and ones (T, K), and the frames (T,) at which equal votes left the choice to a sort."""
+
+    speakers: Array
+    tied: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Heard:
+    """All that the pipeline said on the way; None from where it stopped because nobody speaks."""
+
+    waveform: Array  # (samples,)
+    chunks: Array  # (C, samples)
+    scores: Array  # (C, F, classes)
+    segmentations: Array  # (C, F, S)
+    counts: Array  # (T,)
+    turns: tuple[Turn, ...]
+    exclusive_turns: tuple[Turn, ...]
+    voices: Array  # (K, E), a row a label
+    weights: Array | None = None  # (C, S, F)
+    fbank: Array | None = None  # (C, frames, bins)
+    embeddings: Array | None = None  # (C, S, E)
+    clusters: Clusters | None = None
+    discrete: Timeline | None = None
+    exclusive: Timeline | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Truth:
+    """The same in float64, for the masks that the pipeline chose."""
+
+    scores: Array
+    fbank: Array | None = None
+    embeddings: Array | None = None
+    clusters: Clusters | None = None
+    others: tuple[Clusters, ...] = ()  # of embeddings that are off as far as pyannote's
+
+
+class ReferencePipeline:
+    """A pyannote pipeline and the references of its two networks."""
+
+    def __init__(self, pipeline: Any, segmentation: Reference, embedding: Reference) -> None:
+        self.pipeline, self.segmentation, self.embedding = pipeline, segmentation, embedding
+        # Found by trial on first use: not while somebody listens.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self.min_samples = int(pipeline._embedding.min_num_samples)
+
+    @classmethod
+    def load(cls, planned: Conversion) -> ReferencePipeline:
+        """pyannote's pipeline from the very files that the converter has read."""
+        parts = {part.family.model_type: part for part in planned.parts}
+        references = {name: Reference.load(parts[name]) for name in ("segmentation", "embedding")}
+        from pyannote.audio import Pipeline
+
+        pipeline = Pipeline.from_pretrained(_config(planned, parts))
+        if pipeline is None:
+            raise ReferenceError("pyannote.audio cannot load this pipeline")
+        networks = {
+            "segmentation": pipeline._segmentation.model,
+            "embedding": pipeline._embedding.model_,
+        }
+        for name, module in networks.items():
+            _check_same(name, module, references[name].module)
+        made = {name: Reference(networks[name], names_of_part(parts[name])) for name in networks}
+        return cls(pipeline, made["segmentation"], made["embedding"])
+
+    def run(self, waveform: Array, uri: str = "recording") -> Heard:
+        """(samples,) at 16 kHz -> what pyannote makes of it, stage by stage."""
+        import torch
+
+        plain = torch.from_numpy(np.array(waveform, dtype=np.float32))[None]
+        file = {"waveform": plain, "sample_rate": RATE, "uri": uri}
+        with _quietly(), self._listening() as notes:
+            made = self.pipeline(file, hook=_hook(notes))
+        return _heard(np.asarray(waveform), notes, made)
+
+    def truth(self, heard: Heard) -> Truth:
+        """The networks in float64, and pyannote's clustering of what they say then."""
+        scores = _batched(
+            lambda at: self.segmentation.run(_example(heard.chunks[at]), "float64"), heard.chunks
+        )
+        if heard.embeddings is None or heard.weights is None:
+            return Truth(scores)
+        weights, fbanks = heard.weights, Notes(list)
+        double = self.embedding.double
+        note = _noting(fbanks, "fbank")
+        with _quietly(), _overheard(double, "compute_fbank", note):
+            embeddings = _batched(
+                lambda at: self.embedding.run(_example(heard.chunks[at], weights[at]), "float64"),
+                heard.chunks,
+            )
+        found = self.cluster(embeddings, heard.segmentations)
+        others = (self.cluster(x, heard.segmentations) for x in as_far_off(embeddings, heard))
+        return Truth(scores, np.concatenate(fbanks["fbank"]), embeddings, found, tuple(others))
+
+    def cluster(self, embeddings: Array, segmentations: Array) -> Clusters:
+        """(C, S, E), (C, F, S) -> pyannote's clustering of them."""
+        from pyannote.core import SlidingWindow, SlidingWindowFeature
+
+        windows = SlidingWindow(duration=1.0, step=1.0)  # clustering does not look at it
+        with _quietly(), self._listening() as notes:
+            self.pipeline.clustering(
+                embeddings=np.array(embeddings),
+                segmentations=SlidingWindowFeature(segmentations, windows),
+                min_clusters=1,
+                max_clusters=np.inf,
+            )
+        return _clusters(notes, segmentations.shape[::2])
+
+    @contextmanager
+    def _listening(self) -> Iterator[Notes]:
+        from pyannote.audio.core.inference import Inference
+        from pyannote.audio.pipelines import clustering
+        from pyannote.audio.utils import vbx
+
+        notes, pipeline = Notes(list), self.pipeline
+        network = pipeline._embedding.model_
+        overheard: tuple[tuple[Any, str, Callable[..., None]], ...] = (
+            (network, "compute_fbank", _noting(notes, "fbank")),
+            (Inference, "aggregate", _noting(notes, "votes")),
+            (type(pipeline), "reconstruct", _timeline(notes)),
+            (type(pipeline.clustering), "filter_embeddings", _trained(notes)),
+            (type(pipeline.clustering), "__call__", _noting(notes, "clusters")),
+            (pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")),
+            (clustering, "cluster_vbx", _vbx(notes)),
+            (vbx, "VBx", _elbo(notes)),
+        )
+        with ExitStack() as stack:
+            for owner, name, note in overheard:
+                stack.enter_context(_overheard(owner, name, note))
+            segmented = pipeline._segmentation.model.register_forward_hook(_segmented(notes))
+            stack.callback(segmented.remove)
+            weighted = network.register_forward_hook(_weighted(notes), with_kwargs=True)
+            stack.callback(weighted.remove)
+            yield notes
+
+
+def as_far_off(truth: Array, heard: Heard) -> Iterator[Array]:
+    """The truth with pyannote's own errors dealt out to other slots, and with the other sign.
+
+    Clustering such embeddings is as valid as clustering pyannote's. What comes out otherwise is
+    decided by rounding, and how far numbers move is the noise of this stage.
+    """
+    assert heard.embeddings is not None
+    errors = (heard.embeddings - truth).reshape(-1, truth.shape[-1])
+    spoken = np.flatnonzero(heard.segmentations.any(axis=1).ravel())
+    for turn in range(OTHERS):
+        dealt = np.zeros_like(errors)
+        dealt[spoken] = np.roll(errors[spoken], turn // 2, axis=0) * (-1) ** (turn + 1)
+        yield truth + dealt.reshape(truth.shape)
+
+
+def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
+    """config.yaml with every part where the converter found it."""
+    assert planned.pipeline is not None
+    text = planned.pipeline.root / planned.pipeline.files[0]
+    config: dict[str, Any] = yaml.safe_load(text.read_text(encoding="utf-8"))
+    for name, part in parts.items():
+        root, files = part.source.root, part.source.files
+        where = root if name == "plda" else root / files[0]
+        config["pipeline"]["params"][name] = {"checkpoint": str(where)}
+    return config
+
+
+def _check_same(name: str, module: Any, checked: Any) -> None:
+    """The pipeline's network holds what the checkpoint does, to the last bit."""
+    ours, theirs = module.state_dict(), checked.state_dict()
+    for tensor, value in theirs.items():
+        if tensor not in ours or not np.array_equal(ours[tensor].numpy(), value.numpy(), True):
+            raise ReferenceError(f"pyannote's pipeline holds another {name}: {tensor} differs")
+
+
+# Listening ----------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _overheard(owner: Any, name: str, note: Callable[..., None]) -> Iterator[None]:
+    """Calls of ``owner.name`` go on as before; ``note`` gets what came out, then what went in."""
+    call, own = getattr(owner, name), vars(owner).get(name)
+
+    def calling(*args: Any, **kwargs: Any) -> Any:
+        found = call(*args, **kwargs)
+        note(found, *args)
+        return found
+
+    setattr(owner, name, staticmethod(calling) if isinstance(own, staticmethod) else calling)
+    try:
+        yield
+    finally:
+        delattr(owner, name)
+        if own is not None:
+            setattr(owner, name, own)
+
+
+def _copied(found: Any) -> Any:
+    """Arrays as they are now: the pipeline changes some of them in place later on."""
+    if isinstance(found, tuple):
+        return tuple(_copied(one) for one in found)
+    if hasattr(found, "sliding_window"):
+        found = found.data
+    if hasattr(found, "detach"):
+        found = found.detach().numpy()
+    return np.array(found)
+
+
+def _noting(notes: Notes, name: str) -> Callable[..., None]:
+    def note(found: Any, *args: Any) -> None:
+        del args
+        notes[name].append(_copied(found))
+
+    return note
+
+
+def _hook(notes: Notes) -> Callable[..., None]:
+    """What the pipeline tells whoever wants to follow it."""
+
+    def hook(step: str, artefact: Any, **progress: Any) -> None:
+        if artefact is not None and "completed" not in progress:
+            notes[step].append(_copied(artefact))
+
+    return hook
+
+
+def _segmented(notes: Notes) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
+        del module
+        notes["chunks"].append(_copied(args[0])[:, 0])
+        notes["scores"].append(_copied(output))
+
+    return hook
+
+
+def _weighted(notes: Notes) -> Callable[..., None]:
+    def hook(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
+        del module, args, output
+        notes["weights"].append(_copied(kwargs["weights"]))
+
+    return hook
+
+
+def _trained(notes: Notes) -> Callable[..., None]:
+    def note(found: Any, *args: Any) -> None:
+        del args
+        notes["trained"].append(_copied(found[1:]))
+
+    return note
+
+
+def _vbx(notes: Notes) -> Callable[..., None]:
+    def note(found: Any, ahc: Array, features: Array, phi: Array, *args: Any) -> None:
+        del args
+        given = {"ahc": ahc, "features": features, "phi": phi, "gamma": found[0], "pi": found[1]}
+        for name, array in given.items():
+            notes[name].append(_copied(array))
+
+    return note
+
+
+def _elbo(notes: Notes) -> Callable[..., None]:
+    def note(found: Any, *args: Any) -> None:
+        del args
+        notes["elbo"].append(np.array(found[2], dtype=np.float64).ravel())
+
+    return note
+
+
+def _timeline(notes: Notes) -> Callable[..., None]:
+    def note(found: Any, pipeline: Any, segmentations: Any, hard: Any, counts: Any) -> None:
+        del pipeline, segmentations, hard
+        speakers, votes = _copied(found), notes["votes"][-1]
+        notes["timelines"].append(Timeline(speakers, tied(votes, _copied(counts)[:, 0])))
+
+    return note
+
+
+def tied(votes: Array, counts: Array) -> Array:
+    """(T, K), (T,) -> (T,): whether the last speaker in has as many votes as the first one out."""
+    ranked, rows = -np.sort(-votes, axis=1), np.arange(len(votes))
+    counts = np.asarray(counts[: len(votes)], dtype=np.int64)
+    between: Array = (counts > 0) & (counts < votes.shape[1])
+    inside = np.where(between, counts, 1)
+    outside = np.minimum(inside, max(votes.shape[1] - 1, 0))
+    if not votes.shape[1]:
+        return between
+    equal: Array = ranked[rows, inside - 1] == ranked[rows, outside]
+    return between & equal
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """pyannote warns about what is odd in a recording, such as a pooling over one frame."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+# What was heard -----------------------------------------------------------------------------------
+
+
+def _heard(waveform: Array, notes: Notes, made: Any) -> Heard:
+    segmentations, (counts,) = notes["segmentation"][0], notes["speaker_counting"]
+    chunks, slots = segmentations.shape[::2]
+    common = {
+        "waveform": waveform,
+        "chunks": np.concatenate(notes["chunks"]),
+        "scores": np.concatenate(notes["scores"]),
+        "segmentations": segmentations,
+        "counts": counts[:, 0],
+        "turns": turns_of(made.speaker_diarization),
+        "exclusive_turns": turns_of(made.exclusive_speaker_diarization),
+        "voices": np.array(made.speaker_embeddings),
+    }
+    if not notes["embeddings"]:
+        return Heard(**common)
+    weights = np.concatenate(notes["weights"])
+    discrete, exclusive = notes["timelines"]
+    return Heard(
+        **common,
+        weights=weights.reshape(chunks, slots, -1),
+        # Each chunk goes through once for each of its slots.
+        fbank=np.concatenate(notes["fbank"])[::slots],
+        embeddings=notes["embeddings"][-1],
+        clusters=_clusters(notes, (chunks, slots)),
+        discrete=discrete,
+        exclusive=exclusive,
+    )
+
+
+def _clusters(notes: Notes, shape: tuple[int, ...]) -> Clusters:
+    hard, soft, centroids = notes["clusters"][-1]
+    trained = np.zeros(shape, dtype=np.int64)
+    trained[notes["trained"][-1]] = 1
+    steps = ("ahc", "xvectors", "features", "phi", "gamma", "pi", "elbo")
+    came = {name: notes[name][-1] for name in steps if notes[name]}
+    return Clusters(trained, hard, soft, centroids, **came)
+
+
+def turns_of(annotation: Any) -> tuple[Turn, ...]:
+    """pyannote.core's Annotation -> start, end, label, in its own order."""
+    return tuple(
+        (float(segment.start), float(segment.end), str(label))
+        for segment, _, label in annotation.itertracks(yield_label=True)
+    )
+
+
+def _example(chunks: Array, weights: Array | None = None) -> Example:
+    return Example("", chunks[:, None], weights)
+
+
+def _batched(run: Callable[[slice], Array], chunks: Array) -> Array:
+    starts = range(0, len(chunks), BATCH)
+    return np.concatenate([run(slice(start, start + BATCH)) for start in starts])

@@ -1,0 +1,255 @@
+"""A red result says what most likely went wrong: held against the gallery's own bugs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import made_results
+import numpy as np
+import pytest
+from made_results import Spoil
+
+from samevoice.parity.inputs import RATE, Example, batch, noise, sample
+from samevoice.parity.judge import Tap
+from samevoice.parity.result import Artefact, Result
+from samevoice.parity.run import compare_traces
+from samevoice.reports.diagnose import MOST, SIGNATURES, Signs, diagnose, kind_of
+
+# Bug of the gallery -> what its first headline must say.
+NAMED = {
+    "segmentation": {
+        "LSTM gates permuted": "lstm.0.forward and looks like LSTM gates",
+        "a bias dropped": "a bias that was dropped or added twice",
+        "a bias added twice": "a bias that was dropped or added twice",
+        "the reverse direction not turned back": "not turned back",
+        "directions swapped": "both directions of the LSTM swapped",
+        "ReLU for leaky ReLU in SincNet": "ReLU where the reference has leaky",
+        "ReLU for leaky ReLU between linear layers": "ReLU where the reference has leaky",
+        "sinc low and band swapped": "low and band frequencies swapped",
+        "sinc output without abs": "absolute value that is missing after the sinc",
+        "sinc frequencies without abs": "sinc frequencies without their absolute",
+        "InstanceNorm without its affine": "InstanceNorm without its learnt",
+        "log-softmax missing": "a log-softmax that is missing",
+        "softmax for log-softmax": "softmax where the reference has log-softmax",
+        "powerset classes permuted": "classifier and looks like powerset classes",
+        "convolution reshaped, not transposed": "a kernel that was reshaped",
+        "a tensor left at its initial values": "left at its initial values",
+        "weights rounded to float16 and called float32": "half precision",
+    },
+    # Seconds each: some of them.
+    "embedding": {
+        "frequency-major flattening": "resnet.pool and looks like frequency-major flattening",
+        "L2 normalisation of the embedding": "L2 normalisation",
+    },
+}
+
+
+@pytest.mark.parametrize("family", list(NAMED))
+def test_the_gallerys_bugs_are_called_by_their_names(
+    family: str, references: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samevoice.parity import gallery
+
+    results: dict[str, Result] = {}
+
+    def remembered(traces: Any, candidate: Any, limits: Any, **more: Any) -> Any:
+        verdict = compare_traces(traces, candidate, limits, **more)
+        results[str(len(results))] = Result.of(
+            verdict,
+            model_type=family,
+            source=Artefact(""),
+            bundle=Artefact(""),
+            versions={},
+            inputs=[one.example.described() for one in traces],
+        )
+        return verdict
+
+    chosen = [bug for bug in gallery.BUGS if bug.family == family and bug.name in NAMED[family]]
+    monkeypatch.setattr(gallery, "BUGS", chosen)
+    monkeypatch.setattr(gallery, "compare_traces", remembered)
+    monkeypatch.setattr(gallery, "examples", _short)
+    gallery.examine(references[family])
+    first, *spoilt = results.values()
+    assert diagnose(first) == []
+    said = {bug.name: diagnose(one)[0].headline for bug, one in zip(chosen, spoilt, strict=True)}
+    assert len(said) == len(NAMED[family])
+    wrong = {name: words for name, words in said.items() if NAMED[family][name] not in words}
+    assert wrong == {}
+
+
+def _short(family: str) -> list[Example]:
+    """Less than the gallery's own hears, but enough for every name above."""
+    speech = sample()[7 * RATE :]
+    if family == "segmentation":
+        heard = batch([speech[:6400], noise(6400, seed=3)])
+        return [Example("speech and noise", heard, depth="full", labels=("", ""))]
+    heard = batch([speech[:3200], speech[3200:6400]])
+    return [Example("short", heard, depth="full", labels=("a", "b"))]
+
+
+FLIP: Spoil = lambda x: x[..., ::-1]  # noqa: E731
+HALF: Spoil = lambda x: x.astype(np.float16).astype(np.float32)  # noqa: E731
+
+
+def _shifted(by: float) -> Spoil:
+    return lambda x: x + np.float32(by)
+
+
+@pytest.mark.parametrize(
+    ("family", "wrong", "spoil", "says"),
+    [
+        ("embedding", "resnet.pool", FLIP, "frequency-major flattening"),
+        ("embedding", "resnet.seg_1", lambda x: 1.5 * x, "a wrong factor"),
+        ("embedding", "resnet.seg_1", lambda x: -x, "a wrong sign"),
+        ("embedding", "resnet.seg_1", _shifted(0.5), "a bias that is missing"),
+        ("embedding", "fbank", lambda x: 4 * x, "without mean removal"),
+        ("embedding", "resnet.conv1", lambda x: x.swapaxes(1, 2), "two axes swapped"),
+        ("embedding", "resnet.conv1", lambda x: x[:, :3], "another size"),
+        ("embedding", "resnet.conv1", lambda x: x.astype(np.float64), "another dtype"),
+        ("embedding", "resnet.conv1", lambda x: x * np.inf, "a division by zero"),
+        ("embedding", "resnet.pool", lambda x: x * np.nan, "an empty mask"),
+        ("embedding", "fbank", lambda x: x * np.nan, "the logarithm of zero"),
+        ("embedding", "resnet.layer1.0.bn1", FLIP, "one BatchNorm dropped"),
+        ("segmentation", "sincnet.norm.0.input", lambda x: np.maximum(x, 0), "an absolute value"),
+        ("segmentation", "lstm.0.forward.input", FLIP, "something between two layers"),
+        ("segmentation", "lstm.0.backward", FLIP, "not turned back"),
+        ("segmentation", "classifier", FLIP, "powerset classes in another order"),
+    ],
+)
+def test_each_form_of_error_has_its_name(family: Any, wrong: str, spoil: Spoil, says: str) -> None:
+    found = diagnose(made_results.red(family, wrong, spoil))
+    assert 1 <= len(found) <= MOST
+    assert says in found[0].headline
+    assert found[0].tap == wrong
+    assert wrong in found[0].headline
+    assert all(one.why.endswith(".") and one.next_step for one in found)
+    assert len({one.headline for one in found}) == len(found)
+
+
+def test_a_green_result_needs_no_diagnosis() -> None:
+    assert diagnose(made_results.green()) == []
+
+
+def test_every_layer_in_half_precision_is_told_from_one() -> None:
+    names = made_results.ORDER["embedding"]
+    taps = [
+        made_results.tap(name, HALF, mode=mode, seed=k)
+        for k, name in enumerate(names)
+        for mode in ("free", "forced")
+    ]
+    result = made_results.judged(taps)
+    assert "half precision" in diagnose(result)[0].headline
+    on_a_gpu = made_results.judged(
+        [tap for tap in taps if "bn" not in tap.name],
+        device="cuda",
+        versions={"MLX_ENABLE_TF32": "1"},
+    )
+    assert "TF32" in diagnose(on_a_gpu)[0].headline
+    alone = made_results.red(wrong="resnet.conv1", spoil=HALF)
+    alone = made_results.judged(
+        [x for x in taps if x.name == "resnet.conv1"] + [made_results.tap("output")]
+    )
+    assert "fewer bits in this layer" in diagnose(alone)[0].headline
+
+
+def test_a_missing_tap_is_told_from_a_port_that_broke_off() -> None:
+    found = diagnose(made_results.missing())
+    assert "has nothing at resnet.pool" in found[0].headline
+    errors = {"errors": {"sample": "ValueError: shapes do not fit"}}
+    found = diagnose(replace(made_results.missing(), details=errors))
+    assert "broke off before resnet.pool" in found[0].headline
+    assert "shapes do not fit" in found[0].why
+
+
+def test_the_task_alone_may_fail() -> None:
+    (found,) = diagnose(made_results.red_task())
+    assert found.headline == "Every layer keeps its limits, but the task does not"
+    assert "decision_agreement is" in found.why
+    assert found.tap == ""
+
+
+def test_nothing_compared_is_said() -> None:
+    from samevoice.parity.judge import Verdict
+    from samevoice.parity.limits import limits_for
+
+    nothing = Result.of(
+        Verdict((), limits_for("generic", "float32", "cpu")),
+        model_type="plda",
+        source=Artefact(""),
+        bundle=Artefact(""),
+        versions={},
+    )
+    assert diagnose(nothing)[0].headline == "Nothing was compared"
+
+
+def test_errors_that_add_up_blame_no_layer() -> None:
+    noise: Callable[[Any], Any] = lambda x: x * np.float32(1 + 1e-5)  # noqa: E731
+    taps = made_results.taps_of("embedding")
+    taps = [
+        made_results.tap(one.name, noise, seed=k // 2)
+        if one.mode == "free" and one.name == "resnet.seg_1"
+        else one
+        for k, one in enumerate(taps)
+    ]
+    assert "no layer alone is wrong" in diagnose(made_results.judged(taps))[0].headline
+
+
+def test_only_the_recorded_form_differs() -> None:
+    taps = [*made_results.taps_of("embedding"), made_results.tap("output.recorded", FLIP)]
+    assert "two forms" in diagnose(made_results.judged(taps))[0].headline
+
+
+def test_copied_arrays_that_differ() -> None:
+    x = np.ones((3, 3))
+    taps = [Tap("plda.tr", x, x, x + 1e-9)]
+    result = made_results.judged(
+        taps, family="generic", model_type="plda", limits=["max_abs=0"], task={}
+    )
+    assert diagnose(result)[0].headline == "plda.tr is not the source's array"
+
+
+def test_the_next_step_names_the_reproduction() -> None:
+    result = replace(made_results.red(), details={"reproduction": "reproduction"})
+    assert "samevoice judge reproduction/reference.safetensors" in diagnose(result)[0].next_step
+    assert [one for one in diagnose(result)[1:] if "samevoice judge" in one.next_step] == []
+    for nonsense in ({"reproduction": 5}, {"errors": [1]}, {"errors": {"x": 5}}):
+        assert diagnose(replace(result, details=nonsense))
+
+
+@pytest.mark.parametrize("name", list(made_results.every_kind()))
+def test_any_result_is_diagnosed_without_an_error(name: str) -> None:
+    result = made_results.every_kind()[name]
+    assert bool(diagnose(result)) == (not result.passed)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("resnet.layer2.0.shortcut.0", "conv"),
+        ("resnet.layer2.0.shortcut.1", "norm"),
+        ("resnet.layer1.0.bn2.input", "norm"),
+        ("sincnet.conv.0", "sinc"),
+        ("sincnet.conv.1", "conv"),
+        ("sincnet.wav_norm", "norm"),
+        ("lstm.3.backward", "lstm"),
+        ("linear.1", "linear"),
+        ("resnet.seg_1", "linear"),
+        ("output.recorded", "output"),
+        ("resnet.layer1.0", ""),
+        ("blocks.0.attention", ""),
+    ],
+)
+def test_the_kind_of_a_layer_follows_from_its_name(name: str, kind: str) -> None:
+    assert kind_of(name) == kind
+
+
+def test_every_signature_says_enough() -> None:
+    for one in SIGNATURES:
+        assert re.fullmatch(r"[^.].*[^.]", one.looks_like)
+        assert not one.why.endswith(".")
+        assert one.next_step.endswith(".")
+    assert Signs(made_results.red(), "resnet.pool").kind == "pool"
