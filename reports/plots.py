@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import wraps
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, product
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias
 
 import numpy as np
@@ -65,6 +65,7 @@ WIDTH = 7.2  # inches; the SVG is scaled to the page
 NAMED = 48  # taps whose names fit under a plot
 POINTS = 1200  # of a line or a cloud: more are thinned, the worst kept
 ITEMS = 6  # recordings drawn in one plot
+MOST_FRAMES = 10_000_000  # of one recording: two days
 FEW = 34  # voices whose matrix still has names
 
 P = ParamSpec("P")
@@ -644,7 +645,8 @@ def _timelines(details: Mapping[str, Any]) -> list[Timeline]:
         fits = all(
             0 <= kind < len(classes) and length > 0 for side in sides for kind, length in side
         )
-        if not fits or not all(sides) or sum(n for _, n in sides[0]) > 10_000_000:
+        longest = max(sum(length for _, length in side) for side in sides)
+        if not fits or not all(sides) or longest > MOST_FRAMES:
             raise NothingToDrawError(f"the decisions on {name!r} do not fit their classes")
         found.append(Timeline(name, float(one["step"]), float(one["start"]), classes, *sides))
     return found
@@ -925,10 +927,9 @@ def _turns(found: Any) -> Turns:
 def _matched(reference: Turns, candidate: Turns) -> dict[str, str]:
     """Candidate's speaker -> the reference's with whom it shares most time."""
     shared: dict[tuple[str, str], float] = {}
-    for a, b, ours in reference:
-        for c, d, theirs in candidate:
-            if (both := min(b, d) - max(a, c)) > 0:
-                shared[ours, theirs] = shared.get((ours, theirs), 0.0) + both
+    for a, b, ours, theirs in _stretches(reference, candidate):
+        for pair in product(ours, theirs):
+            shared[pair] = shared.get(pair, 0.0) + b - a
     named: dict[str, str] = {}
     for (ours, theirs), _ in sorted(shared.items(), key=lambda one: (-one[1], one[0])):
         if theirs not in named and ours not in named.values():

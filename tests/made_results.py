@@ -20,7 +20,7 @@ import pytest
 
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Family, limits_for, parse_override
-from samevoice.parity.result import Artefact, Input, Result, dumps, write
+from samevoice.parity.result import Artefact, Input, Result, write
 from samevoice.parity.task import compare_decisions, compare_embeddings
 
 Array = npt.NDArray[Any]
@@ -169,7 +169,7 @@ def drawn_once() -> Iterator[None]:
     def drawn(key: str, title: str, draw: Any, result: Result) -> Any:
         # These two look at the taps only.
         seen = replace(result, details={}, task={}) if key in ("ladder", "histogram") else result
-        known = key, hashlib.sha256(dumps(seen).encode()).hexdigest()
+        known = key, hashlib.sha256(repr(seen).encode()).hexdigest()
         if known not in kept:
             kept[known] = draw_it(key, title, draw, result)
         return kept[known]

@@ -409,8 +409,9 @@ VERDICT = ".verdict"
     ("name", "scheme", "part"),
     [
         ("red", "light", None),
-        ("red", "dark", None),
-        ("segmentation", "light", None),
+        ("red", "dark", VERDICT),
+        ("red", "dark", "#why"),
+        ("segmentation", "light", "#task"),
         ("beside", "dark", None),
         ("index", "light", None),
         ("index", "dark", None),

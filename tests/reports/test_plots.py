@@ -70,6 +70,19 @@ def test_the_same_result_gives_the_same_bytes() -> None:
     assert "dc:date" not in plots.ladder(result).svg
 
 
+@pytest.mark.parametrize("side", ["reference", "candidate"])
+def test_decisions_longer_than_any_recording_are_not_unfolded(side: str) -> None:
+    result = with_details(timelines={"x": {**TIMELINE, side: [[0, 10**12]]}})
+    with pytest.raises(NothingToDrawError, match="do not fit"):
+        plots.timelines(result)
+
+
+def test_the_caption_counts_the_points_that_are_drawn() -> None:
+    pairs = [[float(k), float(k) + 0.1] for k in range(4000)]
+    plot = plots.scatter(with_details(scatter={"x": pairs}))
+    assert plot.caption.startswith("1,020 values of the output")
+
+
 def test_matplotlib_is_left_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
     plots.histogram(made_results.green())

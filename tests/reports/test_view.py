@@ -72,7 +72,8 @@ def test_a_figure_that_is_all_but_one_is_not_one() -> None:
 def test_frames_that_differ_may_be_anything(value: Any) -> None:
     flip = {"index": value, "reference": value, "candidate": value, "margin": value}
     agreement = {"flips_listed": [flip, value], "confusion": value, "decision_agreement": 1.0}
-    result = replace(made_results.red("segmentation"), task={"agreement": agreement})
+    red = made_results.red("segmentation", "lstm.0.forward")
+    result = replace(red, task={"agreement": agreement})
     classes = {"timelines": {"x": {"classes": value}}}
     assert view(result).state == "bad"
     assert view(replace(result, details=classes)).state == "bad"

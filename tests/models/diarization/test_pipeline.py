@@ -314,6 +314,7 @@ def test_audio_is_let_go_of_where_something_fails(
     blocks = source.blocks()
     monkeypatch.setattr(source, "blocks", lambda: blocks)
     monkeypatch.setattr(module, "open_audio", lambda *_: source)
+    monkeypatch.setattr(pipeline, "batch_size", 1)  # or all is read before the hook is told
 
     def stopped(step: str, artefact: Any, **_: Any) -> None:
         raise RuntimeError("enough")

@@ -90,8 +90,8 @@ def test_tracks_are_lettered_as_pyannote_core_does() -> None:
     st.integers(0, 10_000),
 )
 @settings(max_examples=15, deadline=None)
-def test_pyannotes_reconstruction(empty: np.ndarray, seed: int) -> None:
-    pytest.importorskip("pyannote.audio")
+def test_pyannotes_reconstruction(pyannote: Any, empty: np.ndarray, seed: int) -> None:
+    del pyannote
     from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
     from pyannote.core import SlidingWindow, SlidingWindowFeature
 
@@ -128,9 +128,9 @@ def test_pyannotes_reconstruction(empty: np.ndarray, seed: int) -> None:
 
 
 @pytest.mark.parametrize("gap", [0.0, 0.15])
-def test_pyannotes_order_of_equal_segments(gap: float) -> None:
+def test_pyannotes_order_of_equal_segments(gap: float, pyannote: Any) -> None:
     """With gaps closed, tracks are lettered anew, turn by turn."""
-    pytest.importorskip("pyannote.audio")
+    del pyannote
     from pyannote.audio.pipelines.speaker_diarization import SpeakerDiarization
     from pyannote.core import SlidingWindow, SlidingWindowFeature
 
