@@ -1,6 +1,6 @@
 """samevoice beside pyannote.audio on the same recordings: time, memory, and how both grow.
 
-make bench, or: .venv/bin/python bench/diarize.py [--minutes 0.5 10] [--growth 1 10 60 240]
+make bench, or: .venv/bin/python bench/diarize.py [--minutes 0.5 10] [--growth 1 10 60 240] [--host 4 24]
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ OUT = Path(__file__).resolve().parents[1] / "out" / "bench"
 RATE = 16_000
 TARGET = 1 / 3  # of pyannote's time
 HOUR_CHUNKS = 3600
-VOICES_A_CHUNK = 1.5
 
 # Each child runs one framework on one recording, and says in JSON what it saw.
 PYANNOTE = """
@@ -62,12 +61,11 @@ turns = [(round(s.start, 3), round(s.end, 3), who) for s, who in found.speaker_d
 print(json.dumps({"load": loaded - began, "run": ended - loaded, "turns": turns,
                   "stages": found.seconds}))
 """
-CLUSTERING = """
+HOST = """
 import json, sys, time
 import numpy as np
-from samevoice.models.diarization.clustering import cluster
-from samevoice.models.diarization.plda import Plda
-chunks, folder = int(sys.argv[2]), sys.argv[1]
+from samevoice.models.diarization.pipeline import Analysis, Clock, SpeakerDiarizationPipeline
+chunks, pipeline = int(sys.argv[2]), SpeakerDiarizationPipeline(sys.argv[1])
 random = np.random.default_rng(0)
 voices = random.standard_normal((6, 256)).astype(np.float32)
 who = random.integers(0, 6, (chunks, 2))
@@ -76,11 +74,13 @@ embeddings[:, :2] = voices[who] + 0.5 * random.standard_normal((chunks, 2, 256))
 segmentations = np.zeros((chunks, 589, 3), np.uint8)
 segmentations[:, :290, 0] = 1
 segmentations[::2, 295:, 1] = 1
-plda = Plda.load(folder + "/plda")
+analysis, clock = Analysis(segmentations, embeddings, (chunks + 9) * 16000), Clock()
 began = time.perf_counter()
-found = cluster(embeddings, segmentations, plda, {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8})
+stages = pipeline.assign(analysis, clock=clock)
+found = pipeline.result(stages, "made up", clock=clock)
 print(json.dumps({"load": 0, "run": time.perf_counter() - began, "turns": [],
-                  "stages": {"embeddings": len(found.train[0]), "speakers": len(found.centroids)}}))
+                  "stages": clock.seconds | {"voices": len(stages.clustering.train[0]),
+                                             "speakers": len(found.labels)}}))
 """
 
 
@@ -118,10 +118,16 @@ def main() -> None:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=int, default=3, help="timed runs of each framework")
-    parser.add_argument("--minutes", type=float, nargs="*", default=[0.5], help="beside pyannote")
-    parser.add_argument("--growth", type=float, nargs="*", default=[1.0], help="samevoice alone")
     parser.add_argument(
-        "--clustering", type=float, nargs="*", default=[1.0], help="hours of made-up voices"
+        "--minutes", type=float, nargs="*", default=[0.5, 10], help="beside pyannote"
+    )
+    parser.add_argument("--growth", type=float, nargs="*", default=[1, 10], help="samevoice alone")
+    parser.add_argument(
+        "--host",
+        type=float,
+        nargs="*",
+        default=[1.0, 4.0],
+        help="hours of made-up voices, for what comes behind the networks",
     )
     parser.add_argument("--source", type=Path, help="a pipeline's folder instead of the reference")
     parser.add_argument("--audio", type=Path, help="a 16 kHz WAV to loop instead of the sample")
@@ -168,9 +174,9 @@ def _grown(
         path = _looped(folder, sound, minutes)
         yield _child("samevoice", SAMEVOICE, minutes, made, path)
         path.unlink()
-    for hours in options.clustering:
+    for hours in options.host:
         chunks = round(hours * HOUR_CHUNKS)
-        yield _child("clustering alone", CLUSTERING, 60 * hours, made, chunks)
+        yield _child("behind the networks", HOST, 60 * hours, made, chunks)
 
 
 def _child(who: str, code: str, minutes: float, *words: object) -> Run:
