@@ -37,8 +37,10 @@ parity: convert
 gallery: setup
 	$(BIN)/samevoice gallery --output out/gallery.md
 
+# Two at once, each with one thread: most tests keep one core busy, and threads that wait for each
+# other on a full machine take many times as long.
 test: setup
-	$(BIN)/pytest -q
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 bench: setup
 	$(BIN)/python bench/convert.py

@@ -895,12 +895,12 @@ def mapped(reference: Sequence[Turn], turns: Sequence[Turn]) -> list[Turn]:
 
 
 def recordings_of(
-    chosen: inputs_module.Set | Sequence[Recorded],
+    chosen: inputs_module.Set | Sequence[Recorded | Example],
     audio: Sequence[str | Path] = (),
     references: Sequence[str | Path] = (),
 ) -> list[Recorded]:
     """The set, then the recordings that are given, each whole."""
-    found = list(_set(chosen)) if isinstance(chosen, str) else list(chosen)
+    found = list(_set(chosen)) if isinstance(chosen, str) else [*_recorded(chosen)]
     spoken = _spoken(references)
     names = {one.name for one in found}
     for path in audio:
@@ -918,6 +918,17 @@ def recordings_of(
             f"the references are of {strangers[0]!r}, which is no --input: name the recording so"
         )
     return found
+
+
+def _recorded(given: Sequence[Recorded | Example]) -> Iterator[Recorded]:
+    """Recordings as they are, and each waveform of the networks' examples as one."""
+    for one in given:
+        if isinstance(one, Recorded):
+            yield one
+            continue
+        for number, waveform in enumerate(one.waveforms[:, 0]):
+            several = len(one.waveforms) > 1
+            yield Recorded(f"{one.name} {number}" if several else one.name, waveform)
 
 
 def _set(chosen: inputs_module.Set) -> Iterator[Recorded]:
@@ -972,7 +983,7 @@ def run(
     bundle: str | Path,
     source: str | Path,
     *,
-    inputs: inputs_module.Set | Sequence[Recorded] = "quick",
+    inputs: inputs_module.Set | Sequence[Recorded | Example] = "quick",
     audio: Sequence[str | Path] = (),
     references: Sequence[str | Path] = (),
     device: backend.Choice = "auto",
@@ -1064,7 +1075,7 @@ def _source(planned: convert.Conversion) -> Artefact:
 def _command(
     folder: Path,
     source: str | Path,
-    inputs: inputs_module.Set | Sequence[Recorded],
+    inputs: inputs_module.Set | Sequence[Recorded | Example],
     audio: Sequence[str | Path],
     references: Sequence[str | Path],
     device: str,

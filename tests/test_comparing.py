@@ -12,6 +12,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import samevoice
+from samevoice.parity.inputs import Example, batch, noise
+from samevoice.parity.limits import parse_override
+from samevoice.parity.run import run
 
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -27,17 +30,25 @@ def port(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) 
 
 
 @pytest.fixture(scope="module")
-def green(port: Path, references: dict[str, Path]) -> Path:
-    done = command("parity", port, "--source", references["segmentation"])
+def saved(port: Path) -> Path:
+    """Where torch's outputs go, for a comparison without it."""
+    return port.parent / "golden"
+
+
+@pytest.fixture(scope="module")
+def green(port: Path, saved: Path, references: dict[str, Path]) -> Path:
+    given = ("--source", references["segmentation"], "--save-golden", saved)
+    done = command("parity", port, *given)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("passed")
     assert done.stderr == ""
-    *shown, result, page = done.stdout.splitlines()
+    *shown, result, page, golden = done.stdout.splitlines()
     assert all(len(line) <= 80 for line in shown[1:])
     folder = port.parent / "segmentation-parity"
-    assert (result, page) == (
+    assert (result, page, golden) == (
         f"  result: {folder / 'result.json'}",
         f"  report: {folder / 'report.html'}",
+        f"  golden: {saved}",
     )
     assert "This port may be trusted." in (folder / "report.html").read_text()
     return folder / "result.json"
@@ -126,14 +137,8 @@ def test_a_result_that_was_edited_is_refused(green: Path, tmp_path: Path) -> Non
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
-def test_golden_outputs_need_no_torch(
-    port: Path, references: dict[str, Path], tmp_path: Path
-) -> None:
-    made = command(
-        "parity", port, "--source", references["segmentation"], "--output", tmp_path / "r",
-        "--save-golden", tmp_path / "golden",
-    )  # fmt: skip
-    assert made.returncode == 0, made.stderr
+def test_golden_outputs_need_no_torch(port: Path, green: Path, saved: Path, tmp_path: Path) -> None:
+    assert green.is_file()
     hidden = "import sys; sys.modules['torch'] = sys.modules['pyannote'] = None; "
     script = hidden + "from samevoice.cli import main; main()"
     for bundle, code in ((port, 0), (spoilt(port, tmp_path / "spoilt"), 1)):
@@ -144,7 +149,7 @@ def test_golden_outputs_need_no_torch(
             "parity",
             str(bundle),
             "--golden",
-            str(tmp_path / "golden"),
+            str(saved),
         ]
         done = subprocess.run(line, capture_output=True, text=True, timeout=200)
         assert done.returncode == code, done.stderr
@@ -153,14 +158,13 @@ def test_golden_outputs_need_no_torch(
 def test_loosened_limits_do_not_pass_by_themselves(
     port: Path, references: dict[str, Path], tmp_path: Path
 ) -> None:
-    done = command(
-        "parity", port, "--source", references["segmentation"], "--output", tmp_path,
-        "--limit", "noise_ratio=50",
-    )  # fmt: skip
-    assert done.returncode == 0
-    assert "loosened" in done.stdout
+    sounds = [Example("noise", batch([noise(8000)]), labels=("",))]
+    asked = [parse_override("noise_ratio=50")]
+    made = run(port, references["segmentation"], inputs=sounds, overrides=asked, output=tmp_path)
+    assert made.passed
     refused = command("gate", tmp_path / "result.json")
     assert refused.returncode == 1
+    assert "loosened" in refused.stdout
     assert "limits were loosened" in refused.stderr
     assert command("gate", tmp_path / "result.json", "--allow-loosened").returncode == 0
 

@@ -425,7 +425,7 @@ def test_a_pipeline_gives_a_result_for_each_part(
     found = run.run_parts(
         tmp_path / "full", references["full"], inputs=sounds, output=tmp_path / "out"
     )
-    assert found.keys() == {"segmentation", "embedding", "plda"}
+    assert found.keys() == {"segmentation", "embedding", "plda", "pipeline"}
     for name, made in found.items():
         assert made.passed, made.verdict.reasons
         assert result.read(tmp_path / "out" / name / "result.json") == made
