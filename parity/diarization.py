@@ -24,7 +24,7 @@ import numpy as np
 
 from samevoice.converters import bundle as bundles
 from samevoice.converters import convert
-from samevoice.models.diarization import clustering, reconstruction, vbx
+from samevoice.models.diarization import clustering, formats, reconstruction, vbx
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Clustering
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
@@ -951,29 +951,14 @@ def _spoken(paths: Sequence[str | Path]) -> dict[str, tuple[Turn, ...]]:
 
 
 def read_rttm(path: str | Path) -> dict[str, tuple[Turn, ...]]:
-    """A reference: recording -> turns. Lines that tell of no speaker are passed over."""
-    found: dict[str, list[Turn]] = {}
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is no RTTM: it is not UTF-8") from None
-    for number, line in enumerate(lines, 1):
-        words = line.split()
-        if not words or words[0] != "SPEAKER":
-            continue
-        try:
-            uri, start, length, label = words[1], float(words[3]), float(words[4]), words[7]
-        except (IndexError, ValueError):
-            raise InputError(
-                f"line {number} of {path} is no RTTM: SPEAKER, recording, channel, start, "
-                "duration, <NA>, <NA>, label are wanted"
-            ) from None
-        found.setdefault(uri, []).append((start, start + length, label))
+    """A reference: recording -> turns."""
+    found = formats.read_rttm(path)
     if not found:
         raise InputError(f"{path} holds no line of a SPEAKER: is it an RTTM?")
-    return {uri: tuple(turns) for uri, turns in found.items()}
+    return {
+        uri: tuple((segment.start, segment.end, who) for segment, who in turns)
+        for uri, turns in found.items()
+    }
 
 
 # A bundle and its source --------------------------------------------------------------------------

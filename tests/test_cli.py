@@ -9,8 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ import pytest
 import typer
 from hub import Hub
 from safetensors.numpy import save_file
+from typed import Answer, Run
 
 import samevoice
 from samevoice import cli
@@ -26,16 +26,6 @@ from samevoice import cli
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 SAMEVOICE = (sys.executable, "-m", "samevoice")
 SECRET = "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"
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 
 
 @pytest.fixture

@@ -12,8 +12,7 @@ import subprocess
 import sys
 import weakref
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 import pytest
 from made_audio import RATE, noise, recording
 from rich.console import Console
+from typed import Answer, Run
 
 import samevoice
 from samevoice import cli, diarizing, hearing, terminal
@@ -30,16 +30,6 @@ from samevoice.models.diarization.formats import read_rttm
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 
 
 class Told:

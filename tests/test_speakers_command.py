@@ -6,14 +6,13 @@ import json
 import shlex
 import sys
 import types
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 import typer
+from typed import Answer, Run
 
 from samevoice import cli, enrolling, hearing
 from samevoice.errors import SamevoiceError
@@ -55,16 +54,6 @@ class Pipeline:
         voices = np.array([[float(x) for x in line[1:]] for line in lines]).reshape(-1, 3)
         who = Turns(tuple(turns), path.stem)
         return Diarization(path.stem, who, who, voices, start)
-
-
-@dataclass(frozen=True)
-class Answer:
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 from made_talk import FRAMES, RATE, Talk, saying
 
 from samevoice.converters import convert
+from samevoice.errors import SamevoiceError
 from samevoice.models.diarization import clustering, reconstruction, vbx
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.plda import Plda, unit
@@ -393,11 +394,11 @@ def test_an_rttm_says_who_spoke(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "words"),
-    [("", "no line of a SPEAKER"), ("SPEAKER a 1 x 2 - - y", "line 1 of"), ("SPEAKER a", "line 1")],
+    [("", "no line of a SPEAKER"), ("SPEAKER a 1 x 2 - - y", "line 1:"), ("SPEAKER a", "line 1:")],
 )
 def test_what_is_no_rttm_is_refused_in_one_line(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "x.rttm").write_text(text)
-    with pytest.raises(InputError, match=words) as caught:
+    with pytest.raises(SamevoiceError, match=words) as caught:
         whole.read_rttm(tmp_path / "x.rttm")
     assert "\n" not in str(caught.value)
 
