@@ -110,8 +110,10 @@ def main() -> None:
         convert.convert(str(source), made)
         both = list(_compared(folder, source, made, sound, options))
         grown = list(_grown(folder, made, sound, options))
-    _show_both(console, both)
-    _show_grown(console, grown)
+    if both:
+        _show_both(console, both)
+    if grown:
+        _show_grown(console, grown)
     _write(options, both, grown)
     console.print(f"[dim]{OUT / 'diarize.json'}[/dim]", soft_wrap=True)
 
