@@ -264,6 +264,33 @@ def forced(pipeline: SpeakerDiarizationPipeline, whole: Analysis, count: int) ->
     return pipeline.result(pipeline.assign(whole, bounds), "talk", bounds)
 
 
+def test_twelve_speakers(pipeline: SpeakerDiarizationPipeline) -> None:
+    """Made-up voices that take turns, thirty chunks each, through all that follows the networks."""
+    random = np.random.default_rng(0)
+    voices, chunks = random.standard_normal((12, 256)).astype(np.float32), 360
+    embeddings = np.zeros((chunks, 3, 256), dtype=np.float32)
+    segmentations = np.zeros((chunks, 589, 3), dtype=np.uint8)
+    talking = np.arange(chunks + 10) // 30 % 12  # who speaks in each second
+    for chunk in range(chunks):
+        here = talking[chunk : chunk + 10]
+        for slot, who in enumerate(dict.fromkeys(here.tolist())):
+            noise = 0.02 * random.standard_normal(256)
+            embeddings[chunk, slot] = voices[who] + noise
+            segmentations[chunk, :, slot] = np.repeat(here == who, 59)[:589]
+    samples = (chunks + 9) * RATE
+    result = pipeline.result(pipeline.assign(Analysis(segmentations, embeddings, samples)), "many")
+    assert result.labels == [f"SPEAKER_{k:02d}" for k in range(12)]
+    middles: dict[str, list[float]] = {label: [] for label in result.labels}
+    for turn, speaker in result.speaker_diarization:
+        middles[speaker].append((turn.start + turn.end) / 2)
+    heard = {label: {int(talking[int(at)]) for at in found} for label, found in middles.items()}
+    assert sorted(who for found in heard.values() for who in found) == list(range(12))
+    for label, found in heard.items():
+        (who,) = found
+        voice = result.speaker_embeddings[result.labels.index(label)]
+        assert np.abs(voice - voices[who]).max() < 0.05
+
+
 def test_more_speakers_than_there_is_speech_for(
     pipeline: SpeakerDiarizationPipeline, whole: Analysis
 ) -> None:
