@@ -6,30 +6,26 @@ make bench, or: .venv/bin/python bench/convert.py [--no-big] [--format safetenso
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from machine import OUT, described
 from rich.console import Console
 from rich.table import Table
 
 from samevoice.converters import bundle, families, reference
-from samevoice.converters.convert import versions
 from samevoice.converters.rules import Rule, Shape
 from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.transforms import Array
 
-OUT = Path(__file__).resolve().parents[1] / "out" / "bench"
 BIG = OUT / "big"  # sources, bundle and noise of the large conversion: gone when it is over
 SECONDS_OVER_TORCH = {"segmentation": 1.0, "full": 2.0}
 GIGABYTES = 1.5
@@ -307,15 +303,8 @@ def _verdict(met: bool, target: str) -> str:
 
 def _write(options: argparse.Namespace, timings: list[Timing], memories: list[Memory]) -> None:
     content: Mapping[str, Any] = {
-        "date": date.today().isoformat(),
+        **described(),
         "options": vars(options),
-        "machine": {
-            "system": f"{platform.system()} {platform.release()}",
-            "architecture": platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-        },
-        "versions": versions(),
         "timings": [asdict(timing) | {"met": timing.met} for timing in timings],
         "memory": [asdict(memory) | {"met": memory.met} for memory in memories],
     }

@@ -8,26 +8,23 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import platform
 import subprocess
 import sys
 import tempfile
 import wave
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import date
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 import numpy as np
+from machine import OUT, described
 from rich.console import Console
 from rich.table import Table
 
 from samevoice.converters import bundle, convert, reference
-from samevoice.converters.convert import versions
 
-OUT = Path(__file__).resolve().parents[1] / "out" / "bench"
 RATE = 16_000
 TARGET = 1 / 3  # of pyannote's time
 HOUR_CHUNKS = 3600
@@ -241,15 +238,8 @@ def _show_grown(console: Console, runs: list[Run]) -> None:
 
 def _write(options: argparse.Namespace, both: list[Run], grown: list[Run]) -> None:
     content: Mapping[str, Any] = {
-        "date": date.today().isoformat(),
+        **described(),
         "options": {name: str(value) for name, value in vars(options).items()},
-        "machine": {
-            "system": f"{platform.system()} {platform.release()}",
-            "architecture": platform.machine(),
-            "cores": os.cpu_count(),
-            "load_average": os.getloadavg()[0],
-        },
-        "versions": versions(),
         "beside_pyannote": [asdict(run) for run in both],
         "growth": [asdict(run) for run in grown],
     }

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from samevoice.errors import SamevoiceError
 from samevoice.parity.result import read
 from samevoice.reports.view import UNSAID, State, View, view
+from samevoice.reports.write import write_text
 
 RESULT, REPORT, INDEX = "result.json", "report.html", "index.html"
 
@@ -61,14 +62,10 @@ def write_index(folder: Path) -> Path:
     rows = [one for one in found if isinstance(one, Row)]
     text = render(rows, [one for one in found if isinstance(one, Refused)])
     path = folder / INDEX
-    aside = folder / f".{INDEX}.{os.getpid()}.aside"
     try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
+        write_text(path, text)
     except OSError as error:
         raise IndexPageError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
     return path
 
 

@@ -81,9 +81,9 @@ def write_all(
     formats = set(formats)
     texts = _texts(results, formats, gallery)
     try:
-        output.mkdir(parents=True, exist_ok=True)
         for name, words in texts.items():
-            _write(output / name, words)
+            (output / name).parent.mkdir(parents=True, exist_ok=True)
+            write_text(output / name, words)
         if "plots" in formats:
             _remove_old_plots(output, texts)
     except OSError as error:
@@ -143,8 +143,8 @@ def _plot_name(key: str, result: int, count: int) -> str:
     return f"{PLOTS}/{key}.svg" if count == 1 else f"{PLOTS}/{result + 1}-{key}.svg"
 
 
-def _write(path: Path, words: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_text(path: Path, words: str) -> None:
+    """Aside first: whoever reads the file finds all of it or what was there before."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
     try:
         aside.write_text(words, encoding="utf-8", newline="\n")

@@ -24,6 +24,7 @@ from typed import Answer, Run
 
 import samevoice
 from samevoice import cli, diarizing, hearing, terminal
+from samevoice.errors import DiarizationError
 from samevoice.models.diarization import pipeline
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.formats import read_rttm
@@ -44,7 +45,7 @@ class Told:
 
     def __init__(self, model_path: Any, device: str, **chunks: Any) -> None:
         if chunks["chunk_duration"] == 0.01:
-            raise ValueError("chunks of 0.01 s every 1 s are too short")
+            raise DiarizationError("chunks of 0.01 s every 1 s are too short")
         self.made.append((model_path, device, chunks))
         self.config = {"architecture": "SpeakerDiarization", "dtype": "float32"}
 

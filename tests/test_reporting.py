@@ -10,17 +10,9 @@ from pathlib import Path
 
 import made_results
 import pytest
+from typed import ended as run
 
-from samevoice.cli import main
 from samevoice.parity.result import write
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
 
 
 @pytest.fixture(scope="module", autouse=True)

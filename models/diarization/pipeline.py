@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -145,7 +146,7 @@ class SpeakerDiarizationPipeline:
         """Whether the weights are made up: good for parity, meaningless as a diarization."""
         return "note" in self.config
 
-    @property
+    @cached_property
     def embedding_fingerprint(self) -> str:
         """The SHA-256 of what makes an embedding: weights and config."""
         digest = hashlib.sha256()
@@ -238,7 +239,8 @@ class SpeakerDiarizationPipeline:
 
     def silent_embedding(self) -> np.ndarray:
         """(E,): what the embedding network gives where its mask is empty, whatever the audio."""
-        frames = self.embedding.frames(mx.zeros((1, self.frames.chunk_samples)))
+        # As nothing of the audio is weighed, the shortest that makes a frame will do.
+        frames = self.embedding.frames(mx.zeros((1, self.embedding.fbank.window.kernel)))
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
 

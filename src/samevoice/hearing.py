@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samevoice.comparing import Device, UsageError
+from samevoice.comparing import Device
 from samevoice.errors import SamevoiceError
 
 NO_MODEL = (
@@ -40,12 +40,7 @@ def load(
         raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
     from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    try:
-        return SpeakerDiarizationPipeline(
-            model, device.value, chunk_duration=chunk_duration, step=step
-        )
-    except ValueError as error:  # chunks that this model cannot hear
-        raise UsageError(str(error)) from error
+    return SpeakerDiarizationPipeline(model, device.value, chunk_duration=chunk_duration, step=step)
 
 
 def warn(pipeline: Any) -> None:

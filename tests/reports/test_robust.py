@@ -16,8 +16,8 @@ import made_results
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from typed import ended as run
 
-from samevoice.cli import main
 from samevoice.parity.result import Result, dumps, read, write
 from samevoice.reports import page, plots
 from samevoice.reports.github import annotations as error_lines
@@ -30,14 +30,6 @@ from samevoice.reports.view import view
 from samevoice.reports.write import write_all, write_reports
 
 MEGABYTE = 1_000_000
-
-
-def run(*words: object) -> int:
-    with pytest.raises(SystemExit) as ended:
-        main([str(word) for word in words])
-    code = ended.value.code
-    assert isinstance(code, int)
-    return code
 
 
 class Parts(HTMLParser):
