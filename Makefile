@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity gallery test check bench clean
+.PHONY: setup convert parity gallery release test check bench clean
 
 setup: .venv/ready
 
@@ -36,6 +36,12 @@ parity: convert
 
 gallery: setup
 	$(BIN)/samevoice gallery --output out/gallery.md
+
+# The reference models, marked as such: what they show is how a release is made and checked.
+release: parity gallery
+	$(BIN)/samevoice release out/segmentation --result out/parity --output out/release/segmentation --overwrite
+	$(BIN)/samevoice release out/embedding --result out/parity --output out/release/embedding --overwrite
+	$(BIN)/samevoice release out/full --result out/parity --output out/release/full --overwrite
 
 # Two at once, each with one thread: most tests keep one core busy, and threads that wait for each
 # other on a full machine take many times as long.

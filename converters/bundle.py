@@ -15,7 +15,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from samevoice.converters import safetensors_file
@@ -32,6 +32,10 @@ CARD = "README.md"
 ORIGIN = "origin"  # what only the way back needs; no loader looks into it
 KEPT = "origin/kept.safetensors"
 ORIGIN_NOTES = "origin/checkpoint.json"
+# What a release puts beside a bundle, and what the hub and its client do.
+PARITY = "parity"
+SUMS = "SHA256SUMS"
+FOREIGN = (".gitattributes", ".cache", ".git")
 
 
 def parse_size(text: str) -> int:
@@ -183,10 +187,44 @@ def sha256(path: Path) -> str:
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file of a bundle but its provenance, which holds them."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    names = {path.relative_to(folder).as_posix(): path for path in files}
-    return {name: sha256(path) for name, path in names.items() if name != PROVENANCE}
+    """sha256 of every file of a bundle but its provenance, which holds them, and of no sums."""
+    names = (name for name in files_in(folder) if name not in (PROVENANCE, SUMS))
+    return {name: sha256(folder / name) for name in names}
+
+
+def files_in(folder: Path) -> list[str]:
+    """Every file below a folder, sorted, but for what the hub and its client put there."""
+    files = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return sorted(path.as_posix() for path in files if path.parts[0] not in FOREIGN)
+
+
+def stays_below(name: str) -> bool:
+    """Whether a relative POSIX name can only lie below the folder it is meant for."""
+    pure = PurePosixPath(name)
+    wild = not name.isprintable() or "\\" in name or ":" in name
+    return bool(name) and not wild and not pure.is_absolute() and ".." not in pure.parts
+
+
+def read_sums(folder: Path) -> dict[str, str]:
+    """Name -> sha256, as SHA256SUMS has them; a name that leads out of the folder is refused."""
+    path = folder / SUMS
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        raise BundleError(f"{folder} has no {SUMS}: it is no samevoice release") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleError(f"{path} cannot be read: {error}") from None
+    found: dict[str, str] = {}
+    for line in lines:
+        digest, _, name = line.partition("  ")
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not name:
+            raise BundleError(f"{path} has a line that is no hash and name: {line[:80]!r}")
+        if not stays_below(name):
+            raise BundleError(f"{path} names {name!r}, which leads out of the folder")
+        if name in found:
+            raise BundleError(f"{path} names {name!r} twice")
+        found[name] = digest
+    return found
 
 
 @contextmanager

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import yaml
 
 import samevoice
 from samevoice.converters.rules import count
@@ -11,35 +15,73 @@ if TYPE_CHECKING:
     from samevoice.converters.convert import Conversion
     from samevoice.converters.sources import Source
 
-_WHAT = {
-    "segmentation": "Who speaks when within ten seconds (PyanNet)",
-    "embedding": "A voice as a vector (WeSpeaker ResNet)",
-    "plda": "The PLDA and x-vector transform that clustering compares voices in",
-    "full": "A whole speaker diarization pipeline: segmentation, embedding and PLDA",
+
+@dataclass(frozen=True)
+class Kind:
+    """How a kind of bundle is presented to people and to the hub's search."""
+
+    what: str
+    tag: str
+    pipeline_tag: str | None
+
+
+KINDS = {
+    "segmentation": Kind(
+        "Who speaks when within ten seconds (PyanNet)",
+        "speaker-segmentation",
+        "voice-activity-detection",
+    ),
+    "embedding": Kind(
+        "A voice as a vector (WeSpeaker ResNet)", "speaker-embedding", "feature-extraction"
+    ),
+    "plda": Kind(
+        "The PLDA and x-vector transform that clustering compares voices in",
+        "speaker-plda",
+        None,
+    ),
+    "full": Kind(
+        "A whole speaker diarization pipeline: segmentation, embedding and PLDA",
+        "speaker-diarization",
+        "voice-activity-detection",
+    ),
 }
-_TAGS = {
-    "segmentation": ("mlx", "speaker-segmentation"),
-    "embedding": ("mlx", "speaker-embedding"),
-    "plda": ("mlx", "speaker-diarization"),
-    "full": ("mlx", "speaker-diarization"),
-}
+
+
+def front_matter(
+    kind: str, base: Sequence[str], licence: Mapping[str, Any] | None, tags: Sequence[str] = ()
+) -> list[str]:
+    """What the hub reads of a card; ``licence`` as a provenance has it."""
+    shown = KINDS[kind]
+    said = {name: value for name, value in (licence or {}).items() if value}
+    ids = str(said.get("id", "")).split(", ")
+    fields = {
+        "library_name": "mlx",
+        "tags": ["mlx", shown.tag, *tags],
+        "base_model": base[0] if len(base) == 1 else list(base),
+        "license": ids[0] if len(ids) == 1 else ids,
+        "license_name": said.get("name"),
+        "license_link": said.get("link"),
+        "pipeline_tag": shown.pipeline_tag,
+    }
+    kept = {name: value for name, value in fields.items() if value}
+    text = yaml.safe_dump(kept, sort_keys=False, allow_unicode=True, width=1000)
+    return ["---", *text.splitlines(), "---"]
 
 
 def render(made: Conversion) -> str:
     """The card's text. It says nothing that the provenance does not hold."""
-    hub = next((p.source.name for p in made.parts if p.source.kind == "hub"), None)
-    front = ["---", "library_name: mlx", "tags:", *(f"- {tag}" for tag in _TAGS[made.model_type])]
-    front += [f"base_model: {hub}"] if hub else []
-    front += ["pipeline_tag: voice-activity-detection"] if made.model_type != "plda" else []
-    warning = [f"> **{made.note}**", ""] if made.note else []
     came_from = [made.pipeline] if made.pipeline else [part.source for part in made.parts]
+    hub = list(dict.fromkeys(source.name for source in came_from if source.kind == "hub"))
+    licence = came_from[0].licence
+    front = front_matter(made.model_type, hub, asdict(licence) if licence else None)
+    warning = [f"> **{made.note}**", ""] if made.note else []
     origin = ", ".join(_origin(source) for source in came_from)
     said = [f"- {note}" for part in made.parts for note in part.notes]
     body = [
         f"# {made.model_type} in MLX",
         "",
         *warning,
-        f"{_WHAT[made.model_type]}, converted from {origin} "
+        f"{KINDS[made.model_type].what}, converted from {origin} "
         f"by samevoice {samevoice.__version__} as {_numbers(made)}.",
         "",
         *_tally(made),
@@ -49,7 +91,7 @@ def render(made: Conversion) -> str:
         "`samevoice inspect` prints it. `samevoice convert --to torch` gives the PyTorch "
         "checkpoint back.",
     ]
-    return "\n".join([*front, "---", "", *body]) + "\n"
+    return "\n".join([*front, "", *body]) + "\n"
 
 
 def _origin(source: Source) -> str:

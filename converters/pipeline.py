@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -143,7 +143,8 @@ def _locate(source: Source, part: str, where: Any) -> Source:
         )
     if source.kind == "hub":
         return sources.locate(source.name, revision=source.revision, subfolder=inside)
-    return sources.locate(source.root, subfolder=inside)
+    # What lies in the pipeline's folder comes under its terms; a reference's folder has no card.
+    return replace(sources.locate(source.root, subfolder=inside), licence=source.licence)
 
 
 def bundled_yaml(text: str) -> str:

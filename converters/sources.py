@@ -11,15 +11,19 @@ import errno
 import json
 import os
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import yaml
 
+from samevoice.converters.bundle import stays_below
 from samevoice.errors import SourceError
+
+if TYPE_CHECKING:
+    from huggingface_hub import ModelInfo
 
 REFERENCES = ("segmentation", "embedding", "full")
 WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
@@ -28,12 +32,12 @@ SINGLES = ("pytorch_model.bin", "model.safetensors")
 PIPELINE = "config.yaml"
 PLDA = ("plda.npz", "xvec_transform.npz")
 
-_LOGIN = (
+LOGIN = (
     "make a token at https://huggingface.co/settings/tokens "
     "and log in with `hf auth login` or set HF_TOKEN"
 )
 # What the hub, or the way to it, can have against a request: what is wrong, and what to do.
-_SENTENCES = {
+SENTENCES = {
     "gated": "{repo!r} is gated ({status}): accept its licence at https://huggingface.co/{repo}, "
     "then {login}",
     "no revision": "{repo!r} has no revision {revision!r} on the hub: name one of its branches, "
@@ -67,7 +71,25 @@ _SENTENCES = {
     "hand and give their folder",
 }
 _NO_ANSWER = ("busy", "offline", "no network")  # then a cached copy will do
+_CARD = "README.md"
+_CARD_MOST = 64 << 10  # of it is read: the front matter stands at the top
+_CARD_LARGEST = 1 << 20  # a larger one is not fetched
+_NOTES = "samevoice"  # a folder of ours in a repository's folder of the hub's cache
+_LICENCE_ID = r"[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}"
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a source says of the terms it comes under; None is what nobody could tell."""
+
+    id: str | None = None  # as its card says: "mit"; several are "apache-2.0, mit"
+    gated: bool | None = None  # whether the hub asks for consent before it gives the files
+    name: str | None = None  # the card's license_name, with "other"
+    link: str | None = None  # the card's license_link
+
+
+_OWN = Licence("mit", gated=False)  # of the reference weights, which are made here
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,7 @@ class Source:
     files: tuple[str, ...]  # relative to root, sorted, POSIX
     revision: str | None  # the full commit for a hub source, else None
     subfolder: str | None = None
+    licence: Licence | None = None
 
 
 def locate(
@@ -102,7 +125,7 @@ def locate(
         _refuse_revision(word, revision)
         return _reference(word, inner)
     if _is_hub_id(word):
-        return _from_hub(word, _clean_revision(revision), inner, token)
+        return _from_hub(word, clean_revision(revision), inner, token)
     raise SourceError(
         f"no such file or folder, and not a hub id: {word!r}: check the path, "
         "or name a repository as ORG/NAME"
@@ -123,25 +146,18 @@ def _clean_subfolder(subfolder: str | None) -> str | None:
     if not subfolder:
         return None
     pure = PurePosixPath(subfolder)
-    if not _stays_below(subfolder):
+    if not stays_below(subfolder):
         raise SourceError(f"the subfolder {subfolder!r} leads out of the source: name one inside")
     return pure.as_posix() if pure.parts else None
 
 
-def _clean_revision(revision: str | None) -> str | None:
+def clean_revision(revision: str | None) -> str | None:
     # Git allows none of these; and the name becomes a path in the hub's cache.
-    if revision is not None and (not _stays_below(revision) or re.search(r"[\s~^?*\[]", revision)):
+    if revision is not None and (not stays_below(revision) or re.search(r"[\s~^?*\[]", revision)):
         raise SourceError(
             f"{revision!r} is no revision: name a branch, a tag or a full commit, or leave it out"
         )
     return revision
-
-
-def _stays_below(name: str) -> bool:
-    """Whether a relative POSIX name can only lie below the folder it is meant for."""
-    pure = PurePosixPath(name)
-    wild = not name.isprintable() or "\\" in name or ":" in name
-    return bool(name) and not wild and not pure.is_absolute() and ".." not in pure.parts
 
 
 def _is_hub_id(word: str) -> bool:
@@ -163,7 +179,8 @@ def _reference(word: str, subfolder: str | None) -> Source:
         raise SourceError(f"there is no {word!r}: choose one of {known}")
     from samevoice.converters.reference import build
 
-    return replace(_local(build(kind), subfolder), kind="reference", name=word)
+    found = _local(build(kind), subfolder)
+    return replace(found, kind="reference", name=word, licence=_OWN)
 
 
 # --- a folder or a file -----------------------------------------------------------------------
@@ -176,7 +193,8 @@ def _local(path: Path, subfolder: str | None) -> Source:
         if not root.is_dir():
             raise SourceError(f"{_folder(path).label} has no folder {subfolder!r}: {_found(path)}")
         place = _folder(root)
-        return Source("folder", name, root, _checked(place, _recognise(place)), None, subfolder)
+        files = _checked(place, _recognise(place))
+        return Source("folder", name, root, files, None, subfolder, licence_in(path))
     if not path.is_file():
         what = "a link to nothing" if path.is_symlink() else "neither a file nor a folder"
         raise SourceError(f"{str(path)!r} is {what}: name a checkpoint file or its folder")
@@ -185,7 +203,11 @@ def _local(path: Path, subfolder: str | None) -> Source:
             f"{str(path)!r} is a file and has no subfolder {subfolder!r}: leave it out"
         )
     place = _folder(path.parent)
-    return Source("file", name, path.parent, _checked(place, _by_name(place, path.name)), None)
+    files = _checked(place, _by_name(place, path.name))
+    # A pipeline's config.yaml stands for its folder. A README.md beside another file may be of
+    # anything else that lies there.
+    licence = licence_in(path.parent) if path.name == PIPELINE else None
+    return Source("file", name, path.parent, files, None, licence=licence)
 
 
 def _by_name(place: _Place, name: str) -> tuple[str, ...]:
@@ -314,7 +336,7 @@ def _shards(place: _Place, index: str) -> tuple[str, ...]:
             f"{index} in {place.label} has no weight_map: get it again from its source"
         )
     for name in table.values():
-        if not (isinstance(name, str) and _stays_below(name) and place.inside(name)):
+        if not (isinstance(name, str) and stays_below(name) and place.inside(name)):
             raise SourceError(
                 f"{index} names a shard outside of {place.label}: {name!r}: "
                 "do not trust it, get it again from its source"
@@ -396,28 +418,97 @@ def _checked(place: _Place, files: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(sorted(files))
 
 
+# --- what the card says of the licence ---------------------------------------------------------
+
+
+def licence_in(root: Path) -> Licence | None:
+    """As the README.md of a folder says; one that leads out of the folder is not read."""
+    try:
+        place = _folder(root)
+        if not place.has(_CARD) or not place.inside(_CARD):
+            return None
+        with (root / _CARD).open("rb") as file:
+            head = file.read(_CARD_MOST)
+    except (OSError, SourceError):
+        return None
+    said = _licence(_front_matter(head))
+    return said if said != Licence() else None
+
+
+def _licence(card: Mapping[str, object], gated: object = None) -> Licence:
+    """Anybody can write a card: what is not as it should be says nothing."""
+    given = card.get("license")
+    ids = given.split(", ") if isinstance(given, str) else given
+    ids = ids if isinstance(ids, list) and len(ids) <= 10 else []
+    known = all(isinstance(word, str) and re.fullmatch(_LICENCE_ID, word) for word in ids)
+    return Licence(
+        id=", ".join(sorted({*ids})) or None if known else None,
+        gated=gated if isinstance(gated, bool) else None,
+        name=_line(card.get("license_name")),
+        link=_line(card.get("license_link")),
+    )
+
+
+def _line(given: object) -> str | None:
+    """A short text that can stand in a line of its own."""
+    text = given.strip() if isinstance(given, str) else ""
+    return text if text and len(text) <= 300 and text.isprintable() else None
+
+
+def _front_matter(head: bytes) -> dict[str, object]:
+    """The plain texts, and the lists of such, at the top of a card's YAML.
+
+    Nothing is built from the YAML but these: a few lines of anchors and merges are enough to
+    build for ever.
+    """
+    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    ends = [i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"]
+    if not ends or lines[0].rstrip() != "---":
+        return {}
+    try:
+        top = yaml.compose("\n".join(lines[1 : ends[0]]), Loader=yaml.SafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        return {}
+    if not isinstance(top, yaml.MappingNode):
+        return {}
+    found = ((_scalar(key), _plain(value)) for key, value in top.value)
+    return {name: value for name, value in found if name is not None}
+
+
+def _plain(node: yaml.Node) -> object:
+    if isinstance(node, yaml.SequenceNode):
+        return [_scalar(item) for item in node.value]
+    return _scalar(node)
+
+
+def _scalar(node: yaml.Node) -> str | None:
+    is_text = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str"
+    return str(node.value) if is_text else None  # `license: no` is a boolean, not a licence
+
+
 # --- the hub ----------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _Snapshot:
+class Snapshot:
     """One commit of a repository: the names of its files, and how to come by them."""
 
     label: str
     commit: str
     names: frozenset[str]
     fetch: Callable[[str], Path]
+    licence: Callable[[], Licence]
 
 
-class _UnreachableError(SourceError):
+class UnreachableError(SourceError):
     """The hub gave no answer, so a cached copy will do."""
 
 
 def _from_hub(repo: str, revision: str | None, subfolder: str | None, token: str | None) -> Source:
-    hub = _Hub(repo, revision, token)
+    hub = Hub(repo, revision, token)
     try:
         snapshot = hub.listing()
-    except _UnreachableError:
+    except UnreachableError:
         cached = hub.cached()
         if cached is None:
             raise
@@ -425,11 +516,12 @@ def _from_hub(repo: str, revision: str | None, subfolder: str | None, token: str
     place = _below(snapshot, subfolder)
     files = _checked(place, _recognise(place))
     root = place.fetch(files[0]).parents[len(PurePosixPath(files[0]).parts) - 1]
+    licence = snapshot.licence()
     hub.remember(snapshot.commit)
-    return Source("hub", repo, root, files, snapshot.commit, subfolder)
+    return Source("hub", repo, root, files, snapshot.commit, subfolder, licence)
 
 
-def _below(snapshot: _Snapshot, subfolder: str | None) -> _Place:
+def _below(snapshot: Snapshot, subfolder: str | None) -> _Place:
     prefix = f"{subfolder}/" if subfolder else ""
     names = frozenset(n.removeprefix(prefix) for n in snapshot.names if n.startswith(prefix))
     if prefix and not names:
@@ -449,8 +541,10 @@ def _top(names: frozenset[str]) -> tuple[str, ...]:
     return tuple(sorted({name[: name.find("/") + 1] or name for name in names}))
 
 
-class _Hub:
+class Hub:
     """One repository as the official client sees it; whatever fails is a SourceError."""
+
+    sentences: Mapping[str, str] = SENTENCES
 
     def __init__(self, repo: str, revision: str | None, token: str | None) -> None:
         self.repo = repo
@@ -458,11 +552,11 @@ class _Hub:
         self._token = token.strip() if token else None
         self._secret = ""
 
-    def listing(self) -> _Snapshot:
+    def listing(self) -> Snapshot:
         """What the hub has now."""
         from huggingface_hub import HfApi, constants
 
-        self._secret = _secret(self._token)
+        self._secret = secret_of(self._token)
         timeout = constants.HF_HUB_ETAG_TIMEOUT  # the call's own default is to wait for ever
         info = self._ask(
             lambda: HfApi().model_info(
@@ -472,15 +566,57 @@ class _Hub:
         commit = info.sha or ""
         if not re.fullmatch(r"[0-9a-f]{40}", commit):
             why = "it names no commit"
-            raise SourceError(_SENTENCES["no hub"].format(host=_host(), why=why))
-        return _Snapshot(
+            raise SourceError(self.sentences["no hub"].format(host=host(), why=why))
+        return Snapshot(
             label=f"hub repository {self.repo!r}",
             commit=commit,
             names=frozenset(sibling.rfilename for sibling in info.siblings or ()),
             fetch=lambda name: self._download(name, commit),
+            licence=lambda: self._noted(commit, self._licence(info, commit)),
         )
 
-    def cached(self) -> _Snapshot | None:
+    def _licence(self, info: ModelInfo, commit: str) -> Licence:
+        """What the hub's page says; the page sends the card's data only where it could read it."""
+        gated = bool(info.gated) if info.gated is not None else None
+        if info.card_data is not None:
+            return _licence(getattr(info.card_data, "__dict__", {}), gated)
+        if _CARD not in {sibling.rfilename for sibling in info.siblings or ()}:
+            return Licence(gated=gated)
+        return _licence(_front_matter(self._card(commit)), gated)
+
+    def _card(self, commit: str) -> bytes:
+        """The head of README.md, or nothing: for want of a card no conversion fails."""
+        from huggingface_hub import HfApi, hf_hub_url
+
+        url = hf_hub_url(self.repo, _CARD, revision=commit)
+        try:
+            known = self._ask(
+                lambda: HfApi().get_hf_file_metadata(url=url, token=self._token), _CARD
+            )
+            if known.size is None or known.size > _CARD_LARGEST:
+                return b""
+            with self._download(_CARD, commit).open("rb") as file:
+                return file.read(_CARD_MOST)
+        except (SourceError, OSError):
+            return b""
+
+    def _noted(self, commit: str, licence: Licence) -> Licence:
+        """Keep it beside the cached files: offline, nobody could say whether they were gated."""
+        self._note(f"{_NOTES}/{commit}.json", json.dumps(asdict(licence)))
+        return licence
+
+    def _recall(self, root: Path) -> Licence:
+        """As an online run noted it, else as far as the cached card says."""
+        try:
+            noted = json.loads((root.parents[1] / _NOTES / f"{root.name}.json").read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return licence_in(root) or Licence()
+        if not isinstance(noted, dict):
+            return licence_in(root) or Licence()
+        names = {"license": "id", "license_name": "name", "license_link": "link"}
+        return _licence({key: noted.get(ours) for key, ours in names.items()}, noted.get("gated"))
+
+    def cached(self) -> Snapshot | None:
         """What an earlier download left in the hub's cache."""
         from huggingface_hub import snapshot_download
         from huggingface_hub.errors import LocalEntryNotFoundError
@@ -493,27 +629,35 @@ class _Hub:
             return None
         root = Path(folder)
         files = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
-        return _Snapshot(
+        return Snapshot(
             label=f"the cached copy of hub repository {self.repo!r} (the hub was not reached)",
             commit=root.name,
             names=frozenset(files),
             fetch=lambda name: root / name,
+            licence=lambda: self._recall(root),
         )
 
     def remember(self, commit: str) -> None:
         """Note in the hub's cache which commit the revision stood for: offline runs look there."""
         from huggingface_hub import constants
-        from huggingface_hub.file_download import repo_folder_name
 
         revision = self.revision or constants.DEFAULT_REVISION
+        if revision != commit:
+            self._note(f"refs/{revision}", commit)
+
+    def _note(self, name: str, text: str) -> None:
+        """A small file of the repository's folder in the cache."""
+        from huggingface_hub import constants
+        from huggingface_hub.file_download import repo_folder_name
+
         folder = repo_folder_name(repo_id=self.repo, repo_type="model")
-        ref = Path(constants.HF_HUB_CACHE) / folder / "refs" / revision
+        path = Path(constants.HF_HUB_CACHE) / folder / name
         try:
-            if revision != commit and not (ref.is_file() and ref.read_text() == commit):
-                ref.parent.mkdir(parents=True, exist_ok=True)
-                aside = ref.with_name(f"{ref.name}.{os.getpid()}.tmp")
-                aside.write_text(commit)
-                aside.replace(ref)
+            if not (path.is_file() and path.read_text() == text):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                aside = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+                aside.write_text(text)
+                aside.replace(path)
         except OSError:
             pass  # a cache that cannot be written serves this run all the same
 
@@ -539,12 +683,10 @@ class _Hub:
         """The client's error while listing (``name`` None) or fetching ``name``, as a sentence."""
         from huggingface_hub import errors
 
-        # The client wraps what stopped it into "not in the cache either".
-        if isinstance(error, errors.LocalEntryNotFoundError):
-            error = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        error = unwrapped(error)
         status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else 0
-        kind = self._answer(error, status) if status else _silence(error, name)
-        sentence = _SENTENCES[kind].format(
+        kind = self._answer(error, status) if status else silence(error, name)
+        sentence = self.sentences[kind].format(
             repo=self.repo,
             file=name,
             what=name or self.repo,
@@ -552,14 +694,14 @@ class _Hub:
             revision=self.revision,
             status=status,
             cache=_cache(),
-            host=_host(),
+            host=host(),
             why=type(error).__name__,
-            reason=self._reason(error),
-            login=_LOGIN,
+            reason=reason_of(error, self._secret),
+            login=LOGIN,
         )
         if kind in ("no token", "offline", "no network"):
             sentence += f"; should it be a path: {self.repo!r} is not here"
-        return _UnreachableError(sentence) if kind in _NO_ANSWER else SourceError(sentence)
+        return UnreachableError(sentence) if kind in _NO_ANSWER else SourceError(sentence)
 
     def _answer(self, error: Exception, status: int) -> str:
         """The hub did answer, and the answer was no."""
@@ -577,12 +719,22 @@ class _Hub:
             return "busy"
         return {403: "no right", 404: "no repository"}.get(status, "refused")
 
-    def _reason(self, error: Exception) -> str:
-        text = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        return text.replace(self._secret, "***") if self._secret else text
+
+def reason_of(error: Exception, secret: str) -> str:
+    """The beginning of what the client's error says, without the token."""
+    text = str(error).replace(secret, "***") if secret else str(error)
+    return (text.splitlines() or [type(error).__name__])[0][:120]
 
 
-def _silence(error: Exception, name: str | None) -> str:
+def unwrapped(error: Exception) -> Exception:
+    """What stopped the client, where it says only that the cache has no copy either."""
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    wrapped = isinstance(error, LocalEntryNotFoundError)
+    return error.__cause__ if wrapped and isinstance(error.__cause__, Exception) else error
+
+
+def silence(error: Exception, name: str | None) -> str:
     """No answer, half an answer, one that makes no sense, or no room for it."""
     from huggingface_hub.errors import OfflineModeIsEnabled
 
@@ -599,7 +751,7 @@ def _silence(error: Exception, name: str | None) -> str:
     return "failed" if name else "no hub"
 
 
-def _secret(token: str | None) -> str:
+def secret_of(token: str | None) -> str:
     """The token that the client will send, or ""; looked at here because a header can choke on it.
 
     An error about a malformed header quotes the header, token and all.
@@ -623,7 +775,7 @@ def _secret(token: str | None) -> str:
     )
 
 
-def _host() -> str:
+def host() -> str:
     """Where the hub is asked to be; without the user and password that a URL may hold."""
     from huggingface_hub import constants
 

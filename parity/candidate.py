@@ -18,6 +18,7 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.models import registry, taps
+from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.models.network import Network
 from samevoice.parity.inputs import Example, Recording
 from samevoice.parity.metrics import Array
@@ -92,6 +93,23 @@ class Candidate:
 
         flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
         return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
+
+
+class Listening(SpeakerDiarizationPipeline):
+    """A pipeline as people run it; what its segmentation says is kept on the way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.scores: list[Array] = []
+
+    def decode(self, scores: mx.array) -> mx.array:
+        self.scores.append(as_numpy(scores))
+        return super().decode(scores)
+
+    @property
+    def device_name(self) -> str:
+        """``CPU``, ``Metal`` or ``CUDA``."""
+        return backend.device_name(self.device)
 
 
 def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:

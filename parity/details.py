@@ -152,23 +152,3 @@ def tensors(provenance: Mapping[str, Any]) -> dict[str, Any]:
         "dropped": [{"why": why, "names": names} for why, names in dropped.items()],
         "assumed": [str(note) for note in provenance.get("notes", [])],
     }
-
-
-# The gallery --------------------------------------------------------------------------------------
-
-
-def gallery(findings: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    """What became of every injected bug, as plain values."""
-    return [
-        {
-            "source": source,
-            "bug": one.bug.name,
-            "effect": one.bug.effect,
-            "where": one.where,
-            "found": one.found,
-            "noise_ratio": one.noise_ratio,
-            "right": one.right,
-        }
-        for source, found in findings.items()
-        for one in found
-    ]

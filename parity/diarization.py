@@ -27,11 +27,12 @@ from samevoice.converters import convert
 from samevoice.models.diarization import clustering, formats, reconstruction, vbx
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Clustering
-from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
+from samevoice.models.diarization.pipeline import Analysis, Stages
+from samevoice.parity import golden, golden_pipeline
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
 from samevoice.parity import run as running
-from samevoice.parity.candidate import as_numpy
+from samevoice.parity.candidate import Listening, as_numpy
 from samevoice.parity.dumps import write_reproduction
 from samevoice.parity.inputs import CHUNK, RATE, Example, InputError, batch
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
@@ -44,10 +45,10 @@ from samevoice.parity.reference_pipeline import (
     Heard,
     ReferencePipeline,
     Truth,
-    Turn,
 )
 from samevoice.parity.result import Artefact, Result
 from samevoice.parity.task import Decisions, compare_decisions
+from samevoice.parity.turns import Errors, Turn
 
 Seams: TypeAlias = dict[str, Array]  # tap -> array
 Stage: TypeAlias = Callable[[], Seams]
@@ -359,23 +360,6 @@ def turns_array(turns: Sequence[Turn]) -> Array:
 
 
 # The port -----------------------------------------------------------------------------------------
-
-
-class Listening(SpeakerDiarizationPipeline):
-    """The port as people run it; what its segmentation says is kept on the way."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.scores: list[Array] = []
-
-    def decode(self, scores: mx.array) -> mx.array:
-        self.scores.append(as_numpy(scores))
-        return super().decode(scores)
-
-    @property
-    def device_name(self) -> str:
-        """``CPU``, ``Metal`` or ``CUDA``."""
-        return backend.device_name(self.device)
 
 
 def ran_on(candidate: Listening, recording: Recorded, heard: Heard) -> Ran:
@@ -707,22 +691,6 @@ def _reasons(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 # The task -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Errors:
-    """Seconds that two diarizations disagree about, of how many."""
-
-    wrong: float = 0.0
-    total: float = 0.0
-
-    @property
-    def rate(self) -> float:
-        """The diarization error rate; speech where there is none counts in full."""
-        return self.wrong / self.total if self.total else float(self.wrong > 0)
-
-    def __add__(self, other: Errors) -> Errors:
-        return Errors(self.wrong + other.wrong, self.total + other.total)
-
-
 BROKEN = Errors(math.inf, 1.0)
 
 
@@ -900,7 +868,7 @@ def recordings_of(
     references: Sequence[str | Path] = (),
 ) -> list[Recorded]:
     """The set, then the recordings that are given, each whole."""
-    found = list(_set(chosen)) if isinstance(chosen, str) else [*_recorded(chosen)]
+    found = list(default_recordings(chosen)) if isinstance(chosen, str) else [*_recorded(chosen)]
     spoken = _spoken(references)
     names = {one.name for one in found}
     for path in audio:
@@ -931,8 +899,11 @@ def _recorded(given: Sequence[Recorded | Example]) -> Iterator[Recorded]:
             yield Recorded(f"{one.name} {number}" if several else one.name, waveform)
 
 
-def _set(chosen: inputs_module.Set) -> Iterator[Recorded]:
-    speech = inputs_module.sample()
+def default_recordings(
+    chosen: inputs_module.Set = "quick", speech: Array | None = None
+) -> Iterator[Recorded]:
+    """The set for a whole pipeline; ``speech`` stands for pyannote.audio's recording."""
+    speech = inputs_module.sample() if speech is None else speech
     yield Recorded("sample", speech)
     if chosen == "full":
         said = speech[inputs_module.SPEECH - 2 * RATE :]
@@ -988,7 +959,9 @@ def run(
     chosen = recordings_of(inputs, audio, references)
     running.strict_float32()
     candidate, reference = Listening(folder, device), ReferencePipeline.load(planned)
-    limits = limits_for("full", dtype_of(folder), running.device_of(candidate)).overridden(asked)
+    limits = limits_for(
+        "full", running.dtype_of_pipeline(folder), running.device_of(candidate)
+    ).overridden(asked)
     loaded = time.monotonic()
     whole = compare(reference, candidate, chosen, limits, progress)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
@@ -1006,7 +979,11 @@ def run(
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
         },
     )
-    return made if output is None else _saved(made, whole, Path(output))
+    if output is None:
+        return made
+    kept = Path(output) / golden.FOLDER
+    golden_pipeline.save(kept, whole.compared, made.source.sha256, made.versions)
+    return _saved(made, whole, Path(output))
 
 
 def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.Conversion:
@@ -1032,15 +1009,6 @@ def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.
         where = folder / part.folder
         running.check_settings(bundles.read_json(where / bundles.CONFIG), part.config, where)
     return planned
-
-
-def dtype_of(folder: Path) -> str:
-    """The coarser precision of the two networks."""
-    configs = (
-        bundles.read_json(folder / x / bundles.CONFIG) for x in ("segmentation", "embedding")
-    )
-    found = [running.dtype_of(config) for config in configs]
-    return max(found, key=lambda dtype: precision_of(dtype, "cpu").step)  # type: ignore[arg-type]
 
 
 def _source(planned: convert.Conversion) -> Artefact:

@@ -2,16 +2,20 @@
 
 A golden folder holds for each example one safetensors file (what was fed, the truth, the float32
 reference) and golden.json, which names them and the source's hash. Reading needs numpy and MLX.
+``make`` keeps every tap; ``along`` keeps the outputs of a comparison that runs anyway.
 """
 
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
 from samevoice.parity.dumps import Dump, open_dump, write_dump
 from samevoice.parity.inputs import Example, Recording
@@ -26,6 +30,7 @@ from samevoice.parity.run import (
     compare_traces,
     device_of,
     dtype_of,
+    source_of,
     trace,
     versions,
 )
@@ -35,6 +40,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 INDEX = "golden.json"
+FOLDER = "golden"  # beside a result
 
 
 class GoldenError(SamevoiceError):
@@ -83,25 +89,85 @@ def save(
     folder = Path(folder)
     if (folder / INDEX).exists():
         raise GoldenError(f"{folder} holds golden data already: choose another folder")
-    rows: list[dict[str, Any]] = []
-    for number, traced in enumerate(traces):
-        file = f"{number:03d}.safetensors"
-        write_dump(folder / file, dict(_packed(traced)))
-        example = traced.example
-        row = {"file": file, "name": example.name, "depth": example.depth}
-        rows.append(
-            {**row, "labels": list(example.labels), "sha256": example.sha256, **_order(traced)}
-        )
+    rows = [write_example(folder, k, one) for k, one in enumerate(traces)]
+    write_index(folder, rows, model_type, source_sha256, versions or {})
+    return folder
+
+
+def along(
+    folder: str | Path,
+    traces: Iterable[Trace],
+    evaluate: Callable[[Example], Floors],
+    *,
+    model_type: str,
+    source_sha256: str,
+    versions: Mapping[str, str],
+) -> Iterator[Trace]:
+    """The same traces; once the last has passed, ``folder`` holds the output of each.
+
+    ``evaluate`` gives the outputs of the reference's other evaluations.
+    """
+    with written_anew(Path(folder)) as aside:
+        rows = []
+        for number, traced in enumerate(traces):
+            yield traced
+            rows.append(write_example(aside, number, _outputs_of(traced, evaluate)))
+        write_index(aside, rows, model_type, source_sha256, versions)
+
+
+@contextmanager
+def written_anew(folder: Path) -> Iterator[Path]:
+    """A folder to write into that takes the place of older golden data when all is there."""
+    aside = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        yield aside
+        if folder.exists():
+            if not (folder / INDEX).is_file():
+                raise GoldenError(f"{folder} holds other files than golden data: move them away")
+            shutil.rmtree(folder)
+        aside.replace(folder)
+    except OSError as error:
+        raise GoldenError(f"cannot write {folder}: {error.strerror or error}") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+
+
+def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
+    """A trace as it would be had nobody looked deeper than the output."""
+    example = replace(traced.example, depth="output")
+    truth, plain = (
+        Recording(outputs={OUTPUT: one.outputs[OUTPUT]}) for one in (traced.truth, traced.plain)
+    )
+    return Trace(example, truth, plain, evaluate=lambda: evaluate(example))
+
+
+def write_example(folder: Path, number: int, traced: Trace) -> dict[str, Any]:
+    """One file, and the row of the index that names it."""
+    file, example = f"{number:03d}.safetensors", traced.example
+    write_dump(folder / file, dict(_packed(traced)))
+    row = {"file": file, "name": example.name, "depth": example.depth}
+    return {**row, "labels": list(example.labels), "sha256": example.sha256, **_order(traced)}
+
+
+def write_index(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    model_type: str,
+    source_sha256: str,
+    versions: Mapping[str, str],
+) -> None:
     index = {
         "schema": SCHEMA,
         "model_type": model_type,
         "source_sha256": source_sha256,
-        "versions": dict(versions or {}),
+        "versions": dict(versions),
         "examples": rows,
     }
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
+    folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).write_text(text, encoding="utf-8")
-    return folder
 
 
 def _order(traced: Trace) -> dict[str, Any]:
@@ -155,8 +221,8 @@ def read(folder: str | Path) -> Golden:
 def traces(golden: Golden) -> Iterator[Trace]:
     """What the reference said, one example at a time; inputs are checked against their hashes."""
     for row in golden.examples:
-        dump = open_dump(golden.folder / row["file"])
-        fed = _part(dump, "fed")
+        dump = open_example(golden, row)
+        fed = part_of(dump, "fed")
         example = Example(
             row["name"],
             fed["waveforms"],
@@ -169,21 +235,29 @@ def traces(golden: Golden) -> Iterator[Trace]:
         yield Trace(example, *_recordings(dump, row))
 
 
+def open_example(golden: Golden, row: Mapping[str, Any]) -> Dump:
+    """One example's file, which lies in the folder itself, wherever its name points."""
+    name = str(row["file"])
+    if Path(name).name != name:
+        raise GoldenError(f"{golden.folder / INDEX} names {name!r}, which lies outside of it")
+    return open_dump(golden.folder / name)
+
+
 def _recordings(
     dump: Dump, row: Mapping[str, Any]
 ) -> tuple[Recording, Recording, Recording | None, Callable[[], Floors]]:
-    plain = Recording(_part(dump, "plain"), _part(dump, "inputs"), list(row["order"]))
-    local = Recording(_part(dump, "local"), _part(dump, "local-inputs"))
+    plain = Recording(part_of(dump, "plain"), part_of(dump, "inputs"), list(row["order"]))
+    local = Recording(part_of(dump, "local"), part_of(dump, "local-inputs"))
     parts = dict.fromkeys(name.partition("/")[0] for name in dump)
 
     def floors() -> Floors:
         found = (part for part in parts if part.startswith("floor "))
-        return {part.removeprefix("floor "): _part(dump, part) for part in found}
+        return {part.removeprefix("floor "): part_of(dump, part) for part in found}
 
-    return Recording(_part(dump, "truth")), plain, local if local.outputs else None, floors
+    return Recording(part_of(dump, "truth")), plain, local if local.outputs else None, floors
 
 
-def _part(dump: Dump, part: str) -> dict[str, Array]:
+def part_of(dump: Dump, part: str) -> dict[str, Array]:
     names = (name for name in dump if name.startswith(f"{part}/"))
     return {name.removeprefix(f"{part}/"): dump[name] for name in names}
 
@@ -196,25 +270,32 @@ def replay(
     overrides: Iterable[Override] = (),
 ) -> Verdict:
     """A bundle against what torch once said of its source; neither torch nor pyannote is needed."""
-    from samevoice.converters import bundle as bundles
+    folder, said = Path(bundle), read(golden)
+    _check_belongs(folder, said)
+    if said.model_type == "full":
+        from samevoice.parity.golden_pipeline import replay_pipeline
+
+        return replay_pipeline(folder, said, device=device, overrides=overrides)
     from samevoice.parity.candidate import Candidate
 
-    folder, said = Path(bundle), read(golden)
+    config = bundles.read_json(folder / bundles.CONFIG)
+    candidate = Candidate.load(folder, device)
+    limits = limits_for(said.model_type, dtype_of(config), device_of(candidate))
+    order = _order_of(said)
+    return compare_traces(traces(said), candidate, limits.overridden(overrides), order=order)
+
+
+def _check_belongs(folder: Path, said: Golden) -> None:
     config = bundles.read_json(folder / bundles.CONFIG)
     if config.get("model_type") != said.model_type:
         raise GoldenError(
             f"{folder} is a {config.get('model_type')}, the golden data a {said.model_type}'s"
         )
-    sources = bundles.read_json(folder / bundles.PROVENANCE)["sources"]
-    if sources[said.model_type]["sha256"] != said.source_sha256:
+    if source_of(folder) != said.source_sha256:
         raise GoldenError(
             f"{folder} was made from another source than the golden data in {said.folder}: "
             "save golden data of that source"
         )
-    candidate = Candidate.load(folder, device)
-    limits = limits_for(said.model_type, dtype_of(config), device_of(candidate))
-    order = _order_of(said)
-    return compare_traces(traces(said), candidate, limits.overridden(overrides), order=order)
 
 
 def _order_of(golden: Golden) -> list[str]:

@@ -29,6 +29,7 @@ RATE = 16000
 CHUNK = 10 * RATE  # what pyannote cuts recordings into
 # pyannote's frames in ten seconds: masks come in this grid, whatever the network's own is.
 MASK_FRAMES = 589
+SAMPLE = 30 * RATE  # how long the recording inside pyannote.audio is
 SPEECH = 16 * RATE  # where somebody speaks in the sample; its first seconds hold only a hum
 
 
@@ -140,9 +141,9 @@ def _rounded(signal: Array) -> Array:
     return (np.clip(np.rint(signal * 32768.0), -32768, 32767) / 32768.0).astype(np.float32)
 
 
-def oddities(samples: int, depth: Depth) -> Iterator[Example]:
+def oddities(speech: Array, samples: int, depth: Depth) -> Iterator[Example]:
     """What recordings seldom hold and networks must survive."""
-    speech = sample()[SPEECH : SPEECH + samples]
+    speech = speech[SPEECH : SPEECH + samples]
     sounds = {
         "noise": noise(samples),
         "silence": np.zeros(samples, np.float32),
@@ -169,23 +170,33 @@ def pieces(sound: Array, count: int, samples: int) -> list[Array]:
 # The sets -----------------------------------------------------------------------------------------
 
 
-def examples(model_type: str, shortest: int, chosen: Set = "quick") -> list[Example]:
-    """The set for a kind of network; ``shortest`` is the least number of samples that it takes."""
+def examples(
+    model_type: str, shortest: int, chosen: Set = "quick", speech: Array | None = None
+) -> list[Example]:
+    """The set for a kind of network; ``shortest`` is the least number of samples that it takes.
+
+    ``speech`` stands for the recording inside pyannote.audio, where that is not installed: names
+    and shapes are the same then, and hashes are not.
+    """
     if model_type not in ("segmentation", "embedding"):
         raise InputError(f"there are no inputs for a {model_type}: segmentation or embedding")
     if chosen not in ("quick", "full"):
         raise InputError(f"there is no set of inputs called {chosen!r}: quick or full")
     build = _segmentation if model_type == "segmentation" else _embedding
-    return list(build(shortest, chosen == "full"))
+    return list(build(sample() if speech is None else speech, shortest, chosen == "full"))
 
 
-def _segmentation(shortest: int, whole: bool) -> Iterator[Example]:
-    speech = sample()
+def stand_in() -> Array:
+    """(480000,): as long as the recording inside pyannote.audio, and silent."""
+    return np.zeros(SAMPLE, np.float32)
+
+
+def _segmentation(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
     yield Example("sample", batch([speech[:CHUNK]]), depth="full", labels=("",))
     three = batch([speech[CHUNK : 2 * CHUNK], speech[2 * CHUNK :], noise(CHUNK, seed=1)])
     yield Example("batch of 3", three, labels=("",))
-    yield from oddities(2 * RATE, "full" if whole else "free")
-    yield from _lengths(shortest, whole)
+    yield from oddities(speech, 2 * RATE, "full" if whole else "free")
+    yield from _lengths(speech, shortest, whole)
     yield Example("batch of 32", batch(pieces(speech, 32, RATE // 2)), labels=("",))
     yield Example("25 seconds", batch([speech[: 25 * RATE]]), labels=("",))
     if whole:
@@ -194,14 +205,13 @@ def _segmentation(shortest: int, whole: bool) -> Iterator[Example]:
         yield Example("batch of 32, 10 s", batch(pieces(speech, 32, CHUNK)), labels=("",))
 
 
-def _embedding(shortest: int, whole: bool) -> Iterator[Example]:
-    speech = sample()
+def _embedding(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
     said = speech[SPEECH:]
     yield Example("sample", batch([said[: 3 * RATE // 2]]), depth="full")
     yield Example("ten seconds", batch([speech[:CHUNK]]))
     yield Example("batch of 3", batch(pieces(speech, 3, RATE)), depth="free" if whole else "output")
-    yield from oddities(RATE, "full" if whole else "output")
-    yield from _lengths(shortest, whole)
+    yield from oddities(speech, RATE, "full" if whole else "output")
+    yield from _lengths(speech, shortest, whole)
     yield from masked(said[:RATE], speech[:RATE])
     # Thirty-two voices for the similarity matrix: who spoke in the same ten seconds is one.
     regions = tuple(f"region {k * 3 // 32}" for k in range(32))
@@ -212,9 +222,9 @@ def _embedding(shortest: int, whole: bool) -> Iterator[Example]:
         yield Example("three seconds", batch([said[: 3 * RATE]]), depth="full")
 
 
-def _lengths(shortest: int, whole: bool) -> Iterator[Example]:
+def _lengths(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
     """From the shortest that gives a number, in steps that cross the edges of frames."""
-    speech = sample()[SPEECH:]
+    speech = speech[SPEECH:]
     extra = (0, 1, 159, 161, 269, 271) if not whole else (0, 1, *range(79, 2700, 80))
     for more in extra:
         length = shortest + more

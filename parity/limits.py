@@ -114,6 +114,7 @@ ALL_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ALL_DEVICES: tuple[Device, ...] = get_args(Device)
 TF32_DEVICES: tuple[Device, ...] = ("metal-tf32", "cuda-tf32")
 NETWORKS: tuple[Family, ...] = ("segmentation", "embedding", "full", "generic")
+DECIDING: tuple[Family, ...] = ("segmentation", "full")
 
 
 @dataclass(frozen=True)
@@ -228,17 +229,7 @@ FLOAT32_LIMITS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        ("segmentation",),
-        FLOAT32,
-        Limit(
-            "decision_agreement",
-            0.9999,
-            "only frames whose two best classes lie within the noise may flip",
-            "task",
-        ),
-    ),
-    Row(
-        ("full",),
+        DECIDING,
         FLOAT32,
         Limit(
             "decision_agreement",
@@ -446,7 +437,7 @@ def _pipeline_rows(networks: Sequence[Row]) -> Iterator[Row]:
             # Where anybody speaks, these are an output of a network, too.
             yield Row(family, row.precision, replace(row.limit, where="tap", tap="embeddings"))
     yield Row(
-        family,
+        DECIDING,
         FLOAT32,
         Limit(
             "agreement_beyond_noise",

@@ -21,13 +21,13 @@ from samevoice.converters.convert import Conversion, Part
 from samevoice.parity.inputs import RATE, Example
 from samevoice.parity.metrics import Array
 from samevoice.parity.reference import Reference, ReferenceError, names_of_part
+from samevoice.parity.turns import Turn
 
 BATCH = 4  # chunks in float64 at once
 NOBODY = -2  # pyannote's cluster of slots that got none
 OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
 KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
 
-Turn = tuple[float, float, str]
 Notes = defaultdict[str, list[Any]]
 
 

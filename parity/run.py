@@ -33,7 +33,7 @@ from samevoice.parity import result as results
 from samevoice.parity.dumps import write_reproduction
 from samevoice.parity.inputs import Example, Recording, into
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge_taps
-from samevoice.parity.limits import Limits, Override, limits_for
+from samevoice.parity.limits import Limits, Override, limits_for, precision_of
 from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
 from samevoice.parity.result import Artefact, Result
 from samevoice.parity.task import compare_decisions, compare_embeddings
@@ -55,6 +55,7 @@ RECORDED = "output.recorded"
 # The output for filterbank features instead of a waveform: an embedding takes both.
 FEATURES = "output.features"
 RESULT, REPRODUCTION = "result.json", "reproduction"
+NETWORKS = ("segmentation", "embedding")
 PIPELINE = "pipeline"  # the part of a bundle that is all of them together
 TF32 = "MLX_ENABLE_TF32"
 
@@ -256,7 +257,7 @@ def run(
     """
     folder = Path(bundle)
     config = bundles.read_json(folder / bundles.CONFIG)
-    if config.get("model_type") not in ("segmentation", "embedding"):
+    if config.get("model_type") not in NETWORKS:
         raise ParityError(
             f"{folder} holds a {config.get('model_type')}: run() compares one network, "
             "run_parts() whole bundles"
@@ -275,6 +276,8 @@ def run(
     loaded = time.monotonic()
     kept = Outputs()
     traces = _traces(reference, chosen, kept, progress or (lambda what, done, total: None))
+    if output is not None:
+        traces = _with_golden(Path(output), traces, reference, part)
     order = order_of(reference, chosen)
     verdict = compare_traces(traces, candidate, limits, order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
@@ -421,15 +424,17 @@ def _examples(
     return [*found, *inputs_module.from_audio(audio, model_type, shortest)]
 
 
-def default_examples(bundle: str | Path, chosen: inputs_module.Set = "quick") -> list[Example]:
+def default_examples(
+    bundle: str | Path, chosen: inputs_module.Set = "quick", speech: Array | None = None
+) -> list[Example]:
     """What ``run`` feeds a bundle unless told otherwise."""
     from samevoice.models.registry import build
 
     config = bundles.read_json(Path(bundle) / bundles.CONFIG)
     kind = str(config.get("model_type"))
-    if kind not in ("segmentation", "embedding"):
+    if kind not in NETWORKS:
         raise ParityError(f"{bundle} is a {kind}: golden data are saved of one network at a time")
-    return inputs_module.examples(kind, shortest_for(build(config).num_frames), chosen)
+    return inputs_module.examples(kind, shortest_for(build(config).num_frames), chosen, speech)
 
 
 def shortest_for(num_frames: Callable[[int], int]) -> int:
@@ -454,25 +459,69 @@ def _traces(
     progress("", len(examples), len(examples))
 
 
+def _with_golden(
+    output: Path, traces: Iterator[Trace], reference: Reference, part: convert.Part
+) -> Iterator[Trace]:
+    """The outputs are kept beside the result: a release shows with them that it works elsewhere."""
+    from samevoice.parity import golden
+
+    def evaluate(example: Example) -> Floors:
+        return {name: one.outputs for name, one in reference.evaluations(example, deep=False)}
+
+    return golden.along(
+        output / golden.FOLDER,
+        traces,
+        evaluate,
+        model_type=part.family.model_type,
+        source_sha256=convert.fingerprint(part.source_hashes),
+        versions=versions(),
+    )
+
+
 # What the result says beside the verdict ----------------------------------------------------------
 
 
 def fingerprint(folder: Path) -> str:
     """One hash for a bundle: over every file's, but no card's and no provenance's.
 
-    These two may be written anew without a weight being touched.
+    These two may be written anew without a weight being touched, and what a release puts into
+    ``parity/`` comes later.
     """
     beside = (bundles.CARD, PROVENANCE)
-    hashes = bundles.file_hashes(folder)
-    kept = {name: digest for name, digest in hashes.items() if Path(name).name not in beside}
+    kept = {
+        name: digest
+        for name, digest in bundles.file_hashes(folder).items()
+        if Path(name).name not in beside and Path(name).parts[0] != bundles.PARITY
+    }
     lines = sorted(f"{digest}  {name}\n" for name, digest in kept.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def source_of(folder: Path) -> str:
+    """The hash of what a bundle was made from, as a result of it must name it."""
+    provenance = folder / PROVENANCE
+    with bundles.understood(provenance, ParityError):
+        said = bundles.read_json(provenance)
+        sources, kind = said["sources"], said["model_type"]
+        if kind != "full":
+            return str(sources[kind]["sha256"])
+        files = dict(sources[kind]["files"])
+        for part in sources.keys() - {kind}:
+            files |= {f"{part}/{name}": x for name, x in sources[part]["files"].items()}
+        return convert.fingerprint(files)
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:
     """The name by which limits know a bundle's precision."""
     quantization = config.get("quantization")
     return f"q{quantization['bits']}" if quantization else str(config.get("dtype", "float32"))
+
+
+def dtype_of_pipeline(folder: Path) -> str:
+    """The coarser precision of the two networks."""
+    configs = (bundles.read_json(folder / x / bundles.CONFIG) for x in NETWORKS)
+    found = [dtype_of(config) for config in configs]
+    return max(found, key=lambda dtype: precision_of(dtype, "cpu").step)  # type: ignore[arg-type]
 
 
 def device_of(candidate: OnDevice) -> str:

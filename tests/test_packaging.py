@@ -74,7 +74,9 @@ def sdist(built: Path) -> Path:
 
 def modules() -> set[str]:
     """Every module of the four folders and of samevoice itself, by its place in the package."""
-    found = {path.relative_to(ROOT / "src") for path in (ROOT / "src/samevoice").glob("*.py")}
+    own = ROOT / "src" / "samevoice"
+    paths = (*own.glob("*.py"), *own.glob("release/*.py"))
+    found = {path.relative_to(ROOT / "src") for path in paths}
     for folder in ("converters", "models", "parity", "reports"):
         paths = (ROOT / folder).rglob("*.py")
         found |= {Path("samevoice") / path.relative_to(ROOT) for path in paths}

@@ -106,7 +106,8 @@ def test_no_browser_is_one_line(
 def test_the_gallery_is_drawn(green: Path, tmp_path: Path) -> None:
     bug = {"bug": "a bias dropped", "effect": "lost", "where": "lstm.1", "found": "lstm.1",
            "noise_ratio": 1240.0, "right": True}  # fmt: skip
-    (tmp_path / "gallery.json").write_text(json.dumps([bug]))
+    whole = {"schema": 1, "versions": {}, "findings": [bug]}
+    (tmp_path / "gallery.json").write_text(json.dumps(whole))
     assert run("report", green, "--gallery", tmp_path / "gallery.json") == 0
     page = (green / "report.html").read_text()
     assert "a bias dropped" in page
@@ -115,7 +116,7 @@ def test_the_gallery_is_drawn(green: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "said"),
-    [("[", "is not JSON"), ('{"a": 1}', "holds no list of bugs"), (None, "cannot read")],
+    [("[", "is not JSON"), ('{"a": 1}', "holds no gallery"), (None, "cannot read")],
 )
 def test_a_gallery_that_is_none_is_one_line(
     text: str | None, said: str, green: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import __version__, comparing, diarizing, enrolling, reporting
+from samevoice import __version__, comparing, diarizing, enrolling, releasing, reporting
 from samevoice.comparing import UsageError
 from samevoice.errors import SamevoiceError
 
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CONVERTING = "Converting"
 COMPARING = "Comparing"
+RELEASING = "Releasing"
 DIARIZING = "Diarizing"
 THE_MACHINE = "This machine"
 
@@ -322,6 +323,18 @@ app.command(
     "samevoice judge torch.safetensors mlx.safetensors --limit noise_ratio=200\n\n"
     "samevoice judge torch.npz mlx.npz --truth float64.npz",
 )(comparing.judge)
+app.command(
+    rich_help_panel=RELEASING,
+    epilog="[bold]Examples[/bold]\n\n"
+    "samevoice release out/full --result out/parity --output out/release\n\n"
+    "samevoice release full --result full-parity --dry-run\n\n"
+    "samevoice release seg --result p --output r --upload-repo me/seg --private",
+)(releasing.release)
+app.command(
+    rich_help_panel=RELEASING,
+    epilog="[bold]Examples[/bold]\n\nsamevoice verify out/release\n\n"
+    "samevoice verify me/segmentation-3.0-mlx",
+)(releasing.verify)
 app.command(
     rich_help_panel=DIARIZING,
     epilog="[bold]Examples[/bold]\n\n"

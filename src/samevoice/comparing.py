@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice.errors import SamevoiceError
+from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
     from samevoice.parity.limits import Override
@@ -28,12 +27,6 @@ LimitFlags = Annotated[
         "--limit", metavar="M=X", help="One limit: noise_ratio=5, or lstm.0:noise_ratio=5."
     ),
 ]
-
-
-class NotPassedError(SamevoiceError):
-    """The gate says no."""
-
-    exit_code = 1
 
 
 class Inputs(StrEnum):
@@ -174,8 +167,9 @@ def gallery(
 ) -> None:
     """Inject every known bug into a right port, and see that the harness finds each."""
     from samevoice import terminal, verdicts
-    from samevoice.parity import details
+    from samevoice.parity import gallery_file
     from samevoice.parity.gallery import examine
+    from samevoice.parity.run import versions
 
     findings = {}
     for source in sources or ["reference:segmentation", "reference:embedding"]:
@@ -187,8 +181,8 @@ def gallery(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(verdicts.gallery_markdown(findings), encoding="utf-8")
-        plain = json.dumps(details.gallery(findings), indent=1)
-        output.with_suffix(".json").write_text(plain + "\n", encoding="utf-8")
+        plain = gallery_file.written(findings, versions())
+        output.with_suffix(".json").write_text(plain, encoding="utf-8")
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]

@@ -13,6 +13,12 @@ class SamevoiceError(Exception):
     exit_code = 2
 
 
+class NotPassedError(SamevoiceError):
+    """The gate says no, or a release is refused."""
+
+    exit_code = 1
+
+
 class MissingExtraError(SamevoiceError):
     """A part of samevoice was asked for whose packages are not installed."""
 

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -65,9 +64,10 @@ def report(
 def _report(
     paths: list[Path], output: Path | None, gallery: Path | None, github_summary: bool
 ) -> Path:
+    from samevoice.parity import gallery_file
     from samevoice.reports.write import home_of, named, read_results, write_all
 
-    bugs = None if gallery is None else read_gallery(gallery)
+    bugs = None if gallery is None else gallery_file.read(gallery).findings
     found = read_results(named(paths))
     page = write_all(found, output or home_of(paths), gallery=bugs)[0]
     _say("report", page)
@@ -90,19 +90,6 @@ def _say(what: str, page: Path) -> None:
     from samevoice import terminal
 
     terminal.console().print(f"{what}: {page}", soft_wrap=True, markup=False, emoji=False)
-
-
-def read_gallery(path: Path) -> list[Any]:
-    """What ``samevoice gallery`` found, as it wrote it."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SamevoiceError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise SamevoiceError(f"{path} is not JSON, or was cut off: {error}") from None
-    if not isinstance(found, list):
-        raise SamevoiceError(f"{path} holds no list of bugs: samevoice gallery --output writes one")
-    return found
 
 
 def tell_github(results: Mapping[str, Result]) -> None:

@@ -99,6 +99,18 @@ class TestBundle:
         assert provenance["tool"]["version"] == samevoice.__version__
         assert len(provenance["rules_sha256"]["segmentation"]) == 64
 
+    def test_provenance_holds_the_licence(self, checkpoint: Path, tmp_path: Path) -> None:
+        folder = tmp_path / "folder"
+        folder.mkdir()
+        shutil.copy(checkpoint, folder)
+        (folder / "README.md").write_text("---\nlicense: mit\n---\n")
+        for source, out in ((folder, "a"), (folder / checkpoint.name, "b")):
+            samevoice.convert(source, tmp_path / out)
+        assert licences(tmp_path / "a") == [
+            {"id": "mit", "gated": None, "name": None, "link": None}
+        ]
+        assert licences(tmp_path / "b") == [None]
+
     def test_two_conversions_give_identical_bytes(self, checkpoint: Path, tmp_path: Path) -> None:
         for name in ("a", "b"):
             samevoice.convert(checkpoint, tmp_path / name)
@@ -464,6 +476,15 @@ class TestValues:
         assert "\x1b" not in done.stdout
 
 
+def licences(folder: Path) -> list[dict[str, object] | None]:
+    """Every licence that a provenance.json below a folder holds, once."""
+    found: list[dict[str, object] | None] = []
+    for path in folder.rglob("provenance.json"):
+        for source in json.loads(path.read_text())["sources"].values():
+            found += [] if source["licence"] in found else [source["licence"]]
+    return found
+
+
 class TestReferences:
     @pytest.mark.parametrize("kind", ["segmentation", "embedding", "full"])
     def test_everything_made_from_them_says_so(
@@ -478,6 +499,8 @@ class TestReferences:
                 assert json.loads(path.read_text())["note"] == REFERENCE_NOTE
             for path in out.rglob("provenance.json"):
                 assert json.loads(path.read_text())["note"] == REFERENCE_NOTE
+            own = {"id": "mit", "gated": False, "name": None, "link": None}
+            assert licences(out) == [own if Path(source) != references[kind] else None]
             for path in out.rglob("model.safetensors"):
                 assert safetensors_file.read(path)[1]["note"] == REFERENCE_NOTE
 
@@ -560,7 +583,11 @@ class TestSources:
         pipeline.mkdir()
         text = (references["full"] / "config.yaml").read_text()
         (pipeline / "config.yaml").write_text(text.replace("$model", str(references["full"])))
+        (pipeline / "README.md").write_text("---\nlicense: mit\n---\n")
         samevoice.convert(pipeline, tmp_path / "out")
+        said = json.loads((tmp_path / "out" / "provenance.json").read_text())["sources"]
+        assert said["full"]["licence"]["id"] == "mit"
+        assert said["plda"]["licence"] is None
         assert "$model/embedding" in (tmp_path / "out" / "origin" / "config.yaml").read_text()
 
 

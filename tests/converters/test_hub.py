@@ -25,6 +25,7 @@ WEIGHTS = bytes(range(256)) * 1200
 REPO = "org/model"
 PIPELINE = b"pipeline:\n  name: pyannote.audio.pipelines.SpeakerDiarization\n"
 INDEX = b'{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}'
+UNKNOWN = {"id": None, "gated": False, "name": None, "link": None}
 LOGIN = (
     "make a token at https://huggingface.co/settings/tokens "
     "and log in with `hf auth login` or set HF_TOKEN"
@@ -33,6 +34,7 @@ LOGIN = (
 # Runs locate() once for each set of arguments; waiting between retries is skipped.
 CLIENT = """
 import json, sys, time, traceback
+from dataclasses import asdict
 time.sleep = lambda seconds: None
 prelude, calls = json.load(sys.stdin)
 exec(prelude)
@@ -42,7 +44,7 @@ answers = []
 for options in calls:
     try:
         found = locate(**options)
-        answers.append({**vars(found), "root": str(found.root)})
+        answers.append({**asdict(found), "root": str(found.root)})
     except SourceError as error:
         links, link = [], error
         while link is not None:
@@ -141,10 +143,11 @@ def test_only_the_files_needed_come_and_once(hub: Hub, client: Client) -> None:
         "files": ["pytorch_model.bin"],
         "revision": hub.commit(REPO),
         "subfolder": None,
+        "licence": UNKNOWN,
     }
     assert len(first["revision"]) == 40
     assert blob(first) == WEIGHTS
-    assert hub.fetched() == ["config.yaml", "pytorch_model.bin"]
+    assert hub.fetched() == ["config.yaml", "pytorch_model.bin", "README.md"]
     assert not [r for r in hub.requests if "authorization" in r.headers]
     hub.requests.clear()
     assert client.get() == first
@@ -224,8 +227,94 @@ def test_the_cache_serves_offline(hub: Hub, client: Client) -> None:
     )
     assert part["error"] == (
         "the cached copy of hub repository 'org/model' (the hub was not reached) "
-        "has no folder 'plda': found config.yaml, pytorch_model.bin"
+        "has no folder 'plda': found README.md, config.yaml, pytorch_model.bin"
     )
+
+
+# --- the licence --------------------------------------------------------------------------------
+
+CARD = b"---\nlicense: cc-by-4.0\ntags: [a]\n---\n# A model\n"
+OTHER = {"license": "other", "license_name": "own-terms", "license_link": "https://example.org"}
+
+
+def test_the_licence_is_what_the_hub_says_of_the_card(hub: Hub, client: Client) -> None:
+    repo = hub.repos[REPO]
+    repo.card = {**OTHER, "tags": ["a"]}
+    assert client.get()["licence"] == {
+        "id": "other",
+        "gated": False,
+        "name": "own-terms",
+        "link": "https://example.org",
+    }
+    assert "README.md" not in hub.fetched()
+    repo.card = {"license": ["mit", "apache-2.0"]}
+    assert client.get()["licence"] == {**UNKNOWN, "id": "apache-2.0, mit"}
+    repo.card = {"tags": ["a"]}
+    assert client.get()["licence"] == UNKNOWN
+
+
+def test_the_licence_is_read_from_the_card_that_the_hub_says_nothing_of(
+    hub: Hub, client: Client
+) -> None:
+    hub.repos[REPO].push({"pytorch_model.bin": WEIGHTS, "README.md": CARD})
+    first = client.get()
+    assert first["licence"] == {**UNKNOWN, "id": "cc-by-4.0"}
+    assert (Path(first["root"]) / "README.md").read_bytes() == CARD
+    hub.repos[REPO].push({"part/pytorch_model.bin": WEIGHTS, "README.md": CARD})
+    assert client.get(subfolder="part")["licence"] == {**UNKNOWN, "id": "cc-by-4.0"}
+
+
+def test_a_licence_offline_is_the_one_online(hub: Hub, client: Client) -> None:
+    repo = hub.repos[REPO]
+    cards: list[object] = [None, {"license": ["mit", "apache-2.0"]}, OTHER]
+    repo.push({"pytorch_model.bin": WEIGHTS, "README.md": CARD})
+    for card, licensed in zip(cards, (None, {TOKEN}, {TOKEN}), strict=True):
+        repo.card, repo.licensed = card, licensed
+        online = client.get(token=TOKEN)
+        assert online["licence"]["gated"] is (licensed is not None)
+        assert client.get(env={"HF_HUB_OFFLINE": "1"}) == online
+
+
+def test_offline_with_a_cache_that_another_tool_filled(hub: Hub, client: Client) -> None:
+    hub.repos[REPO].push({"pytorch_model.bin": WEIGHTS, "README.md": CARD})
+    root = Path(client.get()["root"])
+    (note,) = (root.parents[1] / "samevoice").iterdir()
+    offline = {"HF_HUB_OFFLINE": "1"}
+    for text in ("[" * 100_000, "[]", "7", "\xff"):
+        note.write_text(text, encoding="latin-1")
+        licence = client.get(env=offline)["licence"]
+        assert licence == {**UNKNOWN, "id": "cc-by-4.0", "gated": None}
+    note.write_text('{"id": 7, "gated": "yes", "name": "a\\nb", "link": []}')
+    assert client.get(env=offline)["licence"] == {**UNKNOWN, "gated": None}
+    note.unlink()
+    (root / "README.md").unlink()
+    assert client.get(env=offline)["licence"] == {**UNKNOWN, "gated": None}
+
+
+def test_a_card_that_cannot_be_had_is_no_failure(hub: Hub, client: Client) -> None:
+    repo = hub.repos[REPO]
+    repo.push({"pytorch_model.bin": WEIGHTS, "README.md": CARD})
+    repo.lost = {"README.md"}
+    assert client.get()["licence"] == UNKNOWN
+    repo.lost = set()
+    hub.cut("README.md", after=0, times=99)
+    assert client.get()["licence"] == UNKNOWN
+    hub.cuts.clear()
+    repo.push({"pytorch_model.bin": WEIGHTS, "README.md": CARD + b"x" * (1 << 20)})
+    hub.requests.clear()
+    assert client.get()["licence"] == UNKNOWN
+    assert "README.md" not in hub.fetched()
+
+
+def test_a_card_of_odd_types_says_nothing(hub: Hub, client: Client) -> None:
+    cards = (["mit"], {"license": 7}, {"license": {"a": ["mit"]}}, {"license": [["mit"]]}, "mit")
+    for i, card in enumerate(cards):
+        hub.add(f"org/m{i}", {"pytorch_model.bin": b"x"}).card = card
+    answers = client.locate(*({"source": f"org/m{i}"} for i in range(len(cards))))
+    assert [answer["licence"] for answer in answers] == [UNKNOWN] * len(cards)
+
+
+# --- without a network --------------------------------------------------------------------------
 
 
 def test_the_cache_serves_when_the_network_or_the_hub_is_down(hub: Hub, client: Client) -> None:
@@ -407,7 +496,8 @@ def test_a_connection_cut_for_good_then_a_second_run(hub: Hub, client: Client) -
     hub.cuts.clear()
     hub.requests.clear()
     assert blob(client.get()) == WEIGHTS
-    assert hub.fetched() == ["pytorch_model.bin"]  # config.yaml came whole the first time
+    # config.yaml came whole the first time
+    assert hub.fetched() == ["pytorch_model.bin", "README.md"]
 
 
 def test_a_download_that_cannot_be_kept(client: Client) -> None:

@@ -14,6 +14,7 @@ from hub import Hub
 from samevoice.converters.bundle import sha256
 
 TOKEN = "hf_" + "aTokenThatMustNeverShowAnywhere"
+CARD = b"---\nlicense: cc-by-4.0\n---\n# A model\n"
 
 
 def samevoice(
@@ -82,6 +83,24 @@ def test_a_pipeline_with_its_parts_inside(references: dict[str, Path], tmp_path:
     }
 
 
+def test_a_pipeline_and_its_parts_come_under_one_licence(
+    references: dict[str, Path], tmp_path: Path
+) -> None:
+    repo = {**files(references["full"]), "README.md": CARD}
+    with Hub({"org/community": repo}) as hub:
+        hub.repos["org/community"].licensed = {TOKEN}
+        for out, env in (("a", {"HF_TOKEN": TOKEN}), ("b", {"HF_HUB_OFFLINE": "1"})):
+            done = samevoice(
+                tmp_path, hub, "convert", "org/community", "--mlx-path", out, "--quiet", **env
+            )
+            assert done.returncode == 0, done.stderr
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    terms = {"id": "cc-by-4.0", "gated": True, "name": None, "link": None}
+    whole = {name: source["licence"] for name, source in provenance(tmp_path / "a").items()}
+    assert whole == dict.fromkeys(("full", "segmentation", "embedding", "plda"), terms)
+    assert provenance(tmp_path / "a" / "plda")["plda"]["licence"] == terms
+
+
 def test_a_pipeline_of_other_repositories(references: dict[str, Path], tmp_path: Path) -> None:
     config = (references["full"] / "config.yaml").read_text()
     for part, where in (
@@ -92,14 +111,25 @@ def test_a_pipeline_of_other_repositories(references: dict[str, Path], tmp_path:
         config = config.replace(f"$model/{part}", where)
     repos = {
         "org/pipe": {"config.yaml": config.encode()},
-        "org/seg": files(references["full"] / "segmentation"),
+        "org/seg": {**files(references["full"] / "segmentation"), "README.md": CARD},
         "org/emb": files(references["full"] / "embedding"),
         "org/plda": files(references["full"] / "plda"),
     }
     with Hub(repos) as hub:
-        done = samevoice(tmp_path, hub, "convert", "org/pipe", "--mlx-path", "out", "--quiet")
+        hub.repos["org/emb"].licensed = {TOKEN}
+        done = samevoice(
+            tmp_path, hub, "convert", "org/pipe", "--mlx-path", "out", "--quiet", HF_TOKEN=TOKEN
+        )
         assert done.returncode == 0, done.stderr
     names = {name: source["name"] for name, source in provenance(tmp_path / "out").items()}
+    licences = {name: source["licence"] for name, source in provenance(tmp_path / "out").items()}
+    unknown = {"id": None, "gated": False, "name": None, "link": None}
+    assert licences == {
+        "full": unknown,
+        "segmentation": unknown | {"id": "cc-by-4.0"},
+        "embedding": unknown | {"gated": True},
+        "plda": unknown,
+    }
     assert names == {
         "full": "org/pipe",
         "segmentation": "org/seg",

@@ -12,7 +12,7 @@ from types import ModuleType
 
 import pytest
 
-from samevoice.converters.sources import Source, locate
+from samevoice.converters.sources import Licence, Source, licence_in, locate
 from samevoice.errors import SourceError
 
 Put = Callable[..., Path]
@@ -50,6 +50,7 @@ PIPELINE = "pipeline:\n  name: pyannote.audio.pipelines.SpeakerDiarization\n"
 MODEL = "model:\n  _target_: pyannote.audio.models.segmentation.PyanNet\n"
 A, B = "model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"
 INDEX = "model.safetensors.index.json"
+OWN = Licence("mit", gated=False)
 
 
 # --- what is found ------------------------------------------------------------------------------
@@ -139,10 +140,11 @@ def references(put: Put, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_reference_is_built_and_then_read_as_a_folder(references: Path) -> None:
     assert locate("reference:full") == Source(
-        "reference", "reference:full", references, ("config.yaml",), None
+        "reference", "reference:full", references, ("config.yaml",), None, None, OWN
     )
     part = locate("reference:full", subfolder="plda")
     assert (part.kind, part.root, part.subfolder) == ("reference", references / "plda", "plda")
+    assert part.licence == OWN
 
 
 def test_an_unknown_reference_lists_the_known_ones(references: Path) -> None:
@@ -150,6 +152,93 @@ def test_an_unknown_reference_lists_the_known_ones(references: Path) -> None:
         "there is no 'reference:vad': choose one of "
         "reference:segmentation, reference:embedding, reference:full"
     )
+
+
+# --- the licence --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ("---\nlicense: mit\n---\n# Text\n", Licence("mit")),
+        ("\ufeff---\r\nlicense: 'cc-by-4.0'\r\n---\r\n", Licence("cc-by-4.0")),
+        ("---\nlicense: [mit, apache-2.0, mit]\n---\n", Licence("apache-2.0, mit")),
+        ("---\nlicense:\n- mit\n---", Licence("mit")),
+        (
+            "---\nlicense: other\nlicense_name: own\nlicense_link: LICENSE.md\n---\n",
+            Licence("other", name="own", link="LICENSE.md"),
+        ),
+        ("---\nlicense: other\nlicense_name: {a: b}\nlicense_link: 7\n---\n", Licence("other")),
+        ('---\nlicense: other\nlicense_name: "a\\nb"\n---\n', Licence("other")),
+    ],
+)
+def test_a_card_names_the_licence(put: Put, card: str, licence: Licence) -> None:
+    root = put({"pytorch_model.bin": "x", "README.md": card})
+    assert locate(root).licence == licence
+
+
+@pytest.mark.parametrize(
+    "card",
+    [
+        "",
+        "# Text\nlicense: mit\n",
+        "---\nlicense: mit\n",  # it never ends
+        "text\n---\nlicense: mit\n---\n",
+        "---\ntags: [mit]\n---\n",
+        "---\nlicense: no\n---\n",  # a boolean
+        "---\nlicense: 4.0\n---\n",
+        "---\nlicense:\n---\n",
+        "---\nlicense: [mit, 7]\n---\n",
+        "---\nlicense: [mit, [mit]]\n---\n",
+        "---\nlicense: []\n---\n",
+        "---\nlicense: {a: mit}\n---\n",
+        "---\nlicense: 'mit\n\n  and a whole text'\n---\n",
+        "---\nlicense: " + "x" * 100 + "\n---\n",
+        "---\n- license: mit\n---\n",
+        "---\n[license, mit]: mit\n---\n",
+        "---\nlicense: mit\nx: [\n---\n",
+        "---\nlicense: mit\nx: *nobody\n---\n",
+        "---\nlicense: mit\n\tx: y\n---\n",
+        "---\nlicense: mit\n---\n".encode("utf-16"),
+        b"---\nlicense: \xff\xfe\n---\n",
+        b"---\nlicense: mit\0\n---\n",
+        "---\nlicense: mit\nx: " + "[" * 50_000 + "\n---\n",
+        "---\n" + "x: y\n" * 20_000 + "license: mit\n---\n",
+        b"\0" * (1 << 20),
+    ],
+)
+def test_a_card_that_says_nothing_clear(put: Put, card: str | bytes) -> None:
+    assert locate(put({"pytorch_model.bin": "x", "README.md": card})).licence is None
+
+
+def test_merges_in_a_card_do_not_multiply(put: Put) -> None:
+    layers = [f"a{i}: &a{i} {{<<: [{', '.join([f'*a{i - 1}'] * 10)}]}}" for i in range(1, 30)]
+    card = "\n".join(["---", "a0: &a0 {x: y}", *layers, "license: mit", "---", ""])
+    assert locate(put({"pytorch_model.bin": "x", "README.md": card})).licence == Licence("mit")
+
+
+def test_the_licence_of_a_pipeline_goes_for_its_folders(put: Put) -> None:
+    mit, other = "---\nlicense: mit\n---\n", "---\nlicense: gpl-3.0\n---\n"
+    root = put(
+        {"config.yaml": PIPELINE, "README.md": mit, "seg/a.bin": "x", "seg/README.md": other}
+    )
+    assert locate(root).licence == locate(root, subfolder="seg").licence == Licence("mit")
+    assert locate(root / "config.yaml").licence == Licence("mit")
+    assert locate(root / "seg").licence == Licence("gpl-3.0")
+    assert locate(root / "seg" / "a.bin").licence is None
+
+
+def test_a_card_is_not_followed_out_of_the_folder(put: Put) -> None:
+    root = put({"pytorch_model.bin": "x", "real.md": "---\nlicense: mit\n---\n"})
+    (root / "README.md").symlink_to("real.md")
+    assert locate(root).licence == Licence("mit")
+    (root / "real.md").rename(root.parent / "real.md")
+    (root / "README.md").unlink()
+    (root / "README.md").symlink_to("../real.md")
+    assert locate(root).licence is None
+    (root / "README.md").unlink()
+    os.mkfifo(root / "README.md")
+    assert locate(root).licence is None
 
 
 # --- what is refused ----------------------------------------------------------------------------
@@ -296,7 +385,7 @@ def test_flags_that_do_not_fit(put: Put, references: Path) -> None:
 
 
 def test_what_may_not_be_read(put: Put, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = put({"a.bin": "x", "config.yaml": PIPELINE})
+    root = put({"a.bin": "x", "config.yaml": PIPELINE, "README.md": "---\nlicense: mit\n---\n"})
 
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied", str(root))
@@ -305,6 +394,7 @@ def test_what_may_not_be_read(put: Put, monkeypatch: pytest.MonkeyPatch) -> None
         patch.setattr(Path, "open", refuse)
         assert refusal(root / "a.bin").startswith("cannot read a.bin in folder")
         assert refusal(root).startswith("cannot read config.yaml in folder")
+        assert licence_in(root) is None
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", refuse)
         assert refusal(root).startswith(f"cannot list folder '{root}' (Permission denied)")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -102,36 +101,6 @@ def test_the_tally_says_what_was_dropped_and_why() -> None:
     assert found["derived"] == [["b", "b + c", "d"]]
     assert found["dropped"] == [{"why": "a counter", "names": ["n1", "n2"]}]
     assert found["assumed"] == ["assumed: stride 10"]
-
-
-@dataclass(frozen=True)
-class Bug:
-    name: str
-    effect: str
-
-
-@dataclass(frozen=True)
-class Finding:
-    bug: Bug
-    where: str
-    found: str
-    noise_ratio: float
-    right: bool
-
-
-def test_the_gallery_becomes_plain_values() -> None:
-    one = Finding(Bug("a bias dropped", "lost"), "lstm.0", "lstm.1", 12.5, False)
-    assert details.gallery({"reference:x": [one]}) == [
-        {
-            "source": "reference:x",
-            "bug": "a bias dropped",
-            "effect": "lost",
-            "where": "lstm.0",
-            "found": "lstm.1",
-            "noise_ratio": 12.5,
-            "right": False,
-        }
-    ]
 
 
 @pytest.mark.parametrize("provenance", [{}, {"tensors": [3, "x"]}])

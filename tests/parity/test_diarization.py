@@ -21,12 +21,14 @@ from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.plda import Plda, unit
 from samevoice.parity import diarization as whole
 from samevoice.parity import result as results
-from samevoice.parity.diarization import Compared, Listening, Recorded, Whole
+from samevoice.parity.candidate import Listening
+from samevoice.parity.diarization import Compared, Recorded, Whole
 from samevoice.parity.inputs import InputError
 from samevoice.parity.limits import limits_for
 from samevoice.parity.reference_pipeline import Heard, ReferencePipeline, Truth
 from samevoice.parity.result import ResultError
 from samevoice.parity.run import ParityError
+from samevoice.parity.turns import Errors
 
 LIMITS = limits_for("full", "float32", "cpu")
 # A made-up recording ------------------------------------------------------------------------------
@@ -351,7 +353,7 @@ def test_the_der_is_that_of_pyannote_metrics_and_parts_may_be_left_out(pyannote:
     assert whole.errors(plain, None, 12.0).rate == np.inf
     assert whole.errors((), (), 12.0).rate == 0.0
     assert whole.errors((), got, 12.0).rate == 1.0
-    assert (whole.Errors(1.0, 4.0) + whole.Errors(0.0, 6.0)).rate == 0.1
+    assert (Errors(1.0, 4.0) + Errors(0.0, 6.0)).rate == 0.1
 
 
 def test_labels_are_given_to_whoever_speaks_most_then(pyannote: Any) -> None:
@@ -456,6 +458,51 @@ def test_the_reference_bundle_is_green(green: tuple[Any, Path]) -> None:
     assert drawn["truth"] == [[1.0, 2.0, "eve"]]
     starts = [start for start, *_ in drawn["reference"]]
     assert all(a <= b for a, b in pairwise(starts))
+
+
+WITHOUT_TORCH = """
+import sys
+for name in ("torch", "torchaudio", "pyannote", "lightning"):
+    sys.modules[name] = None  # as if it were not installed
+from samevoice.parity.golden import replay
+verdict = replay(*sys.argv[1:], device="cpu")
+print(verdict.passed, [tap.name for tap in verdict.taps], verdict.task["diarization"]["der"])
+"""
+
+
+def test_what_pyannote_said_is_replayed_without_it(green: tuple[Any, Path], bundle: Path) -> None:
+    import subprocess
+    import sys
+
+    command = [sys.executable, "-c", WITHOUT_TORCH, str(bundle), str(green[1] / "golden")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    taps = ["log_probabilities", "turns", "exclusive_turns"]
+    assert done.stdout.strip() == f"True {[name for name in taps for _ in range(2)]} 0.0"
+
+
+def test_other_turns_than_pyannotes_are_found(
+    green: tuple[Any, Path], bundle: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from safetensors.numpy import load_file, save_file
+
+    from samevoice.parity.golden import GoldenError, replay
+
+    shutil.copytree(green[1] / "golden", tmp_path / "golden")
+    path = tmp_path / "golden" / "000.safetensors"
+    arrays = load_file(path)
+    arrays["plain/turns"][0, 1] += 0.5
+    save_file(arrays, path)
+    verdict = replay(bundle, tmp_path / "golden", device="cpu")
+    assert verdict.first_divergence == "turns"
+    assert verdict.task["diarization"]["der"] > 0.0
+    assert any("unexplained_der" in words for words in verdict.task_reasons)
+    arrays["fed/waveforms"][0, 0, 5] += 0.5
+    save_file(arrays, path)
+    with pytest.raises(GoldenError, match="inputs of 'speech' are not those saved"):
+        replay(bundle, tmp_path / "golden", device="cpu")
 
 
 @pytest.mark.parametrize(

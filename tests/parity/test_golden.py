@@ -110,3 +110,53 @@ def test_damaged_golden_data_are_refused(made: tuple[Path, Path], tmp_path: Path
         golden.read(copy)
     with pytest.raises(GoldenError, match="cannot read"):
         golden.read(tmp_path)
+
+
+def test_a_comparison_leaves_its_outputs_behind(
+    made: tuple[Path, Path], pyannote: Any, tmp_path: Path
+) -> None:
+    """Beside the result, for a release: the same inputs, and no layer of them."""
+    from samevoice.parity import run
+
+    del pyannote
+    source = made[0].parent / "x.ckpt"
+    for _ in range(2):  # the second takes the place of the first
+        found = run.run(made[0], source, inputs=SOUNDS, output=tmp_path, device="cpu")
+    said = golden.read(tmp_path / "golden")
+    assert said.source_sha256 == found.source.sha256
+    rows = {row["name"]: row["sha256"] for row in said.examples}
+    assert rows == {one.name: one.sha256 for one in found.inputs}
+    traces = list(golden.traces(said))
+    assert all(one.truth.outputs.keys() == {"output"} for one in traces)
+    assert all(one.floors for one in traces)
+    verdict = replay(made[0], tmp_path / "golden")
+    assert verdict.passed, verdict.reasons
+    assert [(tap.name, tap.input) for tap in verdict.taps] == [
+        ("output", "deep"),
+        ("output", "short"),
+    ]
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_other_files_are_no_golden_data_to_be_replaced(tmp_path: Path) -> None:
+    (tmp_path / "golden").mkdir()
+    (tmp_path / "golden" / "thesis.tex").write_text("mine")
+    with (
+        pytest.raises(GoldenError, match="holds other files than golden data"),
+        golden.written_anew(tmp_path / "golden"),
+    ):
+        pass
+    assert (tmp_path / "golden" / "thesis.tex").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["golden"]
+
+
+def test_an_index_cannot_lead_out_of_its_folder(made: tuple[Path, Path], tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(made[1], tmp_path / "golden")
+    path = tmp_path / "golden" / "golden.json"
+    index = json.loads(path.read_text())
+    index["examples"][0]["file"] = str(made[1] / "000.safetensors")
+    path.write_text(json.dumps(index))
+    with pytest.raises(GoldenError, match="lies outside of it"):
+        replay(made[0], tmp_path / "golden")

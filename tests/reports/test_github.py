@@ -44,7 +44,7 @@ def test_there_is_one_annotation_for_each_failed_tap_and_the_first_counts_them()
 
 
 def test_a_failing_task_is_annotated_too() -> None:
-    (line,) = github.annotations({"x": made_results.red_task()})
+    line, *_ = github.annotations({"x": made_results.red_task()})
     assert line.startswith("::error title=samevoice%3A the task fails::x, segmentation: decision")
 
 

@@ -1,0 +1,80 @@
+"""What became of every injected bug, on disk: what reports show and a release asks for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samevoice.errors import SamevoiceError
+
+if TYPE_CHECKING:
+    from samevoice.parity.gallery import Finding
+
+SCHEMA = 1
+NAME = "gallery.json"
+
+
+class GalleryError(SamevoiceError):
+    """A file that holds no gallery."""
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Findings as plain values, and the versions that found them."""
+
+    findings: tuple[Mapping[str, Any], ...]
+    versions: Mapping[str, str]
+
+    def of(self, family: str) -> tuple[Mapping[str, Any], ...]:
+        return tuple(one for one in self.findings if one.get("family") == family)
+
+    def wrong(self, family: str) -> tuple[str, ...]:
+        """The bugs of a family that were not found where they sit, or found where nothing is."""
+        return tuple(
+            str(one.get("bug")) for one in self.of(family) if one.get("found") != one.get("where")
+        )
+
+
+def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, str]) -> str:
+    """Source -> findings, as the text of the file."""
+    rows = [
+        {
+            "source": source,
+            "family": one.bug.family,
+            "bug": one.bug.name,
+            "effect": one.bug.effect,
+            "where": one.where,
+            "found": one.found,
+            "noise_ratio": one.noise_ratio,
+            "right": one.right,
+        }
+        for source, found in findings.items()
+        for one in found
+    ]
+    document = {"schema": SCHEMA, "versions": dict(versions), "findings": rows}
+    return json.dumps(document, indent=1) + "\n"
+
+
+def read(path: Path) -> Gallery:
+    """What ``samevoice gallery`` found, as it wrote it."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise GalleryError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise GalleryError(f"{path} is not JSON, or was cut off: {error}") from None
+    rows = found.get("findings") if isinstance(found, dict) else None
+    if not isinstance(rows, list) or found.get("schema") != SCHEMA:
+        raise GalleryError(
+            f"{path} holds no gallery of schema {SCHEMA}: samevoice gallery --output writes one"
+        )
+    versions = found.get("versions")
+    said = {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
+    return Gallery(tuple(_rows(rows)), said)
+
+
+def _rows(rows: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
+    return (row for row in rows if isinstance(row, dict))

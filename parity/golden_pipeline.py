@@ -1,0 +1,173 @@
+"""Golden replay of a whole pipeline: what pyannote's own said on a recording, and who spoke when.
+
+What is saved is what the networks decide by and what comes out, not every stage: the scores of each
+chunk, and the turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samevoice.errors import SamevoiceError
+from samevoice.parity import golden
+from samevoice.parity.candidate import Listening
+from samevoice.parity.dumps import write_dump
+from samevoice.parity.golden import Golden, GoldenError
+from samevoice.parity.inputs import RATE, Example
+from samevoice.parity.judge import Tap, Verdict, judge_taps
+from samevoice.parity.limits import Override, limits_for, precision_of
+from samevoice.parity.metrics import Array
+from samevoice.parity.run import device_of, flat, strict_float32
+from samevoice.parity.task import Decisions, compare_decisions
+from samevoice.parity.turns import Errors, Turn, errors
+
+if TYPE_CHECKING:
+    from samevoice.models.backend import Choice
+    from samevoice.parity.diarization import Compared
+
+SCORES = "log_probabilities"
+KINDS = ("turns", "exclusive_turns")
+
+
+def save(
+    folder: Path, compared: Sequence[Compared], source_sha256: str, versions: Mapping[str, str]
+) -> None:
+    """Of each recording what it was, the scores and the turns; older golden data make way."""
+    with golden.written_anew(folder) as aside:
+        rows = [_written(aside, k, one) for k, one in enumerate(compared)]
+        golden.write_index(aside, rows, "full", source_sha256, versions)
+
+
+def _written(folder: Path, number: int, one: Compared) -> dict[str, Any]:
+    file, example = f"{number:03d}.safetensors", one.recording.example
+    sides = {kind: getattr(one.heard, kind) for kind in KINDS}
+    arrays = {
+        "fed/waveforms": example.waveforms,
+        f"truth/{SCORES}": one.truth.scores,
+        f"plain/{SCORES}": one.heard.scores,
+        **{f"plain/{kind}": times_of(turns) for kind, turns in sides.items()},
+    }
+    write_dump(folder / file, arrays)
+    return {
+        "file": file,
+        "name": example.name,
+        "sha256": example.sha256,
+        "labels": {kind: [who for *_, who in turns] for kind, turns in sides.items()},
+        # Where rounding decides pyannote's own clustering or its sort, turns prove nothing.
+        "settled": one.clusters_on_floor is None and not one.tied.any(),
+    }
+
+
+def times_of(turns: Sequence[Turn]) -> Array:
+    """(N, 2) in float64: start and end."""
+    return np.array([turn[:2] for turn in turns], dtype=np.float64).reshape(-1, 2)
+
+
+# Replaying ----------------------------------------------------------------------------------------
+
+
+class Replayed:
+    """One recording: what was said of it, and what the port makes of it here."""
+
+    def __init__(self, said: Golden, row: Mapping[str, Any], pipeline: Listening) -> None:
+        dump = golden.open_example(said, row)
+        example = Example(row["name"], golden.part_of(dump, "fed")["waveforms"])
+        if example.sha256 != row["sha256"]:
+            raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
+        self.name, self.settled = example.name, bool(row["settled"])
+        self.truth: Array = golden.part_of(dump, "truth")[SCORES]
+        plain = golden.part_of(dump, "plain")
+        self.plain: Array = plain[SCORES]
+        self.said = {
+            kind: [
+                (float(start), float(end), str(who))
+                for (start, end), who in zip(plain[kind], row["labels"][kind], strict=True)
+            ]
+            for kind in KINDS
+        }
+        pipeline.scores.clear()
+        found = pipeline(
+            {"waveform": example.waveforms[0], "sample_rate": RATE, "uri": example.name}
+        )
+        self.scores = np.concatenate(pipeline.scores)
+        self.got = {
+            "turns": _turns(found.speaker_diarization),
+            "exclusive_turns": _turns(found.exclusive_speaker_diarization),
+        }
+
+    @property
+    def decisions(self) -> Decisions:
+        return compare_decisions(self.plain, self.scores, truth=self.truth)
+
+    @property
+    def explained(self) -> bool:
+        """Whether float32 could not settle who spoke when, so that other turns say nothing."""
+        flips = self.decisions.flips
+        turned = bool(flips) and all(flip.within_noise for flip in flips)
+        return turned or not self.settled
+
+    def errors(self, kind: str) -> Errors:
+        return errors(self.said[kind], self.got[kind])
+
+
+def _turns(turns: Any) -> list[Turn]:
+    return [(segment.start, segment.end, who) for segment, who in turns]
+
+
+def replay_pipeline(
+    folder: Path, said: Golden, *, device: Choice, overrides: Iterable[Override] = ()
+) -> Verdict:
+    """A pipeline's bundle against what pyannote once said; needs neither torch nor pyannote."""
+    from samevoice.converters import bundle as bundles
+    from samevoice.parity.run import dtype_of_pipeline
+
+    strict_float32()
+    pipeline = Listening(folder, device)
+    limits = limits_for("full", dtype_of_pipeline(folder), device_of(pipeline))
+    with bundles.understood(said.folder / golden.INDEX, GoldenError):
+        found = [_replayed(said, row, pipeline) for row in said.examples]
+    rounded = precision_of(limits.dtype, limits.device).times_float32 > 1
+    taps = [tap for one in found for tap in _taps_of(one, exact=not rounded)]
+    verdict = judge_taps(taps, limits.overridden(overrides), outputs=[SCORES])
+    return verdict.with_task(_task_of(found))
+
+
+def _replayed(said: Golden, row: Mapping[str, Any], pipeline: Listening) -> Replayed:
+    try:
+        return Replayed(said, row, pipeline)
+    except SamevoiceError:
+        raise
+    except RuntimeError as error:  # MLX's own
+        raise GoldenError(f"{row['name']!r} cannot be run: {error}") from error
+
+
+def _taps_of(one: Replayed, *, exact: bool) -> list[Tap]:
+    """The scores; the turns, too, where nothing but the port can have moved them."""
+    taps = [Tap(SCORES, one.truth, one.plain, one.scores, input=one.name)]
+    if exact and not one.explained:
+        for kind in KINDS:
+            said, got = times_of(one.said[kind]), times_of(one.got[kind])
+            taps.append(Tap(kind, said, said, got, input=one.name))
+    return taps
+
+
+def _task_of(found: Sequence[Replayed]) -> dict[str, dict[str, Any]]:
+    sides = {kind: [one.errors(kind) for one in found] for kind in KINDS}
+    whole, exclusive = (sum(sides[kind], Errors()).rate for kind in KINDS)
+    beside = [0.0 if one.explained else one.errors("turns").rate for one in found]
+    rows = zip(
+        *((flat(x) for x in (one.plain, one.scores, one.truth)) for one in found), strict=True
+    )
+    plain, got, truth = (np.concatenate(column) for column in rows)
+    return {
+        "diarization": {
+            "der": whole,
+            "exclusive_der": exclusive,
+            "unexplained_der": max(beside),
+        },
+        **compare_decisions(plain, got, truth=truth).sections(),
+    }

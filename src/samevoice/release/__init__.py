@@ -1,0 +1,1 @@
+"""Nothing leaves without a green result for exactly these bytes, and whoever gets it can check."""

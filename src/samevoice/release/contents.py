@@ -1,0 +1,177 @@
+"""A release on disk: the bundle, its card, its proof, and the sums of it all.
+
+Everything is written aside, read back, and only then gets its name. The same bundle and results
+always give the same bytes: nothing here asks for the time.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import samevoice
+from samevoice.converters import bundle as bundles
+from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS
+from samevoice.errors import BundleError
+from samevoice.parity import gallery_file, golden
+from samevoice.parity import result as results
+from samevoice.parity.result import Result
+from samevoice.release.terms import RESULT, Offer, Part, RefusedError, name_of, refusals
+
+REPORT, LADDER = "report.html", "ladder.svg"
+RECORD = "release.json"  # below parity/: what was accepted, and by whom it was judged
+SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Released:
+    """What lies there now."""
+
+    path: Path
+    files: int
+    nbytes: int
+    sha256: str  # of SHA256SUMS, and so of everything
+
+
+def release(
+    one: Offer, output: Path, *, overwrite: bool = False, repo: str | None = None
+) -> Released:
+    """Write the release, or refuse; ``repo`` is where the card says that it is to be had."""
+    refuse(one)
+    with bundles.written_aside(output, overwrite=overwrite, replaceable=is_release) as aside:
+        _write(aside, one, repo)
+        read_back(aside)
+    files = bundles.files_in(output)
+    size = sum((output / name).stat().st_size for name in files)
+    return Released(output, len(files), size, bundles.sha256(output / SUMS))
+
+
+def refuse(one: Offer) -> None:
+    """Raise with the first reason; a caller that wants them all asks ``refusals``."""
+    against = refusals(one)
+    if against:
+        more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
+        raise RefusedError(f"not released: {against[0]}{more}")
+
+
+def is_release(folder: Path) -> bool:
+    """Whether all that lies there is what a release put there."""
+    try:
+        return set(bundles.files_in(folder)) <= {SUMS, *bundles.read_sums(folder)}
+    except BundleError:
+        return False
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+def _write(folder: Path, one: Offer, repo: str | None) -> None:
+    for name in bundles.files_in(one.bundle):
+        _copy(one.bundle / name, folder / name)
+    for part in one.parts:
+        _write_proof(folder, one, part)
+    if one.gallery is not None and one.gallery_path is not None and one.families:
+        _copy(one.gallery_path, folder / PARITY / gallery_file.NAME)
+    bundles.write_json(folder / PARITY / RECORD, record(one))
+    (folder / CARD).write_text(_card(one, repo), encoding="utf-8")
+    # The provenance names every file's hash: the card is another now, and the proof is new.
+    provenance = {**one.provenance, "outputs": bundles.file_hashes(folder)}
+    bundles.write_json(folder / PROVENANCE, provenance)
+    names = [name for name in bundles.files_in(folder) if name != SUMS]
+    lines = [f"{bundles.sha256(folder / name)}  {name}\n" for name in names]
+    (folder / SUMS).write_text("".join(lines), encoding="utf-8")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if source.is_symlink() or not source.is_file():
+        raise RefusedError(f"not released: {source} is a link or no file, and is not followed")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(source, target)
+
+
+def proof_of(part_name: str) -> str:
+    """Where the proof of a part lies: ``parity``, or ``parity/segmentation``."""
+    return f"{PARITY}/{part_name}" if part_name else PARITY
+
+
+def _write_proof(folder: Path, one: Offer, part: Part) -> None:
+    result, path = given(part)
+    place = folder / proof_of(part.name)
+    place.mkdir(parents=True, exist_ok=True)
+    results.write(place / RESULT, result)
+    ladder, page = _drawn(one, part, result)
+    (place / REPORT).write_text(page, encoding="utf-8")
+    if ladder:
+        (place / LADDER).write_text(ladder, encoding="utf-8")
+    if part.golden is not None:
+        for file in sorted(path.parent.glob(f"{golden.FOLDER}/*")):
+            _copy(file, place / golden.FOLDER / file.name)
+
+
+def given(part: Part) -> tuple[Result, Path]:
+    """The terms have seen to it that both are there."""
+    assert part.result is not None
+    assert part.result_path is not None
+    return part.result, part.result_path
+
+
+def _drawn(one: Offer, part: Part, result: Result) -> tuple[str, str]:
+    from samevoice.reports import page, plots
+    from samevoice.reports.view import view
+
+    found = one.gallery.of(part.kind) if one.gallery is not None else ()
+    drawn = plots.plots(result)
+    text = page.html(view(result, part.label, gallery=found or None), drawn=[drawn])
+    ladders = [x.file for x in drawn if isinstance(x, plots.Plot) and x.key == "ladder"]
+    return (ladders[0] if ladders else ""), text
+
+
+def record(one: Offer) -> dict[str, Any]:
+    """What no result says: which tool let it out, and what somebody answered for."""
+    return {
+        "schema": SCHEMA,
+        "tool": {"name": "samevoice", "version": samevoice.__version__},
+        "model_type": one.kind,
+        "results": {part.name: given(part)[0].bundle.sha256 for part in one.parts},
+        "accepted": [{"limit": x.limit, "because": x.because} for x in one.accepted],
+        "loosened": [
+            {"part": part.name, "limit": name_of(loose), "says": str(loose)}
+            for part, loose in one.loosened
+        ],
+        "licence_ok": one.licence_ok,
+    }
+
+
+def _card(one: Offer, repo: str | None) -> str:
+    from samevoice.reports import card, plots
+
+    shown = []
+    for part in one.parts:
+        result, _ = given(part)
+        found = [x for x in plots.plots(result) if isinstance(x, plots.Plot) and x.key == "ladder"]
+        alt = found[0].alt if found else None
+        shown.append(card.Shown(part.label, proof_of(part.name), result, alt))
+    terms = card.Terms(
+        one.provenance,
+        dict(_tallies(one)),
+        {x.limit: x.because for x in one.accepted},
+        [f"{part.label}, {loose}" for part, loose in one.loosened],
+        repo,
+    )
+    return card.render(one.kind, shown, terms)
+
+
+def _tallies(one: Offer) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    for part in one.parts:
+        if part.kind != "full":
+            yield part.label, bundles.read_json(part.folder / PROVENANCE)
+
+
+def read_back(folder: Path) -> None:
+    """Every file as it was meant to be written."""
+    for name, digest in bundles.read_sums(folder).items():
+        if bundles.sha256(folder / name) != digest:
+            raise BundleError(f"{name} reads back otherwise than written; is the disk sound?")

@@ -1,0 +1,527 @@
+"""What must be true before a bundle may leave: each term says why not, and what to run.
+
+The terms read the bundle, its results and the gallery, and write nothing. ``Offer`` is what is to
+be released; ``refusals`` are all the reasons against it, in the order of ``TERMS``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from samevoice.converters import bundle as bundles
+from samevoice.converters.bundle import CONFIG, PROVENANCE, read_json
+from samevoice.errors import NotPassedError, SamevoiceError
+from samevoice.parity import gallery_file, golden
+from samevoice.parity import result as results
+from samevoice.parity.gallery_file import Gallery
+from samevoice.parity.limits import Loosened
+from samevoice.parity.result import Input, Result
+
+RESULT = "result.json"
+PIPELINE = "pipeline"
+COMPONENTS = ("segmentation", "embedding", "plda")
+NETWORKS = ("segmentation", "embedding")
+# How closely each default input must have been looked at, at least.
+DEPTHS = ("output", "free", "full")
+# Licences that let others pass the weights on. Whoever uses another says that he read it.
+REDISTRIBUTABLE = frozenset(
+    (
+        "mit",
+        "apache-2.0",
+        "bsd",
+        "bsd-2-clause",
+        "bsd-3-clause",
+        "isc",
+        "cc0-1.0",
+        "cc-by-3.0",
+        "cc-by-4.0",
+        "cc-by-sa-3.0",
+        "cc-by-sa-4.0",
+        "unlicense",
+        "cdla-permissive-1.0",
+        "cdla-permissive-2.0",
+        "openrail",
+        "bigscience-openrail-m",
+    )
+)
+
+
+class RefusedError(NotPassedError):
+    """This bundle does not leave."""
+
+
+class OfferError(SamevoiceError):
+    """What was asked for cannot be meant: a limit accepted that nobody loosened, for example."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """A loosened limit that somebody answers for: ``noise_ratio``, or ``lstm.0:noise_ratio``."""
+
+    limit: str
+    because: str
+
+
+@dataclass(frozen=True)
+class Part:
+    """One comparison that a release must show: of a network, the PLDA, or a whole pipeline."""
+
+    name: str  # "" where the bundle is one network
+    folder: Path
+    kind: str  # segmentation, embedding, plda or full
+    result_path: Path | None = None
+    result: Result | None = None
+    unread: str = ""  # why the result cannot be believed
+
+    @property
+    def label(self) -> str:
+        return self.name or self.kind
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        return read_json(self.folder / CONFIG)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        from samevoice.parity.run import fingerprint
+
+        return fingerprint(self.folder)
+
+    @property
+    def golden(self) -> Path | None:
+        """What torch said, saved beside the result; the PLDA is compared by its hash alone."""
+        if self.kind == "plda" or self.result_path is None:
+            return None
+        return self.result_path.parent / golden.FOLDER
+
+    @property
+    def dtype(self) -> str:
+        from samevoice.parity.run import dtype_of, dtype_of_pipeline
+
+        if self.kind == "plda":
+            return "float32"  # by whose limits copies are judged
+        return dtype_of_pipeline(self.folder) if self.kind == "full" else dtype_of(self.config)
+
+
+@dataclass(frozen=True)
+class Offer:
+    """A bundle, what was measured of it, and what its owner answers for."""
+
+    bundle: Path
+    kind: str
+    parts: tuple[Part, ...]
+    gallery_path: Path | None = None
+    gallery: Gallery | None = None
+    unread_gallery: str = ""
+    accepted: tuple[Accepted, ...] = ()
+    licence_ok: bool = False
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def families(self) -> tuple[str, ...]:
+        """The networks in it, of each of which a gallery must have been seen."""
+        return tuple(part.kind for part in self.parts if part.kind in NETWORKS)
+
+    @property
+    def sources(self) -> Mapping[str, Any]:
+        found: Mapping[str, Any] = self.provenance["sources"]
+        return found
+
+    @property
+    def loosened(self) -> tuple[tuple[Part, Loosened], ...]:
+        found = [(part, part.result) for part in self.parts if part.result is not None]
+        return tuple((part, one) for part, result in found for one in result.loosened)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """One reason, by the name of its term."""
+
+    term: str
+    why: str
+    run: str  # what to do about it
+
+    def __str__(self) -> str:
+        return f"{self.why}: {self.run}"
+
+
+# What is offered ----------------------------------------------------------------------------------
+
+
+def offer(
+    bundle: Path,
+    given: Sequence[Path],
+    *,
+    gallery: Path | None = None,
+    accepted: Iterable[Accepted] = (),
+    licence_ok: bool = False,
+) -> Offer:
+    """Gather what ``given`` results, files or folders of them, say of this bundle."""
+    config = read_json(bundle / CONFIG)
+    provenance = read_json(bundle / PROVENANCE)
+    kind = str(config.get("model_type"))
+    paths = list(result_files(given))
+    with bundles.understood(bundle / PROVENANCE):
+        found_gallery = gallery or find_gallery(given)
+        made = Offer(
+            bundle,
+            kind,
+            tuple(parts_of(bundle, kind, paths)),
+            found_gallery,
+            *_read_gallery(found_gallery),
+            tuple(accepted),
+            licence_ok,
+            provenance,
+        )
+        _ = [source["sha256"] for source in made.sources.values()]
+    _refuse_idle(made)
+    return made
+
+
+def parts_of(bundle: Path, kind: str, paths: Sequence[Path]) -> Iterator[Part]:
+    """Every comparison that this bundle needs, with the result that is of it, if any is."""
+    if kind not in (*COMPONENTS, "full"):
+        raise OfferError(f"{bundle} is a {kind}, which cannot be released")
+    wanted = [(name, bundle / name, name) for name in COMPONENTS] if kind == "full" else []
+    wanted.append((PIPELINE if kind == "full" else "", bundle, kind))
+    read = [(path, *_read(path)) for path in paths]
+    for name, folder, one in wanted:
+        yield _best(Part(name, folder, one), read)
+
+
+def _best(part: Part, read: Sequence[tuple[Path, Result | None, str]]) -> Part:
+    """The result of these very bytes; else one that is of this kind, to say what is wrong."""
+
+    def rank(found: tuple[Path, Result | None, str]) -> tuple[bool, bool]:
+        path, result, _ = found
+        if result is None:
+            return (path.parent.name == part.label, False)
+        same = result.model_type == part.kind
+        return (same, same and result.bundle.sha256 == part.fingerprint)
+
+    path, result, unread = max(read, key=rank, default=(None, None, ""))
+    fits = result is not None and result.model_type == part.kind
+    if path is None or not (fits or unread):
+        return part
+    return Part(part.name, part.folder, part.kind, path, result if fits else None, unread)
+
+
+def _read(path: Path) -> tuple[Result | None, str]:
+    try:
+        return results.read(path), ""
+    except SamevoiceError as error:
+        return None, str(error)
+
+
+def result_files(given: Iterable[Path]) -> Iterator[Path]:
+    """A file as it is; of a folder its result.json, and those in the folders below it."""
+    for path in given:
+        if not path.is_dir():
+            yield path
+            continue
+        if (path / RESULT).is_file():
+            yield path / RESULT
+        yield from sorted(path.glob(f"*/{RESULT}"))
+
+
+def find_gallery(given: Sequence[Path]) -> Path | None:
+    """The gallery that lies beside the results, or in one of the two folders above them."""
+    for path in given:
+        around = (path.resolve() / RESULT) if path.is_dir() else path.resolve()
+        for folder in list(around.parents)[:3]:
+            if (folder / gallery_file.NAME).is_file():
+                return folder / gallery_file.NAME
+    return None
+
+
+def _read_gallery(path: Path | None) -> tuple[Gallery | None, str]:
+    if path is None:
+        return None, ""
+    try:
+        return gallery_file.read(path), ""
+    except SamevoiceError as error:
+        return None, str(error)
+
+
+def _refuse_idle(made: Offer) -> None:
+    """Accepting what nobody loosened is a slip of the pen."""
+    names = {name_of(one) for _, one in made.loosened}
+    for one in made.accepted:
+        if one.limit not in names:
+            known = f"only {', '.join(sorted(names))}" if names else "no limit"
+            raise OfferError(f"--accept-loosened {one.limit}: {known} was loosened")
+
+
+def name_of(one: Loosened) -> str:
+    """As it is written after --limit."""
+    return one.metric if one.tap is None else f"{one.tap}:{one.metric}"
+
+
+# The terms ----------------------------------------------------------------------------------------
+
+Reasons = Iterator[tuple[str, str]]  # why not, what to run
+
+
+def _untouched(one: Offer) -> Reasons:
+    written = one.provenance.get("outputs", {})
+    if changed := bundles.changed(one.bundle, written):
+        yield (
+            f"{len(changed)} files of {one.bundle} are not as they were written, "
+            f"first {changed[0]!r}",
+            "convert again",
+        )
+
+
+def _there(one: Offer) -> Reasons:
+    for part in one.parts:
+        if part.result is None and not part.unread:
+            yield f"there is no result of the {part.label}", _parity(one)
+
+
+def _readable(one: Offer) -> Reasons:
+    for part in one.parts:
+        if part.unread:
+            yield f"the result of the {part.label} cannot be believed ({part.unread})", _parity(one)
+
+
+def _green(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if not result.passed:
+            yield (
+                f"the {part.label} is red: {result.verdict.reasons[0]}",
+                f"read {_report(part)}",
+            )
+
+
+def _same_bytes(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if result.bundle.sha256 != part.fingerprint:
+            said = result.bundle.sha256[:12] or "none"
+            yield (
+                f"the result of the {part.label} is of other files (sha256 {said}, "
+                f"not {part.fingerprint[:12]})",
+                _parity(one),
+            )
+
+
+def _same_source(one: Offer) -> Reasons:
+    from samevoice.parity.run import source_of
+
+    for part, result in _judged(one):
+        if result.source.sha256 != source_of(part.folder):
+            yield (
+                f"the {part.label} was compared with another source than it was made from",
+                _parity(one),
+            )
+
+
+def _same_precision(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if result.dtype != part.dtype:
+            yield (
+                f"the {part.label} is {part.dtype}, but its result is of {result.dtype}",
+                _parity(one),
+            )
+
+
+def _strict_device(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if result.device.endswith("-tf32"):
+            yield (
+                f"the {part.label} was compared on {result.device}, whose limits are too wide to "
+                "show a fault",
+                "set MLX_ENABLE_TF32=0, or --device cpu, and run samevoice parity again",
+            )
+
+
+def _whole_set(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        missing = missing_inputs(part, result)
+        if missing:
+            yield (
+                f"the {part.label} was not compared on {len(missing)} of the default inputs, "
+                f"first {missing[0]!r}",
+                _parity(one),
+            )
+
+
+def _replayable(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if part.golden is not None and (why := golden_fault(part.golden, result)):
+            yield f"no golden data of the {part.label}: {why}", _parity(one)
+
+
+def _gallery(one: Offer) -> Reasons:
+    for family in dict.fromkeys(one.families):
+        why = one.unread_gallery or gallery_fault(one.gallery, family)
+        if why:
+            yield (
+                why,
+                "run samevoice gallery --output gallery.md beside the results, or name "
+                "another's gallery.json with --gallery",
+            )
+
+
+def _accepted(one: Offer) -> Reasons:
+    known = {x.limit for x in one.accepted}
+    for part, loose in one.loosened:
+        if name_of(loose) not in known:
+            yield (
+                f"limits of the {part.label} were loosened, {loose}",
+                f"compare without it, or answer for it: --accept-loosened {name_of(loose)} "
+                '--because "..."',
+            )
+
+
+def _licensed(one: Offer) -> Reasons:
+    if one.licence_ok:
+        return
+    for source in one.sources.values():
+        if why := licence_fault(source):
+            yield (
+                f"{source['name']} {why}",
+                "read its terms, and if they let you pass it on, say so with --license-ok",
+            )
+            return
+
+
+@dataclass(frozen=True)
+class Term:
+    """One thing that must hold; ``says`` is how the table of refusals has it."""
+
+    name: str
+    says: str
+    reasons: Callable[[Offer], Reasons]
+
+
+TERMS = (
+    Term("bundle", "the bundle is as it was written", _untouched),
+    Term("result", "every part of it has a result", _there),
+    Term(
+        "schema", "which can be read, is of this schema and does not contradict itself", _readable
+    ),
+    Term("verdict", "which is green", _green),
+    Term("hashes", "for exactly these files", _same_bytes),
+    Term("source", "against the source that they were made from", _same_source),
+    Term("dtype", "in the precision that is shipped", _same_precision),
+    Term("device", "on a device that computes in float32, not TF32", _strict_device),
+    Term("inputs", "on the default inputs at least", _whole_set),
+    Term("golden", "with PyTorch's outputs kept for a replay", _replayable),
+    Term("gallery", "every known bug of its family was found where it sits", _gallery),
+    Term("loosened", "no limit was loosened that nobody answers for", _accepted),
+    Term("licence", "the source's licence lets it be passed on, or was read", _licensed),
+)
+
+
+def refusals(one: Offer) -> tuple[Refusal, ...]:
+    """Every reason against this release."""
+    return tuple(Refusal(term.name, why, run) for term in TERMS for why, run in term.reasons(one))
+
+
+def _judged(one: Offer) -> Iterator[tuple[Part, Result]]:
+    for part in one.parts:
+        if part.result is not None:
+            yield part, part.result
+
+
+def _parity(one: Offer) -> str:
+    names = [source.get("name", "SOURCE") for source in one.sources.values()]
+    name = one.sources.get(one.kind, {}).get("name") or names[0]
+    return f"run samevoice parity {one.bundle} --source {name} --output DIR"
+
+
+def _report(part: Part) -> str:
+    assert part.result_path is not None
+    page = part.result_path.parent / "report.html"
+    return str(page if page.is_file() else part.result_path)
+
+
+# Shared with verify -------------------------------------------------------------------------------
+
+
+def missing_inputs(part: Part, result: Result, *, by_hash: bool = True) -> list[str]:
+    """Default inputs that the result lacks, or looked at less closely.
+
+    Without pyannote.audio, in which the recording lies, ``by_hash`` has to be false: then names,
+    shapes and depths are compared.
+    """
+    known = {one.name: one for one in result.inputs}
+    return [
+        one.name
+        for one in default_inputs(part, by_hash=by_hash)
+        if not _covers(known.get(one.name), one, by_hash)
+    ]
+
+
+def _covers(found: Input | None, wanted: Input, by_hash: bool) -> bool:
+    if found is None or found.shape != wanted.shape or (by_hash and found.sha256 != wanted.sha256):
+        return False
+    depth = found.notes.get("depth", "")
+    least = DEPTHS.index(wanted.notes["depth"])
+    return depth in DEPTHS and DEPTHS.index(depth) >= least
+
+
+def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
+    from samevoice.parity import inputs, run
+
+    speech = None if by_hash else inputs.stand_in()
+    if part.kind == "plda":
+        return []
+    if part.kind == "full":
+        from samevoice.parity.diarization import default_recordings
+
+        return [one.example.described() for one in default_recordings("quick", speech)]
+    return [one.described() for one in run.default_examples(part.folder, "quick", speech)]
+
+
+def golden_fault(folder: Path, result: Result) -> str:
+    """Why a replay of these golden data would not belong to this result, or ""."""
+    try:
+        said = golden.read(folder)
+    except SamevoiceError as error:
+        return str(error)
+    if (said.model_type, said.source_sha256) != (result.model_type, result.source.sha256):
+        return f"{folder} is of another source"
+    hashes = {one.name: one.sha256 for one in result.inputs}
+    rows = {str(row.get("name")): str(row.get("sha256")) for row in said.examples}
+    lost = sorted(name for name, sha256 in hashes.items() if rows.get(name) != sha256)
+    return f"{folder} lacks {lost[0]!r}, which the result was made on" if lost else ""
+
+
+def gallery_fault(found: Gallery | None, family: str, *, known: bool = True) -> str:
+    """Why this gallery proves nothing of a family, or ""; ``known``: held against today's bugs."""
+    if found is None:
+        return f"there is no gallery of the {family}"
+    rows = found.of(family)
+    if not rows:
+        return f"the gallery holds no bug of the {family}"
+    if wrong := found.wrong(family):
+        return f"the gallery of the {family} is red: {wrong[0]!r} was not found where it sits"
+    return _gallery_age(found, family) if known else ""
+
+
+def _gallery_age(found: Gallery, family: str) -> str:
+    import samevoice
+    from samevoice.parity.gallery import BUGS
+
+    if (said := found.versions.get("samevoice")) != samevoice.__version__:
+        return f"the gallery is of samevoice {said or 'unknown'}, not {samevoice.__version__}"
+    seen = {row.get("bug") for row in found.of(family)}
+    lost = [bug.name for bug in BUGS if bug.family == family and bug.name not in seen]
+    return f"the gallery of the {family} lacks {len(lost)} bugs, first {lost[0]!r}" if lost else ""
+
+
+def licence_fault(source: Mapping[str, Any]) -> str:
+    """Why a source may not simply be passed on, or ""."""
+    licence = source.get("licence")
+    if isinstance(licence, Mapping) and licence.get("gated"):
+        return "is gated"
+    ids = str((licence or {}).get("id") or "") if isinstance(licence, Mapping | None) else ""
+    if not ids:
+        return "names no licence"
+    strange = [one for one in ids.split(", ") if one.lower() not in REDISTRIBUTABLE]
+    return f"is under {strange[0]!r}" if strange else ""

@@ -1,0 +1,296 @@
+"""Checks of a release, as whoever downloaded it runs them: MLX and numpy, no PyTorch.
+
+Each check is one function that says what it saw, or raises ``FaultError`` with what is wrong. The
+first ones look at names and hashes only, and nothing is opened that they have not let pass.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samevoice.converters import bundle as bundles
+from samevoice.converters.bundle import CONFIG, PARITY, PROVENANCE, SUMS, read_json
+from samevoice.errors import SamevoiceError
+from samevoice.parity import gallery_file, golden
+from samevoice.parity.judge import Verdict
+from samevoice.parity.result import Result, read
+from samevoice.release import terms
+from samevoice.release.contents import RECORD, SCHEMA, proof_of
+from samevoice.release.terms import COMPONENTS, NETWORKS, PIPELINE, RESULT, Part
+
+if TYPE_CHECKING:
+    from samevoice.models.backend import Choice
+
+
+class FaultError(SamevoiceError):
+    """What is wrong with a release, by name."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One line: what was checked, whether it holds, and what was seen."""
+
+    name: str
+    passed: bool
+    says: str
+
+    def as_dict(self) -> dict[str, Any]:
+        return {"check": self.name, "passed": self.passed, "says": self.says}
+
+
+@dataclass
+class Folder:
+    """A release that is being checked; what earlier checks read is kept for later ones.
+
+    ``root`` is what links may not lead out of: the folder, or the hub's cache around it.
+    """
+
+    path: Path
+    root: Path
+    device: Choice = "auto"
+    sums: dict[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def kind(self) -> str:
+        return str(read_json(self.path / CONFIG).get("model_type"))
+
+    @cached_property
+    def record(self) -> dict[str, Any]:
+        found = read_json(self.path / PARITY / RECORD)
+        if found.get("schema") != SCHEMA:
+            raise FaultError(f"{PARITY}/{RECORD} is of schema {found.get('schema')!r}")
+        return found
+
+    @cached_property
+    def parts(self) -> tuple[Part, ...]:
+        """The comparisons that a bundle of this kind needs, each with its result."""
+        kind, path = self.kind, self.path
+        if kind not in (*COMPONENTS, "full"):
+            raise FaultError(f"{CONFIG} says model_type {kind!r}, which is no bundle's")
+        inner = [(name, path / name, name) for name in COMPONENTS] if kind == "full" else []
+        wanted = [*inner, (PIPELINE if kind == "full" else "", path, kind)]
+        return tuple(Part(*one, *self._result(one[0])) for one in wanted)
+
+    def _result(self, name: str) -> tuple[Path, Result]:
+        path = self.path / proof_of(name) / RESULT
+        if not path.is_file():
+            raise FaultError(f"{proof_of(name)}/{RESULT} is missing")
+        return path, read(path)
+
+
+# The checks ---------------------------------------------------------------------------------------
+
+
+def _names(one: Folder) -> str:
+    """Nothing but what was released, and no way out of the folder."""
+    one.sums = bundles.read_sums(one.path)
+    links = [name for name in bundles.files_in(one.path) if _leads_out(one, name)]
+    links += [name for name in _linked_folders(one.path) if _leads_out(one, name)]
+    if links:
+        raise FaultError(f"{links[0]} is a link that leads out of the folder")
+    there, named = set(bundles.files_in(one.path)) - {SUMS}, set(one.sums)
+    if lost := sorted(named - there):
+        raise FaultError(f"{lost[0]} is missing, and {len(lost) - 1} more are")
+    if strange := sorted(there - named):
+        raise FaultError(f"{strange[0]} was added: no file of the release has that name")
+    _indexed(one.path)
+    return f"{len(named)} files, all named in {SUMS}, none of them outside"
+
+
+def _linked_folders(folder: Path) -> Iterator[str]:
+    for path in folder.rglob("*"):
+        if path.is_symlink() and path.is_dir():
+            yield path.relative_to(folder).as_posix()
+
+
+def _leads_out(one: Folder, name: str) -> bool:
+    return not Path(os.path.realpath(one.path / name)).is_relative_to(one.root)
+
+
+def _indexed(folder: Path) -> None:
+    """Shards lie beside the index that names them."""
+    for index in folder.rglob(bundles.INDEX):
+        where = index.relative_to(folder).as_posix()
+        named = read_json(index).get("weight_map")
+        if not isinstance(named, dict):
+            raise FaultError(f"{where} has no weight_map")
+        for name in sorted({str(name) for name in named.values()}):
+            if not bundles.stays_below(name) or "/" in name:
+                raise FaultError(f"{where} names {name!r}, which leads out of its folder")
+
+
+def _sums(one: Folder) -> str:
+    for name, digest in one.sums.items():
+        if bundles.sha256(one.path / name) != digest:
+            raise FaultError(f"{name} is not what was released: its sha256 differs")
+    return f"{len(one.sums)} sha256 agree, {_size(one)}"
+
+
+def _size(one: Folder) -> str:
+    return f"{sum((one.path / name).stat().st_size for name in one.sums) / 1e6:.1f} MB"
+
+
+def _provenance(one: Folder) -> str:
+    said = read_json(one.path / PROVENANCE)
+    with bundles.understood(PROVENANCE, FaultError):
+        if changed := bundles.changed(one.path, said["outputs"]):
+            raise FaultError(f"{changed[0]} is not what {PROVENANCE} names")
+        if said["model_type"] != one.kind:
+            raise FaultError(f"{PROVENANCE} is of the {said['model_type']}, not of the {one.kind}")
+        source = said["sources"][one.kind]
+        return f"from {source['name']}, sha256 {source['sha256'][:12]}"
+
+
+def _verdicts(one: Folder) -> str:
+    for part in one.parts:
+        result = _result(part)
+        if not result.passed:
+            raise FaultError(f"{_where(part)} is red: {result.verdict.reasons[0]}")
+    taps = sum(len(_result(part).taps) for part in one.parts)
+    return f"{taps} taps judged again from their figures, {len(one.parts)} green"
+
+
+def _belongs(one: Folder) -> str:
+    from samevoice.parity.run import source_of
+
+    for part in one.parts:
+        result = _result(part)
+        if result.model_type != part.kind:
+            raise FaultError(
+                f"{_where(part)} is of the {result.model_type}, not of the {part.kind}"
+            )
+        if result.bundle.sha256 != part.fingerprint:
+            raise FaultError(f"{_where(part)} is of another bundle than these weights")
+        if result.source.sha256 != source_of(part.folder):
+            raise FaultError(f"{_where(part)} is of another source than {PROVENANCE} names")
+        if result.dtype != part.dtype:
+            raise FaultError(f"{_where(part)} is of {result.dtype}, the weights are {part.dtype}")
+        if result.device.endswith("-tf32"):
+            raise FaultError(f"{_where(part)} was made on {result.device}, which proves too little")
+    return "every result is of these weights and their source"
+
+
+def _inputs(one: Folder) -> str:
+    by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
+    for part in one.parts:
+        if lost := terms.missing_inputs(part, _result(part), by_hash=by_hash):
+            raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
+    count = sum(len(_result(part).inputs) for part in one.parts)
+    how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
+    return f"all default inputs among {count}, {how}"
+
+
+def _limits(one: Folder) -> str:
+    with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
+        accepted = {x["limit"]: x["because"] for x in one.record["accepted"]}
+    loose = [(part, x) for part in one.parts for x in _result(part).loosened]
+    for part, found in loose:
+        if terms.name_of(found) not in accepted:
+            raise FaultError(f"{_where(part)} loosened {found}, for which nobody answers")
+    if not loose:
+        return "none was loosened"
+    return "; ".join(f"{part.label}: {x}, {accepted[terms.name_of(x)]}" for part, x in loose)
+
+
+def _bugs(one: Folder) -> str:
+    families = [part.kind for part in one.parts if part.kind in NETWORKS]
+    if not families:
+        return "no network in it, so no bug to find"
+    found = gallery_file.read(one.path / PARITY / gallery_file.NAME)
+    for family in families:
+        if why := terms.gallery_fault(found, family, known=False):
+            raise FaultError(why)
+    count = sum(len(found.of(family)) for family in families)
+    return f"{count} known bugs were found where they sit, or shown to change nothing"
+
+
+def _replayed(one: Folder) -> str:
+    seen = []
+    for part in one.parts:
+        if part.golden is None:
+            continue
+        if why := terms.golden_fault(part.golden, _result(part)):
+            raise FaultError(why)
+        verdict = golden.replay(part.folder, part.golden, device=one.device)
+        if not verdict.passed:
+            raise FaultError(f"the {part.label} diverges on this machine: {verdict.reasons[0]}")
+        seen.append(_said(part, verdict))
+    return "; ".join(seen) or "nothing to replay: copies have no outputs"
+
+
+def _said(part: Part, verdict: Verdict) -> str:
+    if "diarization" in verdict.task:
+        rate = verdict.task["diarization"]["der"]
+        return f"{part.label} DER {100 * rate:.2g} %"
+    worst = max(tap.judged_ratio for tap in verdict.taps)
+    return f"{part.label} noise ratio at most {worst:.2f} over {len(verdict.taps)} outputs"
+
+
+def _result(part: Part) -> Result:
+    assert part.result is not None
+    return part.result
+
+
+def _where(part: Part) -> str:
+    return f"{proof_of(part.name)}/{RESULT}"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``samevoice verify``; ``says`` is how the documents have it."""
+
+    name: str
+    says: str
+    run: Callable[[Folder], str]
+
+
+CHECKS = (
+    Check("files", "every file is named, none leads out of the folder, none was added", _names),
+    Check("sha256", "every file has the sum that was released", _sums),
+    Check("provenance", "the provenance names these files", _provenance),
+    Check("verdict", "the results' verdicts follow from their figures, and are green", _verdicts),
+    Check("weights", "the results are of these weights and of their source", _belongs),
+    Check("inputs", "the comparison was made on the default inputs at least", _inputs),
+    Check("limits", "no limit was loosened that nobody answers for", _limits),
+    Check("gallery", "the known bugs were found by the harness that gave the verdict", _bugs),
+    Check("replay", "MLX gives PyTorch's saved outputs on this machine", _replayed),
+)
+
+
+def verify(
+    path: Path, *, root: Path | None = None, device: Choice = "auto", replay: bool = True
+) -> Iterator[Outcome]:
+    """One outcome a check, as each is done; after a fault in the names nothing is opened."""
+    one, sound = Folder(path, Path(os.path.realpath(root or path)), device), True
+    for check in CHECKS:
+        if check.run is _replayed and not replay:
+            continue
+        if check.run is _replayed and not sound:
+            yield Outcome(check.name, False, "not run: something else was found first")
+            continue
+        outcome = _outcome(check, one)
+        sound = sound and outcome.passed
+        yield outcome
+        if not outcome.passed and check.run is _names:
+            return
+
+
+def _outcome(check: Check, one: Folder) -> Outcome:
+    try:
+        with bundles.understood(str(one.path), FaultError):
+            return Outcome(check.name, True, check.run(one))
+    except SamevoiceError as error:
+        return Outcome(check.name, False, _short(str(error), one.path))
+    except OSError as error:
+        return Outcome(check.name, False, f"{error.filename} cannot be read: {error.strerror}")
+
+
+def _short(words: str, folder: Path) -> str:
+    """Files by their names in the release."""
+    return words.replace(f"{folder}/", "")
