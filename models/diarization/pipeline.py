@@ -40,6 +40,7 @@ PARTS: Mapping[str, type] = {"segmentation": PyanNet, "embedding": WeSpeakerResN
 SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")
 OVERLAP = "embedding_exclude_overlap"
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
+CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 BATCH = 8  # more is no faster on a CPU, and little on a GPU
 
 
@@ -405,7 +406,11 @@ def _network(folder: Path) -> Network:
 
 
 def available_memory() -> float:
-    """Bytes that are free to take, as far as the system says."""
+    """Bytes that are free to take, as far as the system and a container around us say."""
+    return min([_free_in_system(), *_free_in_container(CONTAINER)])
+
+
+def _free_in_system() -> float:
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         for line in meminfo.read_text().splitlines():
@@ -413,3 +418,16 @@ def available_memory() -> float:
                 return 1024.0 * int(line.split()[1])
     info = mx.device_info() if hasattr(mx, "device_info") else {}
     return float(info.get("max_recommended_working_set_size", 2 * 2**30))
+
+
+def _free_in_container(folder: Path) -> Iterator[float]:
+    """What a control group leaves, by its second version's files or its first's."""
+    for limit, used in (
+        ("memory.max", "memory.current"),
+        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ):
+        try:
+            most, taken = (float((folder / name).read_text()) for name in (limit, used))
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+        yield max(most - taken, 0.0)

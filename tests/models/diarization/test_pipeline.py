@@ -417,3 +417,30 @@ def test_batches_are_sized_to_the_memory(
         monkeypatch.setattr(module, "available_memory", lambda m=memory: float(m))
         sizes[memory] = pipeline._batch()
     assert sizes == {0: 1, 2**30: 2, 2**40: 8}
+
+
+@pytest.mark.parametrize(
+    ("files", "free"),
+    [
+        ({"memory.max": "3000\n", "memory.current": "1000\n"}, 2000.0),
+        ({"memory.max": "1000\n", "memory.current": "3000\n"}, 0.0),
+        ({"memory.max": "max\n", "memory.current": "1000\n"}, None),
+        ({"memory/memory.limit_in_bytes": "70", "memory/memory.usage_in_bytes": "20"}, 50.0),
+        ({"memory/memory.limit_in_bytes": "9223372036854771712"}, None),
+        ({}, None),
+    ],
+)
+def test_a_containers_limit_counts(
+    files: dict[str, str], free: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samevoice.models.diarization import pipeline
+
+    monkeypatch.setattr(pipeline, "CONTAINER", tmp_path / "none")
+    system = pipeline.available_memory()
+    assert system > 2**20
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setattr(pipeline, "CONTAINER", tmp_path)
+    found = pipeline.available_memory()
+    assert found == free if free is not None else found > 2**20
