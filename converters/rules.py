@@ -248,6 +248,23 @@ def tally(plan: Plan, dtype_of: Callable[[str], str]) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def modules(plan: Plan) -> dict[str, str]:
+    """torch module -> MLX module, by the tensors that go from the one into the other.
+
+    For ``parity.compare``. The outermost module is left out, and so is one that becomes several (an
+    LSTM of many layers): only its port knows which of them to hold against it.
+    """
+    found: dict[str, set[str]] = {}
+    for move in plan.moves:
+        for source, target in itertools.product(move.sources, move.targets):
+            found.setdefault(_owner(source), set()).add(_owner(target))
+    return {theirs: ours.pop() for theirs, ours in found.items() if theirs and len(ours) == 1}
+
+
+def _owner(tensor: str) -> str:
+    return tensor.rpartition(".")[0]
+
+
 def count(rows: Iterable[Row]) -> Counter[str]:
     """How many source tensors met which fate, and how many modules are identities."""
     return Counter({row.source: row.fate for row in rows}.values())

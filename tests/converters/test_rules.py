@@ -17,6 +17,7 @@ from samevoice.converters.rules import (
     convert,
     each,
     invert,
+    modules,
     plan,
     tally,
 )
@@ -164,6 +165,21 @@ def test_the_digest_tells_tables_apart() -> None:
     other: Table = (*TABLE[:2], Drop("{path}.num_batches_tracked", why="for fun"), TABLE[3])
     assert planned().digest() == planned().digest()
     assert plan(other, tensors(SOURCES), TARGETS).digest() != planned().digest()
+
+
+def test_modules_are_paired_by_their_tensors() -> None:
+    assert modules(planned()) == {"conv.0": "c.0", "conv.1": "c.1"}, "a and b are the outermost's"
+
+
+def test_a_module_that_becomes_several_is_paired_with_none() -> None:
+    table = (
+        Rule("lstm.weight_l{i}", "lstm.{i}.Wx", i=(0, 1)),
+        Rule(("out.bias_a", "out.bias_b"), "linear.bias", ADD_BIASES),
+    )
+    names = ("lstm.weight_l0", "lstm.weight_l1", "out.bias_a", "out.bias_b")
+    shapes = {"lstm.0.Wx": (1,), "lstm.1.Wx": (1,), "linear.bias": (1,)}
+    laid = plan(table, tensors({name: np.zeros(1) for name in names}), shapes)
+    assert modules(laid) == {"out": "linear"}
 
 
 def test_each_repeats_a_layer() -> None:
