@@ -66,6 +66,12 @@ def read(source: Source) -> Settings:
         return _settings(path.read_text(encoding="utf-8"), where)
 
 
+def parameters(text: str, where: str) -> dict[str, Any]:
+    """The parameters that a bundle of this config.yaml must hold."""
+    with understood(f"{where} is no pipeline config: it", ConversionError):
+        return _settings(text, where).as_dict()
+
+
 def check(text: str, where: str) -> None:
     """Refuse a config.yaml that would have pyannote do anything but build this pipeline.
 

@@ -28,7 +28,6 @@ from samevoice.models.diarization import clustering, formats, reconstruction, vb
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Clustering
 from samevoice.models.diarization.pipeline import Analysis, Stages
-from samevoice.parity import golden, golden_pipeline
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
 from samevoice.parity import run as running
@@ -430,14 +429,15 @@ def _seams_of_stages(candidate: Listening, stages: Stages, heard: Heard) -> Seam
     seams: Seams = {"count": np.asarray(stages.counts, dtype=np.int64)}
     if stages.clustering is None or stages.discrete is None or stages.exclusive is None:
         return seams
-    seams |= _seams_of_clustering(candidate, stages.analysis, stages.clustering)
+    seams |= seams_of_clustering(candidate, stages.analysis, stages.clustering)
     if heard.discrete is not None and heard.exclusive is not None:
         seams["discrete"] = _untied(stages.discrete.speakers, heard.discrete.tied)
         seams["exclusive"] = _untied(stages.exclusive.speakers, heard.exclusive.tied)
     return seams
 
 
-def _seams_of_clustering(candidate: Listening, analysis: Analysis, found: Clustering) -> Seams:
+def seams_of_clustering(candidate: Listening, analysis: Analysis, found: Clustering) -> Seams:
+    """Each step of the port's clustering, as it is compared."""
     trained = np.zeros(analysis.segmentations.shape[::2], dtype=np.int64)
     trained[found.train] = 1
     steps: dict[str, Any] = {}
@@ -477,7 +477,7 @@ def _forced(candidate: Listening, heard: Heard, ran: Ran) -> Iterator[tuple[str,
 
     def clustered() -> Seams:
         found = clustering.cluster(embeddings, analysis.segmentations, candidate.plda, settings)
-        seams = _seams_of_clustering(candidate, analysis, found)
+        seams = seams_of_clustering(candidate, analysis, found)
         own = ["trained", "ahc", "xvectors", "plda", "centroids"]
         # With nothing to cluster, the assignment is no stage of its own.
         own += ["similarity", "hard"] if plain.ahc is None else []
@@ -981,6 +981,8 @@ def run(
     )
     if output is None:
         return made
+    from samevoice.parity import golden, golden_pipeline
+
     kept = Path(output) / golden.FOLDER
     golden_pipeline.save(kept, whole.compared, made.source.sha256, made.versions)
     return _saved(made, whole, Path(output))

@@ -31,6 +31,10 @@ Model = Any  # a PyanNet or a WeSpeakerResNet
 Injection = Callable[[Model], AbstractContextManager[None]]
 
 
+def _never(model: Model) -> bool:
+    return False
+
+
 @dataclass(frozen=True)
 class Bug:
     """One mistake, the tap at which it must show first, and what users saw of it."""
@@ -41,7 +45,12 @@ class Bug:
     inject: Injection
     effect: str
     # Whether these weights leave the bug without effect, which the gallery then proves.
-    idle: Callable[[Model], bool] = lambda model: False
+    idle: Callable[[Model], bool] = _never
+
+    @property
+    def may_idle(self) -> bool:
+        """Whether there are weights that leave it without effect."""
+        return self.idle is not _never
 
 
 @contextmanager

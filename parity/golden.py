@@ -8,6 +8,7 @@ reference) and golden.json, which names them and the source's hash. Reading need
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 SCHEMA = 1
 INDEX = "golden.json"
 FOLDER = "golden"  # beside a result
+FILE = re.compile(r"\d{3,}\.safetensors")
 
 
 class GoldenError(SamevoiceError):
@@ -56,6 +58,11 @@ class Golden:
     source_sha256: str
     examples: tuple[dict[str, Any], ...]
     versions: dict[str, str]
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """All that belongs to it."""
+        return (INDEX, *(row["file"] for row in self.examples))
 
 
 def make(folder: str | Path, source: str | Path, examples: Iterable[Example]) -> Path:
@@ -202,26 +209,43 @@ def read(folder: str | Path) -> Golden:
         index = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise GoldenError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise GoldenError(f"{path} is not JSON: {error}") from None
     if not isinstance(index, dict) or index.get("schema") != SCHEMA:
         raise GoldenError(f"{path} is no golden index of schema {SCHEMA}: save it anew")
     try:
-        return Golden(
+        found = Golden(
             Path(folder),
-            index["model_type"],
-            index["source_sha256"],
-            tuple(index["examples"]),
-            index["versions"],
+            str(index["model_type"]),
+            str(index["source_sha256"]),
+            tuple(dict(row) for row in index["examples"]),
+            dict(index["versions"]),
         )
+        _check_rows(found, path)
     except KeyError as error:
         raise GoldenError(f"{path} lacks {error}: save it anew") from None
+    except (TypeError, ValueError) as error:
+        raise GoldenError(f"{path} is not what was saved ({error}): save it anew") from None
+    return found
+
+
+def _check_rows(found: Golden, path: Path) -> None:
+    """Every example by its own name, in a file of its own that lies in the folder."""
+    for key in ("name", "file"):
+        names = [row[key] for row in found.examples]
+        if len(set(names)) < len(names):
+            raise GoldenError(f"{path} names a {key} twice: save it anew")
+    for name in (row["file"] for row in found.examples):
+        if not FILE.fullmatch(str(name)):
+            raise GoldenError(f"{path} names {name!r}, which lies outside of it or is no example")
+        if not (found.folder / name).is_file():
+            raise GoldenError(f"{found.folder / name} is missing: save it anew")
 
 
 def traces(golden: Golden) -> Iterator[Trace]:
     """What the reference said, one example at a time; inputs are checked against their hashes."""
     for row in golden.examples:
-        dump = open_example(golden, row)
+        dump = open_dump(golden.folder / row["file"])
         fed = part_of(dump, "fed")
         example = Example(
             row["name"],
@@ -233,14 +257,6 @@ def traces(golden: Golden) -> Iterator[Trace]:
         if example.sha256 != row["sha256"]:
             raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
         yield Trace(example, *_recordings(dump, row))
-
-
-def open_example(golden: Golden, row: Mapping[str, Any]) -> Dump:
-    """One example's file, which lies in the folder itself, wherever its name points."""
-    name = str(row["file"])
-    if Path(name).name != name:
-        raise GoldenError(f"{golden.folder / INDEX} names {name!r}, which lies outside of it")
-    return open_dump(golden.folder / name)
 
 
 def _recordings(

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity import golden
+from samevoice.parity import diarization, golden
 from samevoice.parity.candidate import Listening
-from samevoice.parity.dumps import write_dump
+from samevoice.parity.dumps import open_dump, write_dump
 from samevoice.parity.golden import Golden, GoldenError
 from samevoice.parity.inputs import RATE, Example
 from samevoice.parity.judge import Tap, Verdict, judge_taps
@@ -28,9 +28,12 @@ from samevoice.parity.turns import Errors, Turn, errors
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
     from samevoice.parity.diarization import Compared
+    from samevoice.parity.reference_pipeline import Heard
 
 SCORES = "log_probabilities"
 KINDS = ("turns", "exclusive_turns")
+# Of pyannote's clustering, given its own embeddings: here the PLDA and the threshold show.
+CLUSTERED = ("trained", "ahc", "xvectors", "plda")
 
 
 def save(
@@ -50,6 +53,7 @@ def _written(folder: Path, number: int, one: Compared) -> dict[str, Any]:
         f"truth/{SCORES}": one.truth.scores,
         f"plain/{SCORES}": one.heard.scores,
         **{f"plain/{kind}": times_of(turns) for kind, turns in sides.items()},
+        **{f"clustered/{name}": x for name, x in _clustered(one.heard).items()},
     }
     write_dump(folder / file, arrays)
     return {
@@ -59,6 +63,21 @@ def _written(folder: Path, number: int, one: Compared) -> dict[str, Any]:
         "labels": {kind: [who for *_, who in turns] for kind, turns in sides.items()},
         # Where rounding decides pyannote's own clustering or its sort, turns prove nothing.
         "settled": one.clusters_on_floor is None and not one.tied.any(),
+    }
+
+
+def _clustered(heard: Heard) -> dict[str, Array]:
+    """What pyannote clustered, and what its PLDA made of it; nothing where nobody speaks."""
+    plain = heard.clusters
+    if plain is None or plain.ahc is None or plain.phi is None or heard.embeddings is None:
+        return {}
+    silent = diarization.silent_slots(heard.segmentations)
+    seams = diarization.seams_of_clusters(plain, silent)
+    return {
+        "embeddings": heard.embeddings,
+        "segmentations": heard.segmentations.astype(np.uint8),
+        "phi": np.asarray(plain.phi, dtype=np.float64),
+        **{name: seams[name] for name in CLUSTERED},
     }
 
 
@@ -74,11 +93,13 @@ class Replayed:
     """One recording: what was said of it, and what the port makes of it here."""
 
     def __init__(self, said: Golden, row: Mapping[str, Any], pipeline: Listening) -> None:
-        dump = golden.open_example(said, row)
+        dump = open_dump(said.folder / row["file"])
         example = Example(row["name"], golden.part_of(dump, "fed")["waveforms"])
         if example.sha256 != row["sha256"]:
             raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
         self.name, self.settled = example.name, bool(row["settled"])
+        self.clustered = golden.part_of(dump, "clustered")
+        self.stages = stages_of(pipeline, self.clustered) if self.clustered else {}
         self.truth: Array = golden.part_of(dump, "truth")[SCORES]
         plain = golden.part_of(dump, "plain")
         self.plain: Array = plain[SCORES]
@@ -112,6 +133,18 @@ class Replayed:
 
     def errors(self, kind: str) -> Errors:
         return errors(self.said[kind], self.got[kind])
+
+
+def stages_of(pipeline: Listening, given: Mapping[str, Array]) -> dict[str, Array]:
+    """The port's clustering of pyannote's own embeddings."""
+    from samevoice.models.diarization import clustering
+    from samevoice.models.diarization.pipeline import Analysis
+
+    embeddings, masks = given["embeddings"], given["segmentations"]
+    found = clustering.cluster(embeddings, masks, pipeline.plda, pipeline.settings)
+    seams = diarization.seams_of_clustering(pipeline, Analysis(masks, embeddings, 0), found)
+    named = {name: seams[name] for name in CLUSTERED if name in seams}
+    return {**named, "phi": np.array(pipeline.plda.phi, dtype=np.float64)}
 
 
 def _turns(turns: Any) -> list[Turn]:
@@ -148,6 +181,9 @@ def _replayed(said: Golden, row: Mapping[str, Any], pipeline: Listening) -> Repl
 def _taps_of(one: Replayed, *, exact: bool) -> list[Tap]:
     """The scores; the turns, too, where nothing but the port can have moved them."""
     taps = [Tap(SCORES, one.truth, one.plain, one.scores, input=one.name)]
+    for name in (*CLUSTERED, "phi") if one.clustered else ():
+        said, got = one.clustered[name], one.stages.get(name)
+        taps.append(Tap(name, said, said, got, mode="forced", input=one.name))
     if exact and not one.explained:
         for kind in KINDS:
             said, got = times_of(one.said[kind]), times_of(one.got[kind])

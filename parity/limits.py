@@ -412,6 +412,7 @@ HOST: tuple[tuple[str, str, float, str], ...] = (
     ("ahc", "max_abs", 0.0, SAME),
     ("xvectors", "max_abs", 1e-5, PEER),
     ("plda", "max_abs", 1e-4, PEER),
+    ("phi", "max_abs", 1e-4, PEER),
     ("gamma", "max_abs", 1e-12, PEER),
     ("pi", "max_abs", 1e-9, PEER),
     ("elbo", "max_abs", 1e-9, PEER),

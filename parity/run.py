@@ -487,14 +487,17 @@ def fingerprint(folder: Path) -> str:
     These two may be written anew without a weight being touched, and what a release puts into
     ``parity/`` comes later.
     """
-    beside = (bundles.CARD, PROVENANCE)
-    kept = {
-        name: digest
-        for name, digest in bundles.file_hashes(folder).items()
-        if Path(name).name not in beside and Path(name).parts[0] != bundles.PARITY
-    }
+    hashes = bundles.file_hashes(folder)
+    kept = {name: digest for name, digest in hashes.items() if not _is_beside(name)}
     lines = sorted(f"{digest}  {name}\n" for name, digest in kept.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def _is_beside(name: str) -> bool:
+    """A card or a provenance, of the bundle or of one of its parts; or a release's proof."""
+    first, _, rest = name.partition("/")
+    own = rest if rest and first in (*NETWORKS, "plda") else name
+    return first == bundles.PARITY or own in (bundles.CARD, PROVENANCE)
 
 
 def source_of(folder: Path) -> str:

@@ -9,6 +9,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import quote
 
 import samevoice
 from samevoice.converters.card import KINDS, front_matter
@@ -137,7 +138,7 @@ def _precision(terms: Terms) -> str:
     if terms.provenance.get("model_type") == "plda":
         return "Its arrays are copies, in float64."
     bits = f", linear layers in {options['q_bits']} bits" if options.get("q_bits") else ""
-    return f"Weights are {options.get('dtype', 'float32')}{bits}."
+    return inline(f"Weights are {options.get('dtype', 'float32')}{bits}.")
 
 
 def _usage(kind: str, terms: Terms) -> Iterator[str]:
@@ -162,7 +163,8 @@ def _parity(parts: Sequence[Shown]) -> Iterator[str]:
     yield ""
     yield (
         "Truth is PyTorch's module in float64. The error is the port's RMS error over PyTorch "
-        "float32's own, both against that truth: a right port is near 1."
+        "float32's own, both against that truth: a right port is near 1, and below 1 where MLX is "
+        "nearer to the truth than PyTorch."
     )
     yield ""
     views = [(one, view(one.result, one.label)) for one in parts]
@@ -198,12 +200,18 @@ def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
             for name in ("mlx", "torch", "pyannote.audio")
             if name in result.versions
         )
-        said = f"{one.label}: measured on {inputs}, {result.dtype} on {result.device}"
+        kind = "copies" if result.model_type == "plda" else f"{result.dtype} on {result.device}"
+        said = f"{one.label}: measured on {inputs}, {kind}"
         yield f"- {prose(said)}, with {inline(versions)}."
     yield (
         "- It says that MLX computes what PyTorch computes. How well the model hears is a matter "
         "of the model."
     )
+    if len(parts) > 1:
+        yield (
+            "- Of the pipeline the replay covers one recording: its scores, its clustering and its "
+            "turns."
+        )
     for words in terms.loosened:
         yield f"- ⚠️ A limit was loosened: {inline(words)}"
     for limit, because in terms.accepted.items():
@@ -263,7 +271,7 @@ def _origin(terms: Terms) -> Iterator[str]:
 def _source(source: Mapping[str, Any]) -> str:
     name = str(source["name"])
     if source["kind"] == "hub":
-        return f"[{inline(name)}](https://huggingface.co/{name})"
+        return f"[{inline(name)}](https://huggingface.co/{quote(name)})"
     return f"{code(name)} ({source['kind']})"
 
 

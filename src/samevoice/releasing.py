@@ -23,7 +23,7 @@ def release(
     result: Annotated[
         list[Path] | None,
         typer.Option(
-            metavar="RESULT", help="A result.json of it, or the folder that parity wrote."
+            metavar="RESULT", help="A result.json of it, or what parity wrote; as often as needed."
         ),
     ] = None,
     output: Annotated[
@@ -45,7 +45,11 @@ def release(
     ] = None,
     accept_loosened: Annotated[
         list[str] | None,
-        typer.Option("--accept-loosened", metavar="NAME", help="Answer for a loosened limit."),
+        typer.Option(
+            "--accept-loosened",
+            metavar="NAME",
+            help="Answer for a loosened limit; each with its own --because.",
+        ),
     ] = None,
     because: Annotated[
         list[str] | None,
@@ -79,8 +83,13 @@ def release(
     if dry_run or output is None:
         terminal.say(console, f"may leave: {bundle}, {_parts(one)}; nothing was written")
         return
-    made = contents.release(one, output, overwrite=overwrite, repo=upload_repo)
-    _check(console, made.path)
+    made = contents.release(
+        one,
+        output,
+        overwrite=overwrite,
+        repo=upload_repo,
+        check=lambda folder: _check(console, folder),
+    )
     terminal.say(
         console,
         f"released {made.path}: {made.files} files, {made.nbytes / 1e6:.1f} MB, "
@@ -116,14 +125,20 @@ def _accepted(names: list[str], because: list[str]) -> list[Accepted]:
 def _refuse(console: Console, one: Offer) -> None:
     """Every reason in a line of its own; the first is the error's."""
     from samevoice import terminal
+    from samevoice.converters import bundle as bundles
     from samevoice.release.terms import RefusedError, refusals
 
-    against = refusals(one)
+    with bundles.understood(one.bundle, RefusedError):
+        against = refusals(one)
     for reason in against:
         console.print(f"[red]refused[/]  [bold]{reason.term}[/]  ", end="")
         terminal.say(console, str(reason))
+    if len(against) == 1:
+        raise RefusedError(f"{one.bundle} is not released: {against[0].why}")
     if against:
-        raise RefusedError(f"{one.bundle} is not released: {against[0].why}: {against[0].run}")
+        raise RefusedError(
+            f"{one.bundle} is not released, for {len(against)} reasons, first: {against[0].why}"
+        )
 
 
 def _parts(one: Offer) -> str:
@@ -131,9 +146,12 @@ def _parts(one: Offer) -> str:
 
 
 def _check(console: Console, folder: Path) -> None:
-    """What whoever downloads it will run, before anybody does."""
+    """What whoever downloads it will run, before it gets its name."""
     if not _checked(console, folder, folder, Device.auto):
-        raise NotPassedError(f"{folder} does not pass its own verification: do not use it")
+        raise NotPassedError(
+            "not released: it does not pass its own verification; see the lines marked ✗, "
+            "nothing was written"
+        )
 
 
 def _checked(console: Console, folder: Path, root: Path, device: Device) -> bool:
@@ -185,7 +203,9 @@ def verify(
     revision: Annotated[
         str | None, typer.Option(metavar="R", help="Branch, tag or commit on the hub.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="What MLX replays on.")] = Device.auto,
+    device: Annotated[
+        Device, typer.Option(help="What MLX replays on; nothing else depends on it.")
+    ] = Device.auto,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a release: hashes, verdicts, and PyTorch's outputs replayed here without PyTorch."""
@@ -208,7 +228,7 @@ def _as_json(folder: Path, root: Path, device: Device) -> bool:
         "passed": all(one.passed for one in found),
         "checks": [one.as_dict() for one in found],
     }
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
     return bool(document["passed"])
 
 

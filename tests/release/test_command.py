@@ -64,8 +64,8 @@ def test_every_reason_is_said_and_the_first_is_the_error(ready: Ready) -> None:
         ["refused", "licence"],
     ]
     (error,) = lines(done.stderr)
-    assert "is not released: the segmentation is red: " in error
-    assert error.endswith("result.json")  # there is no page to be read
+    assert "is not released, for 3 reasons, first: the segmentation is red: " in error
+    assert said[0].endswith("result.json")  # there is no page to be read
     assert not target.exists()
 
 

@@ -96,7 +96,7 @@ def test_the_card_is_found_and_says_what_was_measured(made: Ready) -> None:
     }
     text = (made.release / "README.md").read_text()
     result = results.read(made.parity / "result.json")
-    assert f"**{len(result.taps)} of" in text or f"{len(result.taps)} of {len(result.taps)}" in text
+    assert f"| {len(result.taps)} of {len(result.taps)} |" in text
     assert "](parity/ladder.svg)" in text
     assert "](parity/report.html)" in text
     assert "samevoice verify" in text
@@ -148,6 +148,42 @@ def test_what_was_accepted_stands_in_the_card_and_in_the_record(ready: Ready) ->
     assert "<b>" not in text
     record = json.loads((made.path / "parity" / "release.json").read_text())
     assert record["accepted"] == [{"limit": "noise_ratio", "because": "the <b>room</b> was loud"}]
+
+
+def test_only_what_belongs_to_the_golden_data_goes_out(ready: Ready) -> None:
+    (ready.parity / "golden" / ".token").write_text("hf_secret")
+    (ready.parity / "golden" / "notes").mkdir()
+    made = contents.release(ready.offer(), ready.folder / "new")
+    assert bundles.files_in(made.path) == bundles.files_in(ready.release)
+
+
+def test_what_does_not_pass_its_own_checks_gets_no_name(ready: Ready) -> None:
+    def no(folder: Path) -> None:
+        assert (folder / "SHA256SUMS").is_file()
+        raise terms.RefusedError("not released: no")
+
+    before = (ready.release / "SHA256SUMS").read_bytes()
+    for target in (ready.folder / "new", ready.release):
+        with pytest.raises(terms.RefusedError, match="not released: no"):
+            contents.release(ready.offer(), target, overwrite=True, check=no)
+    assert not (ready.folder / "new").exists()
+    assert (ready.release / "SHA256SUMS").read_bytes() == before
+
+
+@pytest.mark.parametrize("inside", ["bundle", "bundle/r", "parity/golden/r"])
+def test_it_is_not_written_into_what_it_is_made_from(ready: Ready, inside: str) -> None:
+    before = sorted(ready.folder.rglob("*"))
+    with pytest.raises(terms.RefusedError, match="choose another --output"):
+        contents.release(ready.offer(), ready.folder / inside, overwrite=True)
+    assert sorted(ready.folder.rglob("*")) == before
+
+
+def test_a_release_can_be_released_again(ready: Ready) -> None:
+    """With nothing of the first one's proof left over."""
+    again = terms.offer(ready.release, [ready.release], licence_ok=True)
+    assert terms.refusals(again) == ()
+    made = contents.release(again, ready.folder / "again")
+    assert (made.path / "SHA256SUMS").read_bytes() == (ready.release / "SHA256SUMS").read_bytes()
 
 
 def test_a_link_in_the_bundle_is_not_followed(ready: Ready) -> None:

@@ -12,6 +12,7 @@ import pytest
 from made_release import Ready, edit, edit_result, rejudged, write_gallery
 
 from samevoice.errors import NotPassedError, SamevoiceError
+from samevoice.parity import result as results
 from samevoice.parity.result import Artefact
 from samevoice.release import contents, terms
 from samevoice.release.terms import TERMS, Accepted, OfferError, licence_fault, refusals
@@ -91,6 +92,51 @@ def shallower(ready: Ready) -> None:
     edit_result(ready, seen)
 
 
+def fewer_taps(ready: Ready) -> None:
+    """The outputs alone, and the claim that all layers were seen."""
+
+    def outputs(one: Any) -> Any:
+        return replace(one, taps=tuple(tap for tap in one.taps if tap.output))
+
+    edit_result(ready, outputs)
+
+
+def emptied_gallery(ready: Ready) -> None:
+    """Nothing was looked for, and so nothing was missed."""
+    edit(
+        ready.gallery,
+        lambda found: [row.update(where="", found="") for row in found["findings"]] and None,
+    )
+
+
+def no_finding(ready: Ready) -> None:
+    edit(ready.gallery, lambda found: {**found, "findings": [{"family": "segmentation"}]})
+
+
+def lost_golden(ready: Ready) -> None:
+    (ready.parity / "golden" / "003.safetensors").unlink()
+
+
+def golden_elsewhere(ready: Ready) -> None:
+    edit(
+        ready.parity / "golden" / "golden.json",
+        lambda found: found["examples"][0].update(file="../golden/000.safetensors"),
+    )
+
+
+def no_examples(ready: Ready) -> None:
+    edit(ready.parity / "golden" / "golden.json", lambda found: found.update(examples=None))
+
+
+def foreign_file(ready: Ready) -> None:
+    """A pickle beside the weights, its hash where it should be."""
+    from samevoice.converters import bundle as bundles
+
+    (ready.bundle / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+    hashes = bundles.file_hashes(ready.bundle)
+    edit(ready.bundle / "provenance.json", lambda found: found.update(outputs=hashes))
+
+
 def other_input(ready: Ready) -> None:
     """Another sound by the same name."""
 
@@ -155,6 +201,13 @@ def changed_bundle(ready: Ready) -> None:
         (fewer_inputs, ["inputs"], "1 of the default inputs, first 'silence'"),
         (shallower, ["inputs"], "first 'sample'"),
         (other_input, ["inputs"], "first 'sample'"),
+        (fewer_taps, ["taps"], "lacks sincnet.wav_norm (free, sample)"),
+        (emptied_gallery, ["gallery"], "looks for 'LSTM gates permuted' elsewhere"),
+        (no_finding, ["gallery"], "holds a row that is no finding"),
+        (lost_golden, ["golden"], "003.safetensors is missing"),
+        (golden_elsewhere, ["golden"], "which lies outside of it"),
+        (no_examples, ["golden"], "is not what was saved"),
+        (foreign_file, ["bundle", "hashes"], "pytorch_model.bin of"),
         (no_golden, ["golden"], "golden.json"),
         (no_gallery, ["gallery"], "there is no gallery of the segmentation"),
         (gallery_of_another, ["gallery"], "holds no bug of the segmentation"),
@@ -193,6 +246,17 @@ def test_of_several_results_the_one_of_these_bytes_counts(ready: Ready) -> None:
     assert one.parts[0].result_path == other / "result.json"
 
 
+def test_a_red_one_of_the_same_bytes_is_not_passed_over(ready: Ready) -> None:
+    """Whichever is named first."""
+    red_one = ready.folder / "red"
+    shutil.copytree(ready.parity, red_one)
+    path = red_one / "result.json"
+    results.write(path, rejudged(results.read(path), "noise_ratio=0.001"))
+    for given in ([ready.parity, red_one], [red_one, ready.parity]):
+        one = terms.offer(ready.bundle, given, licence_ok=True)
+        assert [x.term for x in refusals(one)] == ["verdict"]
+
+
 def test_a_loosened_limit_needs_its_own_name_and_a_reason(ready: Ready) -> None:
     edit_result(ready, lambda one: rejudged(one, "noise_ratio=30", "lstm.0.forward:max_abs=1"))
     accepted = (Accepted("noise_ratio", "a noisy machine"),)
@@ -201,6 +265,14 @@ def test_a_loosened_limit_needs_its_own_name_and_a_reason(ready: Ready) -> None:
     assert refusals(one) == ()
     with pytest.raises(OfferError, match="cosine_min: only noise_ratio was loosened"):
         ready.offer(accepted=(Accepted("cosine_min", "why not"),))
+    with pytest.raises(OfferError, match="noise_ratio was given twice"):
+        ready.offer(accepted=(*accepted, Accepted("noise_ratio", "another")))
+
+
+def test_a_result_that_is_not_there_is_bad_input(made: Ready) -> None:
+    with pytest.raises(OfferError, match="--result nowhere: there is no such file") as caught:
+        terms.offer(made.bundle, [Path("nowhere")])
+    assert caught.value.exit_code == 2
 
 
 @pytest.mark.parametrize(
@@ -215,6 +287,7 @@ def test_a_loosened_limit_needs_its_own_name_and_a_reason(ready: Ready) -> None:
         ({"id": None, "gated": None}, "names no licence"),
         (None, "names no licence"),
         ("mit", "names no licence"),
+        ({"id": ["mit"], "gated": False}, "names no licence"),
     ],
 )
 def test_licences_that_let_others_pass_it_on(licence: Any, fault: str) -> None:

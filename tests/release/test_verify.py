@@ -16,7 +16,9 @@ import pytest
 from made_release import Ready, edit, rejudged, sum_again, write_gallery
 
 from samevoice.converters import convert
+from samevoice.errors import BundleError
 from samevoice.parity import result as results
+from samevoice.parity.run import fingerprint
 from samevoice.release.verify import CHECKS, verify
 
 WITHOUT_TORCH = """
@@ -146,6 +148,70 @@ def golden_out(folder: Path) -> None:
     )
 
 
+def index_apart(folder: Path) -> None:
+    """The weights in a file that no sum covers."""
+    (folder / "model.safetensors").rename(folder / ".gitattributes")
+    edit(
+        folder / "model.safetensors.index.json",
+        lambda found: found["weight_map"].update(
+            dict.fromkeys(found["weight_map"], ".gitattributes")
+        ),
+    )
+
+
+def link_inside(folder: Path) -> None:
+    (folder / ".cache").mkdir()
+    (folder / "parity" / "golden").rename(folder / ".cache" / "golden")
+    (folder / "parity" / "golden").symlink_to("../.cache/golden")
+
+
+def sums_elsewhere(folder: Path) -> None:
+    (folder / "SHA256SUMS").unlink()
+    (folder / "SHA256SUMS").symlink_to("/dev/zero")
+
+
+def pipe(folder: Path) -> None:
+    """Whoever opens it waits for ever."""
+    (folder / "config.json").unlink()
+    os.mkfifo(folder / "config.json")
+
+
+def endless_sums(folder: Path) -> None:
+    with open(folder / "SHA256SUMS", "ab") as file:
+        file.truncate(17 << 20)
+
+
+def add_pickle(folder: Path) -> None:
+    (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
+
+
+def fewer_taps(folder: Path) -> None:
+    path = folder / "parity" / "result.json"
+    one = results.read(path)
+    results.write(path, replace(one, taps=tuple(tap for tap in one.taps if tap.output)))
+
+
+def louder_reference(folder: Path) -> None:
+    """A PyTorch that errs more makes any port look right."""
+    from safetensors.numpy import load_file, save_file
+
+    path = folder / "parity" / "golden" / "000.safetensors"
+    arrays = load_file(path)
+    arrays["plain/output"] += np.float32(1e-4)
+    save_file(arrays, path)
+
+
+def one_finding(folder: Path) -> None:
+    edit(
+        folder / "parity" / "gallery.json",
+        lambda found: {**found, "findings": found["findings"][:1]},
+    )
+
+
+def other_record(folder: Path) -> None:
+    edit(folder / "parity" / "release.json", lambda found: found.update(results={"": "0" * 64}))
+
+
 def add_file(folder: Path) -> None:
     (folder / "setup.py").write_text("print('hello')")
 
@@ -180,6 +246,9 @@ def edit_card(folder: Path) -> None:
         (index_out, "files", "names '../bundle/model.safetensors', which leads out"),
         (add_file, "files", "setup.py was added"),
         (remove_file, "files", "parity/report.html is missing"),
+        (sums_elsewhere, "files", "SHA256SUMS is a link that leads out of the folder"),
+        (pipe, "files", "config.json is neither a file nor a folder"),
+        (endless_sums, "files", "SHA256SUMS is larger than 16 MiB"),
     ],
 )
 def test_tampering_is_refused_by_name(
@@ -203,6 +272,13 @@ def test_tampering_is_refused_by_name(
         (fewer_inputs, "inputs", "lacks 1 default inputs, first 'silence'"),
         (swap_files, "replay", "are not those saved"),
         (golden_out, "replay", "which lies outside of it"),
+        (louder_reference, "replay", "are not those that parity/result.json was made on"),
+        (fewer_taps, "inputs", "taps, first sincnet.wav_norm (free, sample)"),
+        (index_apart, "files", "names '.gitattributes', which is no shard of the release"),
+        (link_inside, "files", "parity/golden is a link: a release holds files alone"),
+        (add_pickle, "files", "pytorch_model.bin is no file that a release has"),
+        (other_record, "weights", "parity/release.json is of other weights"),
+        (one_finding, "gallery", "lacks 17 bugs, first 'a bias dropped'"),
         (link_out, "files", "config.json is a link that leads out of the folder"),
         (link_folder_out, "files", "parity/golden is a link that leads out of the folder"),
         (index_out, "files", "names '../bundle/model.safetensors', which leads out"),
@@ -220,8 +296,19 @@ def test_and_so_is_a_forger_who_made_all_hashes_anew(
     assert words in found[check]
 
 
+def rebind(folder: Path) -> None:
+    """The result, and the record, made to name what lies there now."""
+    sha256 = fingerprint(folder)
+    edit(
+        folder / "parity" / "result.json",
+        lambda found: found["bundle"].update(sha256=sha256),
+    )
+    edit(folder / "parity" / "release.json", lambda found: found.update(results={"": sha256}))
+    sum_again(folder)
+
+
 def test_a_result_from_another_bundle(ready: Ready, pyannote: Any) -> None:
-    """The same network with other weights, green in its own right."""
+    """The same network with other weights, under a result that was green for the first."""
     del pyannote
     source = made_up.save(made_up.pyannet(layers=1, seed=9), ready.folder / "y.ckpt")
     convert.convert(source, ready.folder / "other")
@@ -232,6 +319,31 @@ def test_a_result_from_another_bundle(ready: Ready, pyannote: Any) -> None:
     found = faults(ready.release)
     assert found["weights"] == "parity/result.json is of another bundle than these weights"
     assert found["replay"] == "not run: something else was found first"
+    rebind(ready.release)
+    found = faults(ready.release)
+    assert list(found) == ["replay"]
+    assert found["replay"].startswith("the segmentation diverges on this machine: output")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config: config["lstm"].update(num_layers=10**6),
+        lambda config: config["linear"].update(hidden_size=0),
+        lambda config: config["linear"].update(hidden_size=10**12),
+        lambda config: config.update(lstm=None),
+        lambda config: config.update(sincnet=[]),
+        lambda config: config.update(dtype=["float32"]),
+    ],
+)
+def test_a_config_that_makes_no_sense_is_one_line(
+    ready: Ready, change: Callable[[Any], None]
+) -> None:
+    edit(ready.release / "config.json", change)
+    rebind(ready.release)
+    found = faults(ready.release)
+    assert found
+    assert all("\n" not in says for says in found.values())
 
 
 def test_weights_that_diverge_here_are_found_by_the_replay(
@@ -263,5 +375,6 @@ def test_links_into_the_cache_are_the_hubs_own(made: Ready, tmp_path: Path) -> N
 
 
 def test_what_is_no_release_is_said_in_a_line(tmp_path: Path, made: Ready) -> None:
-    assert "has no SHA256SUMS: it is no samevoice release" in faults(tmp_path)["files"]
-    assert "it is no samevoice release" in faults(made.bundle)["files"]
+    for folder in (tmp_path, made.bundle):
+        with pytest.raises(BundleError, match="has no SHA256SUMS: it is no samevoice release"):
+            faults(folder)

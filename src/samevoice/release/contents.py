@@ -7,7 +7,7 @@ always give the same bytes: nothing here asks for the time.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,16 +37,36 @@ class Released:
 
 
 def release(
-    one: Offer, output: Path, *, overwrite: bool = False, repo: str | None = None
+    one: Offer,
+    output: Path,
+    *,
+    overwrite: bool = False,
+    repo: str | None = None,
+    check: Callable[[Path], None] = lambda folder: None,
 ) -> Released:
-    """Write the release, or refuse; ``repo`` is where the card says that it is to be had."""
+    """Write the release, or refuse; ``repo`` is where the card says that it is to be had.
+
+    ``check`` sees the whole before it gets its name, and raises to keep it back.
+    """
     refuse(one)
+    _refuse_place(one, output)
     with bundles.written_aside(output, overwrite=overwrite, replaceable=is_release) as aside:
-        _write(aside, one, repo)
+        with bundles.understood(one.bundle, RefusedError):
+            _write(aside, one, repo)
         read_back(aside)
+        check(aside)
     files = bundles.files_in(output)
     size = sum((output / name).stat().st_size for name in files)
     return Released(output, len(files), size, bundles.sha256(output / SUMS))
+
+
+def _refuse_place(one: Offer, output: Path) -> None:
+    """Inside what it is made from, a release would change it."""
+    inside = [one.bundle, *(part.golden for part in one.parts if part.golden is not None)]
+    target = output.resolve()
+    for folder in inside:
+        if target.is_relative_to(folder.resolve()):
+            raise RefusedError(f"not released: {output} lies in {folder}: choose another --output")
 
 
 def refuse(one: Offer) -> None:
@@ -70,7 +90,8 @@ def is_release(folder: Path) -> bool:
 
 def _write(folder: Path, one: Offer, repo: str | None) -> None:
     for name in bundles.files_in(one.bundle):
-        _copy(one.bundle / name, folder / name)
+        if name != SUMS and not name.startswith(f"{PARITY}/"):  # of an earlier release
+            _copy(one.bundle / name, folder / name)
     for part in one.parts:
         _write_proof(folder, one, part)
     if one.gallery is not None and one.gallery_path is not None and one.families:
@@ -98,7 +119,7 @@ def proof_of(part_name: str) -> str:
 
 
 def _write_proof(folder: Path, one: Offer, part: Part) -> None:
-    result, path = given(part)
+    result, _ = given(part)
     place = folder / proof_of(part.name)
     place.mkdir(parents=True, exist_ok=True)
     results.write(place / RESULT, result)
@@ -107,8 +128,8 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> None:
     if ladder:
         (place / LADDER).write_text(ladder, encoding="utf-8")
     if part.golden is not None:
-        for file in sorted(path.parent.glob(f"{golden.FOLDER}/*")):
-            _copy(file, place / golden.FOLDER / file.name)
+        for name in golden.read(part.golden).files:
+            _copy(part.golden / name, place / golden.FOLDER / name)
 
 
 def given(part: Part) -> tuple[Result, Path]:

@@ -6,8 +6,9 @@ be released; ``refusals`` are all the reasons against it, in the order of ``TERM
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
 from samevoice.parity.gallery_file import Gallery
+from samevoice.parity.judge import Mode
 from samevoice.parity.limits import Loosened
 from samevoice.parity.result import Input, Result
 
@@ -27,6 +29,8 @@ COMPONENTS = ("segmentation", "embedding", "plda")
 NETWORKS = ("segmentation", "embedding")
 # How closely each default input must have been looked at, at least.
 DEPTHS = ("output", "free", "full")
+# Where PyTorch has no input of its own to feed the port with.
+NO_SEAM = ("output", "fbank")
 # Licences that let others pass the weights on. Whoever uses another says that he read it.
 REDISTRIBUTABLE = frozenset(
     (
@@ -76,6 +80,7 @@ class Part:
     result_path: Path | None = None
     result: Result | None = None
     unread: str = ""  # why the result cannot be believed
+    others: tuple[tuple[Path, Result], ...] = ()  # further results of these very bytes
 
     @property
     def label(self) -> str:
@@ -164,9 +169,9 @@ def offer(
     config = read_json(bundle / CONFIG)
     provenance = read_json(bundle / PROVENANCE)
     kind = str(config.get("model_type"))
-    paths = list(result_files(given))
+    paths = list(dict.fromkeys(result_files(given)))
     with bundles.understood(bundle / PROVENANCE):
-        found_gallery = gallery or find_gallery(given)
+        found_gallery = gallery or find_gallery([*given, *paths])
         made = Offer(
             bundle,
             kind,
@@ -195,19 +200,15 @@ def parts_of(bundle: Path, kind: str, paths: Sequence[Path]) -> Iterator[Part]:
 
 def _best(part: Part, read: Sequence[tuple[Path, Result | None, str]]) -> Part:
     """The result of these very bytes; else one that is of this kind, to say what is wrong."""
-
-    def rank(found: tuple[Path, Result | None, str]) -> tuple[bool, bool]:
-        path, result, _ = found
-        if result is None:
-            return (path.parent.name == part.label, False)
-        same = result.model_type == part.kind
-        return (same, same and result.bundle.sha256 == part.fingerprint)
-
-    path, result, unread = max(read, key=rank, default=(None, None, ""))
-    fits = result is not None and result.model_type == part.kind
-    if path is None or not (fits or unread):
-        return part
-    return Part(part.name, part.folder, part.kind, path, result if fits else None, unread)
+    same = [(path, x) for path, x, _ in read if x is not None and x.model_type == part.kind]
+    exact = [(path, x) for path, x in same if x.bundle.sha256 == part.fingerprint]
+    for path, result in exact or same:
+        others = tuple((p, x) for p, x in exact if p != path)
+        return replace(part, result_path=path, result=result, others=others)
+    for path, _, unread in read:
+        if unread and path.parent.name in (part.label, path.parent.name if not part.name else ""):
+            return replace(part, result_path=path, unread=unread)
+    return part
 
 
 def _read(path: Path) -> tuple[Result | None, str]:
@@ -220,6 +221,8 @@ def _read(path: Path) -> tuple[Result | None, str]:
 def result_files(given: Iterable[Path]) -> Iterator[Path]:
     """A file as it is; of a folder its result.json, and those in the folders below it."""
     for path in given:
+        if not path.exists():
+            raise OfferError(f"--result {path}: there is no such file or folder")
         if not path.is_dir():
             yield path
             continue
@@ -249,6 +252,9 @@ def _read_gallery(path: Path | None) -> tuple[Gallery | None, str]:
 
 def _refuse_idle(made: Offer) -> None:
     """Accepting what nobody loosened is a slip of the pen."""
+    given = [one.limit for one in made.accepted]
+    if twice := [name for name in given if given.count(name) > 1]:
+        raise OfferError(f"--accept-loosened {twice[0]} was given twice: give one reason")
     names = {name_of(one) for _, one in made.loosened}
     for one in made.accepted:
         if one.limit not in names:
@@ -267,13 +273,17 @@ Reasons = Iterator[tuple[str, str]]  # why not, what to run
 
 
 def _untouched(one: Offer) -> Reasons:
-    written = one.provenance.get("outputs", {})
+    written = one.provenance["outputs"]
     if changed := bundles.changed(one.bundle, written):
         yield (
             f"{len(changed)} files of {one.bundle} are not as they were written, "
             f"first {changed[0]!r}",
             "convert again",
         )
+    if strange := strangers(one.bundle):
+        yield f"{strange[0]} of {one.bundle} is no file of a bundle", "move it away"
+    if one.kind == "full" and (why := settings_fault(one.bundle)):
+        yield why, "convert again"
 
 
 def _there(one: Offer) -> Reasons:
@@ -290,6 +300,9 @@ def _readable(one: Offer) -> Reasons:
 
 def _green(one: Offer) -> Reasons:
     for part, result in _judged(one):
+        for path, other in part.others:
+            if not other.passed:
+                yield f"{path} is red, and of the very same files", f"read {path}, or leave it out"
         if not result.passed:
             yield (
                 f"the {part.label} is red: {result.verdict.reasons[0]}",
@@ -349,6 +362,12 @@ def _whole_set(one: Offer) -> Reasons:
             )
 
 
+def _every_tap(one: Offer) -> Reasons:
+    for part, result in _judged(one):
+        if lost := missing_taps(part, result):
+            yield f"the result of the {part.label} lacks {lost[0]}", _parity(one)
+
+
 def _replayable(one: Offer) -> Reasons:
     for part, result in _judged(one):
         if part.golden is not None and (why := golden_fault(part.golden, result)):
@@ -358,11 +377,13 @@ def _replayable(one: Offer) -> Reasons:
 def _gallery(one: Offer) -> Reasons:
     for family in dict.fromkeys(one.families):
         why = one.unread_gallery or gallery_fault(one.gallery, family)
+        if not why and one.gallery is not None:
+            why = gallery_age(one.gallery, family)
         if why:
             yield (
                 why,
-                "run samevoice gallery --output gallery.md beside the results, or name "
-                "another's gallery.json with --gallery",
+                f"run samevoice gallery {one.sources[family]['name']} --output gallery.md beside "
+                "the results, or name another's gallery.json with --gallery",
             )
 
 
@@ -410,6 +431,7 @@ TERMS = (
     Term("dtype", "in the precision that is shipped", _same_precision),
     Term("device", "on a device that computes in float32, not TF32", _strict_device),
     Term("inputs", "on the default inputs at least", _whole_set),
+    Term("taps", "at every layer, as deep as each input says", _every_tap),
     Term("golden", "with PyTorch's outputs kept for a replay", _replayable),
     Term("gallery", "every known bug of its family was found where it sits", _gallery),
     Term("loosened", "no limit was loosened that nobody answers for", _accepted),
@@ -440,6 +462,47 @@ def _report(part: Part) -> str:
     return str(page if page.is_file() else part.result_path)
 
 
+# What a bundle and a release may hold, by its place in them; ``{part}`` is one of a pipeline's.
+BUNDLE_FILES = (
+    r"config\.json",
+    r"README\.md",
+    r"provenance\.json",
+    r"model\.safetensors",
+    r"model-\d{5}-of-\d{5}\.safetensors",
+    r"model\.safetensors\.index\.json",
+    r"origin/(checkpoint\.json|kept\.safetensors|config\.yaml)",
+)
+PROOF_FILES = (
+    r"(gallery|release)\.json",
+    r"((segmentation|embedding|plda|pipeline)/)?(result\.json|report\.html|ladder\.svg)",
+    r"((segmentation|embedding|pipeline)/)?golden/(golden\.json|\d{3,}\.safetensors)",
+)
+KNOWN = re.compile(
+    rf"((segmentation|embedding|plda)/)?({'|'.join(BUNDLE_FILES)})"
+    rf"|{bundles.PARITY}/({'|'.join(PROOF_FILES)})|{bundles.SUMS}"
+)
+
+
+def strangers(folder: Path) -> list[str]:
+    """Files that neither a bundle nor a release has."""
+    return [name for name in bundles.files_in(folder) if not KNOWN.fullmatch(name)]
+
+
+def settings_fault(folder: Path) -> str:
+    """Why a pipeline's parameters are not those of the config.yaml that it came from, or ""."""
+    from samevoice.converters import pipeline
+
+    path = folder / bundles.ORIGIN / pipeline.CONFIG_YAML
+    try:
+        said = pipeline.parameters(path.read_text(encoding="utf-8"), str(path))
+    except (OSError, UnicodeDecodeError) as error:
+        return f"{path} cannot be read: {error}"
+    found = read_json(folder / CONFIG).get("pipeline")
+    if found != said:
+        return f"{CONFIG} says other parameters than {bundles.ORIGIN}/{pipeline.CONFIG_YAML}"
+    return ""
+
+
 # Shared with verify -------------------------------------------------------------------------------
 
 
@@ -463,6 +526,39 @@ def _covers(found: Input | None, wanted: Input, by_hash: bool) -> bool:
     depth = found.notes.get("depth", "")
     least = DEPTHS.index(wanted.notes["depth"])
     return depth in DEPTHS and DEPTHS.index(depth) >= least
+
+
+def missing_taps(part: Part, result: Result) -> list[str]:
+    """Taps that the network has and the result lacks, where an input says that all were seen."""
+    if part.kind not in NETWORKS:
+        return []
+    outputs, forced = taps_of_network(part.folder)
+    seen = {(tap.name, tap.mode, tap.input) for tap in result.taps}
+    wanted: list[tuple[str, Mode, str]] = []
+    for one in result.inputs:
+        depth = one.notes.get("depth")
+        if depth in ("free", "full"):
+            wanted += [(name, "free", one.name) for name in outputs]
+        if depth == "full":
+            wanted += [(name, "forced", one.name) for name in forced]
+    return [
+        f"{name} ({mode}, {where})"
+        for name, mode, where in wanted
+        if (name, mode, where) not in seen
+    ]
+
+
+def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
+    """The taps of a bundle's network, free-running and forced, as it runs through them itself."""
+    from samevoice.parity.candidate import Candidate
+    from samevoice.parity.inputs import Example, batch, into, noise
+    from samevoice.parity.run import OUTPUT, RECORDED, shortest_for
+
+    candidate = Candidate.load(folder, "cpu")
+    short = shortest_for(candidate.network.num_frames)
+    seen = candidate.record(Example("short", batch([noise(short)])))
+    outputs = [RECORDED if name == OUTPUT else name for name in seen.outputs]
+    return outputs, [*seen.outputs, *(into(name) for name in seen.inputs if name not in NO_SEAM)]
 
 
 def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
@@ -492,36 +588,46 @@ def golden_fault(folder: Path, result: Result) -> str:
     return f"{folder} lacks {lost[0]!r}, which the result was made on" if lost else ""
 
 
-def gallery_fault(found: Gallery | None, family: str, *, known: bool = True) -> str:
-    """Why this gallery proves nothing of a family, or ""; ``known``: held against today's bugs."""
+def gallery_fault(found: Gallery | None, family: str) -> str:
+    """Why this gallery proves nothing of a family, or ""."""
     if found is None:
         return f"there is no gallery of the {family}"
     rows = found.of(family)
     if not rows:
         return f"the gallery holds no bug of the {family}"
+    for row in rows:
+        if not all(isinstance(row.get(key), str) for key in ("bug", "where", "found")):
+            return f"the gallery of the {family} holds a row that is no finding"
     if wrong := found.wrong(family):
         return f"the gallery of the {family} is red: {wrong[0]!r} was not found where it sits"
-    return _gallery_age(found, family) if known else ""
+    return ""
 
 
-def _gallery_age(found: Gallery, family: str) -> str:
+def gallery_age(found: Gallery, family: str) -> str:
+    """Why the bugs in it are not those that this samevoice knows, or ""."""
     import samevoice
     from samevoice.parity.gallery import BUGS
 
     if (said := found.versions.get("samevoice")) != samevoice.__version__:
         return f"the gallery is of samevoice {said or 'unknown'}, not {samevoice.__version__}"
-    seen = {row.get("bug") for row in found.of(family)}
-    lost = [bug.name for bug in BUGS if bug.family == family and bug.name not in seen]
-    return f"the gallery of the {family} lacks {len(lost)} bugs, first {lost[0]!r}" if lost else ""
+    seen = {row["bug"]: row["where"] for row in found.of(family)}
+    known = [bug for bug in BUGS if bug.family == family]
+    if lost := [bug.name for bug in known if bug.name not in seen]:
+        return f"the gallery of the {family} lacks {len(lost)} bugs, first {lost[0]!r}"
+    # Some weights leave a bug without effect; the bug says of itself whether that can be.
+    moved = [bug.name for bug in known if seen[bug.name] != bug.where and not bug.may_idle]
+    return f"the gallery of the {family} looks for {moved[0]!r} elsewhere" if moved else ""
 
 
 def licence_fault(source: Mapping[str, Any]) -> str:
     """Why a source may not simply be passed on, or ""."""
     licence = source.get("licence")
-    if isinstance(licence, Mapping) and licence.get("gated"):
+    if not isinstance(licence, Mapping):
+        return "names no licence"
+    if licence.get("gated"):
         return "is gated"
-    ids = str((licence or {}).get("id") or "") if isinstance(licence, Mapping | None) else ""
-    if not ids:
+    ids = licence.get("id")
+    if not isinstance(ids, str) or not ids:
         return "names no licence"
     strange = [one for one in ids.split(", ") if one.lower() not in REDISTRIBUTABLE]
     return f"is under {strange[0]!r}" if strange else ""

@@ -6,17 +6,21 @@ first ones look at names and hashes only, and nothing is opened that they have n
 
 from __future__ import annotations
 
+import math
 import os
-from collections.abc import Callable, Iterator
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import samevoice
 from samevoice.converters import bundle as bundles
 from samevoice.converters.bundle import CONFIG, PARITY, PROVENANCE, SUMS, read_json
-from samevoice.errors import SamevoiceError
+from samevoice.errors import BundleError, SamevoiceError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import Result, read
@@ -26,6 +30,11 @@ from samevoice.release.terms import COMPONENTS, NETWORKS, PIPELINE, RESULT, Part
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
+
+
+SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
+# Nothing that is read as a whole is read whatever its size.
+LARGEST = {SUMS: 16 << 20, ".json": 128 << 20}
 
 
 class FaultError(SamevoiceError):
@@ -88,41 +97,53 @@ class Folder:
 
 
 def _names(one: Folder) -> str:
-    """Nothing but what was released, and no way out of the folder."""
+    """Nothing but what was released, and no way out of the folder; nothing is opened before."""
+    for path in sorted(one.path.rglob("*")):
+        name = path.relative_to(one.path).as_posix()
+        if name.partition("/")[0] not in bundles.FOREIGN:
+            _refuse_entry(one, path, name)
     one.sums = bundles.read_sums(one.path)
-    links = [name for name in bundles.files_in(one.path) if _leads_out(one, name)]
-    links += [name for name in _linked_folders(one.path) if _leads_out(one, name)]
-    if links:
-        raise FaultError(f"{links[0]} is a link that leads out of the folder")
     there, named = set(bundles.files_in(one.path)) - {SUMS}, set(one.sums)
     if lost := sorted(named - there):
         raise FaultError(f"{lost[0]} is missing, and {len(lost) - 1} more are")
     if strange := sorted(there - named):
         raise FaultError(f"{strange[0]} was added: no file of the release has that name")
-    _indexed(one.path)
-    return f"{len(named)} files, all named in {SUMS}, none of them outside"
+    if strange := terms.strangers(one.path):
+        raise FaultError(f"{strange[0]} is no file that a release has")
+    _indexed(one.path, one.sums)
+    beside = [name for name in bundles.FOREIGN if os.path.lexists(one.path / name)]
+    apart = f"; {', '.join(beside)} not looked at" if beside else ""
+    return f"{len(named)} files, all named in {SUMS}, none of them outside{apart}"
 
 
-def _linked_folders(folder: Path) -> Iterator[str]:
-    for path in folder.rglob("*"):
-        if path.is_symlink() and path.is_dir():
-            yield path.relative_to(folder).as_posix()
+def _refuse_entry(one: Folder, path: Path, name: str) -> None:
+    """A plain file or a folder; in the hub's cache also its own links to plain files."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        target = Path(os.path.realpath(path))
+        if not target.is_relative_to(one.root):
+            raise FaultError(f"{name} is a link that leads out of the folder")
+        if one.root == Path(os.path.realpath(one.path)) or not target.is_file():
+            raise FaultError(f"{name} is a link: a release holds files alone")
+        mode = target.stat().st_mode
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise FaultError(f"{name} is neither a file nor a folder")
+    largest = LARGEST.get(path.suffix or path.name)
+    if largest is not None and stat.S_ISREG(mode) and path.stat().st_size > largest:
+        raise FaultError(f"{name} is larger than {largest >> 20} MiB, as none is that was released")
 
 
-def _leads_out(one: Folder, name: str) -> bool:
-    return not Path(os.path.realpath(one.path / name)).is_relative_to(one.root)
-
-
-def _indexed(folder: Path) -> None:
-    """Shards lie beside the index that names them."""
-    for index in folder.rglob(bundles.INDEX):
-        where = index.relative_to(folder).as_posix()
-        named = read_json(index).get("weight_map")
+def _indexed(folder: Path, sums: Mapping[str, str]) -> None:
+    """Shards lie beside the index that names them, and are what was released."""
+    for where in (name for name in sums if name.endswith(bundles.INDEX)):
+        named = read_json(folder / where).get("weight_map")
         if not isinstance(named, dict):
             raise FaultError(f"{where} has no weight_map")
         for name in sorted({str(name) for name in named.values()}):
             if not bundles.stays_below(name) or "/" in name:
                 raise FaultError(f"{where} names {name!r}, which leads out of its folder")
+            if not SHARD.fullmatch(name) or where.replace(bundles.INDEX, name) not in sums:
+                raise FaultError(f"{where} names {name!r}, which is no shard of the release")
 
 
 def _sums(one: Folder) -> str:
@@ -141,10 +162,21 @@ def _provenance(one: Folder) -> str:
     with bundles.understood(PROVENANCE, FaultError):
         if changed := bundles.changed(one.path, said["outputs"]):
             raise FaultError(f"{changed[0]} is not what {PROVENANCE} names")
+        for name in COMPONENTS if one.kind == "full" else ():
+            _same_source(one.path / name, name, said["sources"])
         if said["model_type"] != one.kind:
             raise FaultError(f"{PROVENANCE} is of the {said['model_type']}, not of the {one.kind}")
         source = said["sources"][one.kind]
         return f"from {source['name']}, sha256 {source['sha256'][:12]}"
+
+
+def _same_source(folder: Path, part: str, sources: Mapping[str, Any]) -> None:
+    """Of a pipeline, every part's own provenance says what the whole one's says."""
+    inner = read_json(folder / PROVENANCE)
+    if changed := bundles.changed(folder, inner["outputs"]):
+        raise FaultError(f"{part}/{changed[0]} is not what {part}/{PROVENANCE} names")
+    if inner["sources"] != {part: sources[part]}:
+        raise FaultError(f"{part}/{PROVENANCE} names another source than {PROVENANCE}")
 
 
 def _verdicts(one: Folder) -> str:
@@ -160,6 +192,7 @@ def _belongs(one: Folder) -> str:
     from samevoice.parity.run import source_of
 
     for part in one.parts:
+        _plausible(part)
         result = _result(part)
         if result.model_type != part.kind:
             raise FaultError(
@@ -173,17 +206,54 @@ def _belongs(one: Folder) -> str:
             raise FaultError(f"{_where(part)} is of {result.dtype}, the weights are {part.dtype}")
         if result.device.endswith("-tf32"):
             raise FaultError(f"{_where(part)} was made on {result.device}, which proves too little")
+        if part.kind == "plda" and (why := _copied(part, result)):
+            raise FaultError(why)
+    if one.kind == "full" and (why := terms.settings_fault(one.path)):
+        raise FaultError(why)
+    with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
+        if one.record["results"] != {part.name: part.fingerprint for part in one.parts}:
+            raise FaultError(f"{PARITY}/{RECORD} is of other weights")
     return "every result is of these weights and their source"
 
 
+def _copied(part: Part, result: Result) -> str:
+    """Why the PLDA's arrays are not those that were compared, as far as figures can tell."""
+    from samevoice.parity.metrics import Pair
+
+    arrays = {name: tensor.load() for name, tensor in bundles.read_weights(part.folder).items()}
+    for tap in result.taps:
+        array = arrays.pop(tap.name, None)
+        if array is None or tuple(array.shape) != tap.shape:
+            return f"{part.label} has no {tap.name!r} of the shape that was compared"
+        if not math.isclose(Pair(array, array).truth_rms, tap.truth_rms, rel_tol=1e-12):
+            return f"{tap.name!r} of the {part.label} is not the array that was compared"
+    return f"{part.label} holds {min(arrays)!r}, which was not compared" if arrays else ""
+
+
 def _inputs(one: Folder) -> str:
+    for part in one.parts:
+        _plausible(part)
     by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
     for part in one.parts:
         if lost := terms.missing_inputs(part, _result(part), by_hash=by_hash):
             raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
+        if gone := terms.missing_taps(part, _result(part)):
+            raise FaultError(f"{_where(part)} lacks {len(gone)} taps, first {gone[0]}")
     count = sum(len(_result(part).inputs) for part in one.parts)
     how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
     return f"all default inputs among {count}, {how}"
+
+
+def _plausible(part: Part) -> None:
+    """No more layers than tensors: a network of a million would be built for ever."""
+    if part.kind not in NETWORKS:
+        return
+    tensors = len(read_json(part.folder / bundles.INDEX)["weight_map"])
+    for name in ("lstm", "linear"):
+        said = part.config.get(name)
+        layers = said.get("num_layers", 0) if isinstance(said, dict) else 0
+        if not isinstance(layers, int) or layers > tensors:
+            raise FaultError(f"{CONFIG} says {name}.num_layers {layers!r} of {tensors} tensors")
 
 
 def _limits(one: Folder) -> str:
@@ -204,10 +274,15 @@ def _bugs(one: Folder) -> str:
         return "no network in it, so no bug to find"
     found = gallery_file.read(one.path / PARITY / gallery_file.NAME)
     for family in families:
-        if why := terms.gallery_fault(found, family, known=False):
+        why = terms.gallery_fault(found, family)
+        if not why and found.versions.get("samevoice") == samevoice.__version__:
+            why = terms.gallery_age(found, family)
+        if why:
             raise FaultError(why)
     count = sum(len(found.of(family)) for family in families)
-    return f"{count} known bugs were found where they sit, or shown to change nothing"
+    by = found.versions.get("samevoice", "unknown")
+    other = f", by samevoice {by}" if by != samevoice.__version__ else ""
+    return f"{count} known bugs were found where they sit, or shown to change nothing{other}"
 
 
 def _replayed(one: Folder) -> str:
@@ -220,8 +295,33 @@ def _replayed(one: Folder) -> str:
         verdict = golden.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
             raise FaultError(f"the {part.label} diverges on this machine: {verdict.reasons[0]}")
+        if why := _other_figures(part, verdict):
+            raise FaultError(why)
         seen.append(_said(part, verdict))
     return "; ".join(seen) or "nothing to replay: copies have no outputs"
+
+
+def _other_figures(part: Part, verdict: Verdict) -> str:
+    """Why the golden data are not what the result's figures were made from, or ""."""
+    known = {tap.key: tap for tap in _result(part).taps}
+    for tap in verdict.taps:
+        said = known.get(tap.key)
+        if said is None or tap.mode == "forced":
+            continue
+        pairs = [(tap.truth_rms, said.truth_rms), (tap.reference_rms, said.reference_rms)]
+        if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs):
+            return f"golden data of the {part.label} are not those that {_where(part)} was made on"
+    settled = {row["name"]: row["settled"] for row in _golden_rows(part)}
+    said_of = _result(part).task.get("diarization", {}).get("recordings", {})
+    for name, row in said_of.items():
+        if settled.get(name) != (not row["clusters_on_floor"] and not row["tied_frames"]):
+            return f"golden data of the {part.label} say otherwise whether {name!r} is settled"
+    return ""
+
+
+def _golden_rows(part: Part) -> tuple[dict[str, Any], ...]:
+    assert part.golden is not None
+    return golden.read(part.golden).examples if part.kind == "full" else ()
 
 
 def _said(part: Part, verdict: Verdict) -> str:
@@ -267,6 +367,8 @@ def verify(
     path: Path, *, root: Path | None = None, device: Choice = "auto", replay: bool = True
 ) -> Iterator[Outcome]:
     """One outcome a check, as each is done; after a fault in the names nothing is opened."""
+    if not os.path.lexists(path / SUMS):
+        raise BundleError(f"{path} has no {SUMS}: it is no samevoice release")
     one, sound = Folder(path, Path(os.path.realpath(root or path)), device), True
     for check in CHECKS:
         if check.run is _replayed and not replay:
@@ -283,12 +385,17 @@ def verify(
 
 def _outcome(check: Check, one: Folder) -> Outcome:
     try:
-        with bundles.understood(str(one.path), FaultError):
-            return Outcome(check.name, True, check.run(one))
+        return Outcome(check.name, True, check.run(one))
     except SamevoiceError as error:
         return Outcome(check.name, False, _short(str(error), one.path))
     except OSError as error:
-        return Outcome(check.name, False, f"{error.filename} cannot be read: {error.strerror}")
+        said = f"{error.filename} cannot be read: {error.strerror}"
+        return Outcome(check.name, False, _short(said, one.path))
+    except Exception as error:
+        # Whoever wrote these files may have written anything; MLX and numpy say so in their ways.
+        words = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+        said = f"something in the release makes no sense ({words})"
+        return Outcome(check.name, False, _short(said, one.path))
 
 
 def _short(words: str, folder: Path) -> str:
