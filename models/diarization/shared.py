@@ -136,7 +136,8 @@ class Group:
         """(M,): as far from the lowest mean as from the highest."""
         assert self.low is not None
         assert self.high is not None
-        return (self.low + self.high) / 2
+        middle: np.ndarray = (self.low + self.high) / 2
+        return middle
 
     @property
     def apart(self) -> float:
