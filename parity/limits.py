@@ -494,13 +494,15 @@ SHARED: tuple[tuple[str, float, str], ...] = (
 
 
 def _fast_rows(rows: Sequence[Row]) -> Iterator[Row]:
+    """In every precision: voices are compared with the same port's exact ones."""
     family: tuple[Family, ...] = ("fast",)
-    for row in rows:
-        exact = "full" in row.families and row.precision == FLOAT32
-        if exact and row.limit.metric != "unexplained_der":
+    exact = [row for row in rows if "full" in row.families]
+    for row in exact:
+        if row.limit.metric not in ("unexplained_der", "der"):
             yield replace(row, families=family)
-    for metric, bound, why in SHARED:
-        yield Row(family, FLOAT32, Limit(metric, bound, why, "task"))
+    for precision in dict.fromkeys(row.precision for row in exact):
+        for metric, bound, why in SHARED:
+            yield Row(family, precision, Limit(metric, bound, why, "task"))
 
 
 LIMITS: tuple[Row, ...] = (*EXACT_LIMITS, *_fast_rows(EXACT_LIMITS))
@@ -550,11 +552,6 @@ def limits_for(family: str, dtype: str, device: str) -> Limits:
         raise LimitsError(f"unknown device {device!r}: one of {', '.join(ALL_DEVICES)}")
     precision = precision_of(dtype, device)
     rows = [row for row in LIMITS if family in row.families and row.precision == precision]
-    if not rows:
-        raise LimitsError(
-            f"nothing was measured yet of the {family} configuration in {precision.name}: "
-            "it is judged in float32"
-        )
     return Limits(family, dtype, device, tuple(row.limit for row in rows))
 
 

@@ -32,7 +32,7 @@ from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, 
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 from samevoice.models.diarization.plda import Plda
-from samevoice.models.diarization.shared import SharedTrunk
+from samevoice.models.diarization.shared import APART, SharedTrunk
 from samevoice.models.network import Network
 from samevoice.models.pyannet import PyanNet
 from samevoice.models.resnet import WeSpeakerResNet
@@ -121,7 +121,8 @@ class SpeakerDiarizationPipeline:
             self.embedding: Any = _network(folder / "embedding")
         self.plda = Plda.load(folder / "plda")
         self._folder = folder
-        self.batch_size, self.fast = batch_size, fast
+        self.batch_size = batch_size
+        self.fast, self.apart = fast, APART
         self.frames = self._frames(chunk_duration, step)
         specifications = self.segmentation.config["specifications"]
         speakers = len(specifications["classes"])
@@ -194,7 +195,7 @@ class SpeakerDiarizationPipeline:
         segmentations, embeddings = [], []
         with self._on_device():
             silent = self.silent_embedding()
-            shared = SharedTrunk(self.embedding, self.frames, silent) if self.fast else None
+            shared = self._shared(silent)
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)
@@ -254,6 +255,11 @@ class SpeakerDiarizationPipeline:
         frames = self.embedding.frames(mx.zeros((1, self.embedding.fbank.window.kernel)))
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
+
+    def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
+        if not self.fast:
+            return None
+        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
 
     def _batch(self) -> int:
         return max(1, min(BATCH, int(available_memory() // (4 * CHUNK_MEMORY))))

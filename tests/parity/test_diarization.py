@@ -576,8 +576,8 @@ class Near:
 
     moved = 0.0
 
-    def __init__(self, embedding: Any, frames: Frames, silent: np.ndarray) -> None:
-        del frames, silent
+    def __init__(self, embedding: Any, frames: Frames, silent: np.ndarray, apart: float) -> None:
+        del frames, silent, apart
         self.embedding, self.random = embedding, np.random.default_rng(3)
 
     def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
@@ -657,13 +657,14 @@ def test_a_fast_configuration_that_breaks_off_is_red(
     assert found.details["errors"] == {"talk, free": "ValueError: no trunk"}
 
 
-def test_only_float32_is_judged_in_the_fast_configuration() -> None:
-    with pytest.raises(SamevoiceError, match="judged in float32"):
-        limits_for("fast", "float16", "cpu")
-    assert "unexplained_der" not in FAST_LIMITS.for_task
-    assert "unexplained_der" in LIMITS.for_task
-    everywhere = [one for one in LIMITS.limits if one.metric != "unexplained_der"]
-    assert [one for one in FAST_LIMITS.limits if one in everywhere] == everywhere
+def test_all_but_who_speaks_when_keeps_the_exact_limits() -> None:
+    for dtype in ("float32", "float16", "q8"):
+        exact, shared = (limits_for(x, dtype, "cpu") for x in ("full", "fast"))
+        ders = ("unexplained_der", "der")
+        kept = [one for one in exact.limits if one.metric not in ders]
+        assert [one for one in shared.limits if one in kept] == kept
+        added = {one.metric for one in shared.limits if one not in kept}
+        assert added == {"shared_cosine_median", "shared_cosine_min", "der"}
 
 
 def as_fast(result: Any) -> Any:
