@@ -25,8 +25,8 @@ from samevoice.models.geometry import num_frames
 from samevoice.models.resnet import WeSpeakerResNet
 
 # How far a chunk's mean may be from what it is centred by: log power, RMS over the bins. Measured
-# (docs/fast.md): 0.4 keeps the speakers of every recording at a quarter of the trunk's work, 0.2
-# takes a third, and without any limit a recording's one speaker becomes two.
+# (docs/fast.md): 0.4 keeps the speakers of every recording for two to three passes of the trunk
+# over it, 0.2 takes three to four, and without a limit one speaker becomes two.
 APART = 0.4
 LONGEST = 3  # durations of a chunk that go through the trunk at once: what bounds the memory
 UNIT = 500  # frames of the filterbank that are made at once
