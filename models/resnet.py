@@ -106,15 +106,27 @@ class ResNet(Module):
         inner = (window for _, block in self.blocks for window in block.windows)
         return (Window(3, 1, 1), *inner)
 
-    def frames(self, fbank: mx.array, name: str = "resnet") -> mx.array:
-        """(B, T, M) -> (B, F, T', C)."""
+    def frames(self, fbank: mx.array, name: str = "resnet", *, between: bool = False) -> mx.array:
+        """(B, T, M) -> (B, F, T', C); with the frames that lie ``between``, twice as many.
+
+        Only the last stage runs twice for them: what it sees has half of its stride.
+        """
         if backend.on_cpu() and not taps.active() and (trunk := self._trunk()) is not None:
-            return mx.array(trunk(np.array(fbank, dtype=np.float32)))
+            return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
         x = taps.call(f"{name}.conv1", self.conv1, x)
         x = relu(taps.call(f"{name}.bn1", self.bn1, x))
-        for path, block in self.blocks:
-            here = f"{name}.{path}"
+        *early, last = range(1, 5)
+        for stage in early:
+            x = self._stage(x, stage, name)
+        found = self._stage(x, last, name)
+        if not between or x.shape[2] < 2:
+            return found
+        return interleaved(found, self._stage(x[:, :, 1:], last, name))
+
+    def _stage(self, x: mx.array, stage: int, name: str) -> mx.array:
+        for i, block in enumerate(self[f"layer{stage}"]):
+            here = f"{name}.layer{stage}.{i}"
             x = taps.emit(here, block(taps.feed(here, x), here))
         return x
 
@@ -141,6 +153,14 @@ class ResNet(Module):
         return taps.call(f"{name}.seg_2", self.seg_2, middle)
 
 
+def interleaved(x: mx.array, y: mx.array) -> mx.array:
+    """(B, F, T, C), (B, F, T or T - 1, C) -> x's first frame, y's first, x's second, ..."""
+    batch, rows, count, channels = x.shape
+    padded = mx.pad(y, [(0, 0), (0, 0), (0, count - y.shape[2]), (0, 0)])
+    both = mx.stack([x, padded], axis=3).reshape(batch, rows, 2 * count, channels)
+    return both[:, :, : count + y.shape[2]]
+
+
 def _host_trunk(resnet: ResNet) -> Trunk | None:
     """None where a layer is of another kind, or rounds what it gives to half precision."""
     pairs: list[tuple[Module, ...]] = [(resnet.conv1, resnet.bn1)]
@@ -153,11 +173,11 @@ def _host_trunk(resnet: ResNet) -> Trunk | None:
         return None
     convs = (one for one in made if one is not None)
     first = next(convs)
-    steps = []
+    steps, last = [], len(resnet.blocks) - len(resnet.layer4)
     for _, block in resnet.blocks:
         inner = tuple(next(convs) for _ in range(block.depth))
         steps.append(Step(inner, next(convs) if "shortcut" in block else None))
-    return Trunk(first, tuple(steps))
+    return Trunk(first, tuple(steps[:last]), tuple(steps[last:]))
 
 
 def _host_conv(conv: Module, norm: Module) -> Conv | None:

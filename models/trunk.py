@@ -76,37 +76,51 @@ class Step:
 
 @dataclass(frozen=True)
 class Trunk:
-    """The first convolution and all blocks."""
+    """The first convolution and all blocks, those of the last stage apart."""
 
     first: Conv
     blocks: tuple[Step, ...]
+    last: tuple[Step, ...]
 
-    def __call__(self, fbank: Floats) -> Floats:
-        """(B, T, M) -> (B, F, T', C)."""
+    def __call__(self, fbank: Floats, *, between: bool = False) -> Floats:
+        """(B, T, M) -> (B, F, T', C); with the frames ``between``, about twice as many."""
         cores = _cores()
         found: list[Floats | None] = [None] * len(fbank)
         with one_blas_thread():
             if len(fbank) >= cores:
 
                 def work(number: int) -> None:
-                    found[number] = self._run(fbank[number], _alone)
+                    found[number] = self._run(fbank[number], _alone, between)
 
                 _together(work, range(len(fbank)))
             else:
-                found = [self._run(one, _together if cores > 1 else _alone) for one in fbank]
+                share = _together if cores > 1 else _alone
+                found = [self._run(one, share, between) for one in fbank]
         return np.stack([one for one in found if one is not None])
 
-    def _run(self, fbank: Floats, share: Share) -> Floats:
+    def _run(self, fbank: Floats, share: Share, between: bool) -> Floats:
         """(T, M) -> (F, T', C)."""
         image = parted(fbank.T[..., None])
         size = fbank.shape[1], fbank.shape[0]
         image, size = convolved(image, size, self.first, share)
-        for block in self.blocks:
-            image, size = _block(image, size, block, share)
-        return whole(image, size)
+        image, size = _blocks(image, size, self.blocks, share)
+        found = whole(*_blocks(image, size, self.last, share))
+        if not between or size[1] < 2:
+            return found
+        later = whole(image, size)[:, 1:]
+        beside = whole(*_blocks(parted(later), later.shape[:2], self.last, share))
+        both = np.empty((len(found), found.shape[1] + beside.shape[1], found.shape[2]), np.float32)
+        both[:, ::2], both[:, 1::2] = found, beside
+        return both
 
 
 Size = tuple[int, int]
+
+
+def _blocks(image: Floats, size: Size, blocks: Sequence[Step], share: Share) -> tuple[Floats, Size]:
+    for block in blocks:
+        image, size = _block(image, size, block, share)
+    return image, size
 
 
 def _block(image: Floats, size: Size, block: Step, share: Share) -> tuple[Floats, Size]:

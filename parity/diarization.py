@@ -36,7 +36,7 @@ from samevoice.parity.dumps import write_reproduction
 from samevoice.parity.inputs import CHUNK, RATE, Example, InputError, batch
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Limits, Override, limits_for, precision_of
-from samevoice.parity.metrics import Array, ShapeMismatchError
+from samevoice.parity.metrics import Array, ShapeMismatchError, row_cosines
 from samevoice.parity.reference_pipeline import (
     KEPT,
     NOBODY,
@@ -117,6 +117,18 @@ class Ran:
     turns: tuple[Turn, ...] | None = None  # None: it broke off
     exclusive_turns: tuple[Turn, ...] = ()
     errors: dict[str, str] = field(default_factory=dict)
+    seconds: float = math.inf  # of the free run
+    exact: Exact | None = None  # where the free run was in the fast configuration
+
+
+@dataclass(frozen=True, eq=False)
+class Exact:
+    """What the port gives of the same recording when it does not share: voices, and how long."""
+
+    embeddings: Array  # (C, S, E)
+    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
+    turns: tuple[Turn, ...]
+    seconds: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,6 +187,9 @@ class Compared:
     @property
     def left_out(self) -> dict[str, str]:
         """Free-running taps that say nothing here, and why."""
+        if self.ran.exact is not None:
+            why = "the fast configuration gives voices near pyannote's, not the same"
+            return {"embeddings": why, **_after("trained", why)}
         if self.rounded:
             return _after("masks", "coarse networks decide otherwise at the edges of turns")
         if self.turned:
@@ -364,6 +379,8 @@ def turns_array(turns: Sequence[Turn]) -> Array:
 def ran_on(candidate: Listening, recording: Recorded, heard: Heard) -> Ran:
     """The port on a recording: free-running, then every stage on what pyannote fed it with."""
     ran = Ran()
+    if candidate.fast:
+        _tried(ran, "exact", lambda: _run_exact(candidate, recording, ran))
     _tried(ran, "free", lambda: _run_free(candidate, recording, heard, ran))
     for name, stage in _forced(candidate, heard, ran):
         _tried(ran, f"{name}, forced", partial(_keep, ran.forced, stage))
@@ -382,12 +399,34 @@ def _keep(seams: Seams, stage: Stage) -> None:
     seams |= stage()
 
 
-def _run_free(candidate: Listening, recording: Recorded, heard: Heard, ran: Ran) -> None:
+def _run_exact(candidate: Listening, recording: Recorded, ran: Ran) -> None:
+    candidate.fast = False
+    try:
+        started = time.perf_counter()
+        analysis = _analysed(candidate, recording)
+        stages = candidate.assign(analysis)
+        made = candidate.result(stages, recording.name)
+        seconds = time.perf_counter() - started
+    finally:
+        candidate.fast = True
+    trained = np.zeros(analysis.segmentations.shape[::2], dtype=np.int64)
+    if stages.clustering is not None:
+        trained[stages.clustering.train] = 1
+    ran.exact = Exact(analysis.embeddings, trained, _turns(made.speaker_diarization), seconds)
+
+
+def _analysed(candidate: Listening, recording: Recorded) -> Analysis:
     candidate.scores.clear()
     source = open_audio(
         {"waveform": recording.samples[None], "sample_rate": RATE, "uri": recording.name}
     )
-    analysis = candidate.analyse(source.blocks(), duration=source.duration)
+    return candidate.analyse(source.blocks(), duration=source.duration)
+
+
+def _run_free(candidate: Listening, recording: Recorded, heard: Heard, ran: Ran) -> None:
+    started = time.perf_counter()
+    analysis = _analysed(candidate, recording)
+    analysed = time.perf_counter()
     ran.free["log_probabilities"] = np.concatenate(candidate.scores)
     ran.free["masks"] = analysis.segmentations.astype(np.float32)
     if heard.fbank is not None:
@@ -399,9 +438,11 @@ def _run_free(candidate: Listening, recording: Recorded, heard: Heard, ran: Ran)
         if step == "speaker_counting":  # there even if a later stage breaks off
             ran.free["count"] = np.asarray(artefact, dtype=np.int64)
 
+    assigning = time.perf_counter()
     stages = candidate.assign(analysis, tell=tell)
-    ran.free |= _seams_of_stages(candidate, stages, heard)
     made = candidate.result(stages, recording.name)
+    ran.seconds = analysed - started + time.perf_counter() - assigning
+    ran.free |= _seams_of_stages(candidate, stages, heard)
     ran.turns = _turns(made.speaker_diarization)
     ran.exclusive_turns = _turns(made.exclusive_speaker_diarization)
     ran.free |= _seams_of_result(made)
@@ -470,7 +511,7 @@ def _forced(candidate: Listening, heard: Heard, ran: Ran) -> Iterator[tuple[str,
         return
     embeddings = heard.embeddings
     yield "weights", lambda: {"weights": on_device(lambda: candidate.weights(masks))}
-    if not np.array_equal(ran.free.get("masks", ()), masks):
+    if candidate.fast or not np.array_equal(ran.free.get("masks", ()), masks):
         # With the same masks the free run was fed with nothing else.
         yield "embeddings", lambda: {"embeddings": _embeddings(candidate, heard)}
     analysis = Analysis(masks.astype(np.uint8), embeddings, len(heard.waveform))
@@ -771,7 +812,46 @@ def task_of(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
     if given := [x.against_spoken for x in outcomes if x.against_spoken is not None]:
         plain, got = (sum(side, Errors()) for side in zip(*given, strict=True))
         whole |= {"der_reference": plain.rate, "der_candidate": got.rate}
-    return {"diarization": whole, **_agreement(compared)}
+    return {"diarization": whole, **_agreement(compared), **_shared(compared)}
+
+
+def _shared(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
+    """What the fast configuration costs and saves, beside the exact one of the same port."""
+    both = [(one, one.ran.exact) for one in compared if one.ran.exact is not None]
+    if (
+        not both
+        or len(both) < len(compared)
+        or not all(one.ran.turns is not None for one in compared)
+    ):
+        return {}  # a limit on a figure that is not there is broken
+    rows = {one.recording.name: _shared_row(one, exact) for one, exact in both}
+    seconds = sum(one.ran.seconds for one, _ in both)
+    exactly = sum(exact.seconds for _, exact in both)
+    wrong = (errors(x.turns, one.ran.turns, one.recording.duration) for one, x in both)
+    return {
+        "fast": {
+            "shared_cosine_median": min(row["cosine_median"] for row in rows.values()),
+            "shared_cosine_min": min(row["cosine_min"] for row in rows.values()),
+            "der_exact": sum(wrong, Errors()).rate,
+            "seconds": seconds,
+            "seconds_exact": exactly,
+            "time_ratio": seconds / exactly,
+            "recordings": rows,
+        }
+    }
+
+
+def _shared_row(one: Compared, exact: Exact) -> dict[str, Any]:
+    """Cosines of the voices that are clustered, 1 where none is."""
+    spoken = exact.trained.astype(bool)
+    found = row_cosines(exact.embeddings[spoken], one.ran.free["embeddings"][spoken])
+    return {
+        "voices": int(spoken.sum()),
+        "cosine_median": float(np.median(found)) if found.size else 1.0,
+        "cosine_min": float(found.min()) if found.size else 1.0,
+        "seconds": one.ran.seconds,
+        "seconds_exact": exact.seconds,
+    }
 
 
 def _row(one: Compared, outcome: Outcome) -> dict[str, Any]:
@@ -948,31 +1028,36 @@ def run(
     output: str | Path | None = None,
     command: Sequence[str] = (),
     revision: str | None = None,
+    fast: bool = False,
 ) -> Result:
     """Compare the bundle of a whole pipeline with pyannote's own on the same recordings.
 
-    ``references`` are RTTM files that say who really spoke in ``audio``.
+    ``references`` are RTTM files that say who really spoke in ``audio``. ``fast`` compares the fast
+    configuration: its result is of another model type, and no proof of the bundle as it is.
     """
     folder, started = Path(bundle), time.monotonic()
     asked = [one for one in overrides if one.tap is None or one.tap in ORDER]
     planned = _planned(folder, source, revision)
     chosen = recordings_of(inputs, audio, references)
     running.strict_float32()
-    candidate, reference = Listening(folder, device), ReferencePipeline.load(planned)
+    candidate = Listening(folder, device, fast=fast)
+    kind = results.FAST if fast else "full"
     limits = limits_for(
-        "full", running.dtype_of_pipeline(folder), running.device_of(candidate)
+        kind, running.dtype_of_pipeline(folder), running.device_of(candidate)
     ).overridden(asked)
+    reference = ReferencePipeline.load(planned)
     loaded = time.monotonic()
     whole = compare(reference, candidate, chosen, limits, progress)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
     made = Result.of(
         whole.verdict,
-        model_type="full",
+        model_type=kind,
         source=_source(planned),
         bundle=Artefact(running.fingerprint(folder), {"name": folder.resolve().name}),
         versions=running.versions(),
         inputs=[one.example.described() for one in chosen],
-        command=command or _command(folder, source, inputs, audio, references, device, asked),
+        command=command
+        or _command(folder, source, inputs, audio, references, device, asked, fast=fast),
         details={
             **whole.details,
             "device": candidate.device_name,
@@ -981,10 +1066,11 @@ def run(
     )
     if output is None:
         return made
-    from samevoice.parity import golden, golden_pipeline
+    if not fast:  # what a release replays is the exact configuration
+        from samevoice.parity import golden, golden_pipeline
 
-    kept = Path(output) / golden.FOLDER
-    golden_pipeline.save(kept, whole.compared, made.source.sha256, made.versions)
+        kept = Path(output) / golden.FOLDER
+        golden_pipeline.save(kept, whole.compared, made.source.sha256, made.versions)
     return _saved(made, whole, Path(output))
 
 
@@ -1035,11 +1121,13 @@ def _command(
     references: Sequence[str | Path],
     device: str,
     overrides: Iterable[Override],
+    *,
+    fast: bool,
 ) -> tuple[str, ...]:
     some = inputs if isinstance(inputs, str) else "quick"
     plain = running.command_of(folder, source, some, audio, device, overrides)
     spoken = [word for path in references for word in ("--reference", str(path))]
-    return (*plain, *spoken, "--only", running.PIPELINE)
+    return (*plain, *spoken, "--only", running.PIPELINE, *(["--fast"] if fast else []))
 
 
 def _saved(made: Result, whole: Whole, folder: Path) -> Result:
@@ -1074,9 +1162,21 @@ def sentence(result: Result) -> str:
         f"({found['flips_on_floor']} on the noise floor), {found['decisions_near_floor']} lie on "
         f"it, {found['tied_frames']} frames are tied"
     )
+    if "fast" in result.task:
+        told += f"; {cost(result)}"
     if "der_reference" in found:
         told += (
             f"; against the given reference {100 * found['der_candidate']:.3g} %, "
             f"pyannote's own {100 * found['der_reference']:.3g} %"
         )
     return told
+
+
+def cost(result: Result) -> str:
+    """What the fast configuration costs, beside the exact one in the same run."""
+    found = result.task["fast"]
+    return (
+        f"fast: {found['time_ratio']:.2f} of the exact pipeline's time, voices' median cosine "
+        f"{found['shared_cosine_median']:.3f}, least {found['shared_cosine_min']:.3f}, "
+        f"DER {100 * found['der_exact']:.3g} % against it"
+    )

@@ -27,6 +27,7 @@ SCHEMA = 1
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 # Schema -> how a document of it becomes one of the next; without a way an older one is refused.
 UPGRADES: Mapping[int, Upgrade] = {}
+FAST = "fast"  # the model type of a whole pipeline's fast configuration
 SHA256 = re.compile(r"[0-9a-f]{64}|")
 Json: TypeAlias = Any
 # What must have been compared of a whole pipeline for every recording, even one of silence.
@@ -151,7 +152,7 @@ def check(result: Result) -> None:
     if result.model_type in ("segmentation", "embedding"):
         _check_family(result)
         _check_given(result, [(tap.input, tap.output) for tap in result.taps])
-    if result.model_type == "full":
+    if result.model_type in ("full", FAST):
         _check_family(result)
         for name, mode in WHOLE:
             given = [(x.input, (x.name, x.mode) == (name, mode)) for x in result.taps]

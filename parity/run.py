@@ -57,6 +57,7 @@ FEATURES = "output.features"
 RESULT, REPRODUCTION = "result.json", "reproduction"
 NETWORKS = ("segmentation", "embedding")
 PIPELINE = "pipeline"  # the part of a bundle that is all of them together
+FAST = results.FAST  # the same in its fast configuration, which is no proof of the exact one
 TF32 = "MLX_ENABLE_TF32"
 
 
@@ -301,30 +302,36 @@ def run_parts(
     output: str | Path | None = None,
     only: Sequence[str] = (),
     references: Sequence[str | Path] = (),
+    fast: bool = False,
     **options: Any,
 ) -> dict[str, Result]:
     """A bundle of any kind: part -> result; a single network is the part "".
 
     Of a whole pipeline the last part, "pipeline", is all of it against pyannote's own, where
     ``references`` may tell who really speaks in the recordings. ``only`` names what to compare.
+    ``fast`` compares the pipeline's fast configuration instead, as the part "fast".
     """
     folder = Path(bundle)
     config = bundles.read_json(folder / bundles.CONFIG)
     kind = config.get("model_type")
-    if kind != "full" and (only or references):
-        raise ParityError(f"{folder} is a {kind}: parts and RTTM references are a pipeline's")
+    if kind != "full" and (only or references or fast):
+        raise ParityError(
+            f"{folder} is a {kind}: parts, RTTM references and the fast tier are a pipeline's"
+        )
+    if fast and (strangers := [name for name in only if name != PIPELINE]):
+        raise ParityError(f"the fast tier is of the whole pipeline, not of {strangers[0]!r}")
     if kind == "plda":
         return {"": _compare_plda(folder, source, output, options)}
     if kind != "full":
         return {"": run(folder, source, output=output, **options)}
     found: dict[str, Result] = {}
-    for name in _parts(config, only, folder):
+    for name in [FAST] if fast else _parts(config, only, folder):
         where = None if output is None else Path(output) / name
-        if name == PIPELINE:
+        if name in (PIPELINE, FAST):
             from samevoice.parity import diarization
 
             found[name] = diarization.run(
-                folder, source, output=where, references=references, **options
+                folder, source, output=where, references=references, fast=fast, **options
             )
             continue
         compare = _compare_plda if name == "plda" else _compare_network

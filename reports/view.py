@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from samevoice.parity.judge import TapVerdict, task_violations
 from samevoice.parity.limits import METRICS, Limit, Limits, limits_for
-from samevoice.parity.result import Result
+from samevoice.parity.result import FAST, Result
 from samevoice.reports.diagnose import Diagnosis, diagnose
 
 State: TypeAlias = Literal["good", "care", "bad"]
@@ -27,6 +27,12 @@ HEADLINES: Mapping[State, str] = {
     "good": "This port may be trusted.",
     "care": "This port passes, but its limits were loosened.",
     "bad": "This port may not be trusted.",
+}
+# Of the fast configuration nothing of this is said: it is near the exact one, and no proof of it.
+FAST_HEADLINES: Mapping[State, str] = {
+    "good": "The fast configuration costs no more than it may.",
+    "care": "The fast configuration passes, but its limits were loosened.",
+    "bad": "The fast configuration costs more than it may.",
 }
 WORST = 12  # taps in a short list
 MOST_VOICES = 200  # whose nearest neighbours are listed
@@ -198,7 +204,7 @@ class View:
 
     @property
     def headline(self) -> str:
-        return HEADLINES[self.state]
+        return (FAST_HEADLINES if self.result.model_type == FAST else HEADLINES)[self.state]
 
     @property
     def word(self) -> str:
@@ -278,6 +284,12 @@ def because(result: Result) -> str:
     verdict = result.verdict
     if not result.taps:
         return "Nothing was compared, so nothing is proven."
+    if result.model_type == FAST and not verdict.reasons:
+        return (
+            "This is the fast configuration, which shares passes of the embeddings' trunk: what is "
+            "before and behind it is as close as the exact one must be, and the voices are near "
+            "the exact ones. It proves nothing of the exact configuration."
+        )
     if verdict.failed:
         first, count = verdict.failed[0], len(verdict.failed)
         said = f"{count:,} of {len(result.taps):,} taps" if count > 1 else "One tap"
@@ -332,6 +344,8 @@ def _agreeing(result: Result) -> str:
 
 def figures(result: Result) -> tuple[Figure, ...]:
     """The three figures that matter for this kind of model."""
+    if fast := section(result, FAST):
+        return tuple(_cost_figures(fast, not result.verdict.task_reasons))
     return (_output_figure(result), _taps_figure(result), _task_figure(result))
 
 
@@ -358,6 +372,29 @@ def _taps_figure(result: Result) -> Figure:
     means = f"over {inputs:,} input{'s' * (inputs > 1)}" if inputs else "arrays, one by one"
     agreeing = f"{count - failed:,} of {count:,}"
     return Figure("Taps that agree", agreeing, means, good=bool(count) and not failed)
+
+
+def _cost_figures(fast: Mapping[str, Any], good: bool) -> Iterator[Figure]:
+    """What the fast configuration costs, and what for."""
+    yield Figure(
+        "Diarization that differs",
+        percent(_real(fast.get("der_exact"))),
+        "of the speech, from the exact configuration's",
+        good,
+    )
+    least = cosine(_real(fast.get("shared_cosine_min")))
+    yield Figure(
+        "Likeness of voices",
+        cosine(_real(fast.get("shared_cosine_median"))),
+        f"median cosine to the exact ones; least {least}",
+        good,
+    )
+    spent, exactly = _real(fast.get("seconds")), _real(fast.get("seconds_exact"))
+    yield Figure(
+        "Time",
+        times(_real(fast.get("time_ratio"))),
+        f"the exact configuration's: {number(spent)} s, not {number(exactly)} s",
+    )
 
 
 def _task_figure(result: Result) -> Figure:

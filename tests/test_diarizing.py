@@ -46,6 +46,7 @@ class Told:
     def __init__(self, model_path: Any, device: str, **chunks: Any) -> None:
         if chunks["chunk_duration"] == 0.01:
             raise DiarizationError("chunks of 0.01 s every 1 s are too short")
+        self.fast = chunks.pop("fast")
         self.made.append((model_path, device, chunks))
         self.config = {"architecture": "SpeakerDiarization", "dtype": "float32"}
 
@@ -294,6 +295,15 @@ def test_the_options_reach_the_pipeline(run: Run, tmp_path: Path, told: type[Tol
     run("a.wav --model full --num-speakers 3 --chunk-duration 5")
     assert told.asked[1] == {"num_speakers": 3, "min_speakers": None, "max_speakers": None}
     assert told.made[1][2] == {"chunk_duration": 5.0, "step": None}
+
+
+def test_fast_is_said_in_the_json_and_only_then(run: Run, tmp_path: Path) -> None:
+    recording(tmp_path / "a.wav")
+    plain = json.loads(run("a.wav --model full --format json").out)
+    fast = json.loads(run("a.wav --model full --format json --fast").out)
+    assert "fast" not in plain["model"]
+    assert fast["model"] == plain["model"] | {"fast": True}
+    assert run("a.wav --model full --fast").out == RTTM
 
 
 def test_one_speaker_at_a_time_and_no_short_turns(run: Run, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, 
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 from samevoice.models.diarization.plda import Plda
+from samevoice.models.diarization.shared import APART, SharedTrunk
 from samevoice.models.network import Network
 from samevoice.models.pyannet import PyanNet
 from samevoice.models.resnet import WeSpeakerResNet
@@ -98,6 +99,8 @@ class SpeakerDiarizationPipeline:
     """A bundle of a whole pipeline, ready to be called with recordings.
 
     ``chunk_duration`` and ``step`` in seconds; left out, they are the pipeline's own (10 and 1).
+    ``fast`` hears the embeddings' trunk once over the recording instead of once a chunk: other
+    embeddings than pyannote's, near them (docs/fast.md).
     """
 
     def __init__(
@@ -108,6 +111,7 @@ class SpeakerDiarizationPipeline:
         chunk_duration: float | None = None,
         step: float | None = None,
         batch_size: int | None = None,
+        fast: bool = False,
     ) -> None:
         folder = Path(model_path)
         self.config = _config(folder)
@@ -119,6 +123,7 @@ class SpeakerDiarizationPipeline:
         self.plda = Plda.load(folder / "plda")
         self._folder = folder
         self.batch_size = batch_size
+        self.fast, self.apart = fast, APART
         self.frames = self._frames(chunk_duration, step)
         specifications = self.segmentation.config["specifications"]
         speakers = len(specifications["classes"])
@@ -191,14 +196,21 @@ class SpeakerDiarizationPipeline:
         segmentations, embeddings = [], []
         with self._on_device():
             silent = self.silent_embedding()
+            shared = self._shared(silent)
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)
                 with clock("embeddings"):
-                    embeddings.append(self.embed(batch, found, silent))
+                    if shared is None:
+                        embeddings.append(self.embed(batch, found, silent))
+                    else:
+                        embeddings += shared.heard(batch, np.array(self.weights(found)))
                 segmentations.append(found.astype(np.uint8))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
+            with clock("embeddings"):
+                if shared is not None:
+                    embeddings += shared.rest()
         return Analysis(np.concatenate(segmentations), np.concatenate(embeddings), chunks.samples)
 
     def segment(self, waveforms: np.ndarray) -> np.ndarray:
@@ -244,6 +256,11 @@ class SpeakerDiarizationPipeline:
         frames = self.embedding.frames(mx.zeros((1, self.embedding.fbank.window.kernel)))
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
+
+    def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
+        if not self.fast:
+            return None
+        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
 
     def _batch(self) -> int:
         return max(1, min(BATCH, int(available_memory() // (4 * CHUNK_MEMORY))))

@@ -74,6 +74,12 @@ def parity(
             metavar="PART", help="segmentation, embedding, plda or pipeline, of a whole one."
         ),
     ] = None,
+    fast: Annotated[
+        bool,
+        typer.Option(
+            "--fast", help="Judge diarize --fast: a result apart, no proof for a release."
+        ),
+    ] = False,
     limits: LimitsFile = None,
     limit: LimitFlags = None,
 ) -> None:
@@ -82,7 +88,7 @@ def parity(
         raise UsageError("parity needs --source SOURCE, or --golden DIR, and not both")
     if golden is not None:
         given = {"--input": audio, "--save-golden": save_golden, "--output": output}
-        _refuse_with_golden({**given, "--reference": reference, "--only": only})
+        _refuse_with_golden({**given, "--reference": reference, "--only": only, "--fast": fast})
         _replay(bundle, golden, device, overrides(limits, limit))
         return
     where = output or bundle.parent / f"{bundle.name}-parity"
@@ -96,6 +102,7 @@ def parity(
         overrides=overrides(limits, limit),
         references=reference or [],
         only=only or [],
+        fast=fast,
     )
     if save_golden is not None:
         _save_golden(bundle, str(source), save_golden, inputs)
@@ -248,7 +255,7 @@ def gate(
 ) -> None:
     """Exit 0 if every result is green, 1 if any is not: for CI."""
     from samevoice import terminal, verdicts
-    from samevoice.parity.result import read
+    from samevoice.parity.result import FAST, read
 
     shipped = _fingerprints(bundle or [])
     console = terminal.console()
@@ -260,6 +267,8 @@ def gate(
             why = f"limits were loosened: {found.loosened[0]}; --allow-loosened accepts that"
         if bundle and found.bundle.sha256 not in shipped:
             why = "it is of another bundle, or the bundle was changed since"
+        elif bundle and found.model_type == FAST:
+            why = "it is of the fast configuration, which proves nothing of the bundle as it is"
         if why:
             refused.append(f"{path}: {why}")
     if refused:

@@ -32,6 +32,7 @@ def load(
     *,
     chunk_duration: float | None = None,
     step: float | None = None,
+    fast: bool = False,
 ) -> Any:
     """The pipeline in a bundle, or in a sentence how to get one."""
     if model is None:
@@ -40,7 +41,9 @@ def load(
         raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
     from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    return SpeakerDiarizationPipeline(model, device.value, chunk_duration=chunk_duration, step=step)
+    return SpeakerDiarizationPipeline(
+        model, device.value, chunk_duration=chunk_duration, step=step, fast=fast
+    )
 
 
 def warn(pipeline: Any) -> None:

@@ -134,6 +134,30 @@ def test_the_same_as_layer_by_layer(layout: Layout, frames: int) -> None:
     assert not np.array_equal(fast, plain)  # or the fast form was never taken
 
 
+@pytest.mark.parametrize("layout", LAYOUTS_SEEN, ids=["basic", "bottleneck"])
+@pytest.mark.parametrize("frames", [3, 32, 61, 66])
+def test_the_frames_between_are_those_of_a_later_start(layout: Layout, frames: int) -> None:
+    network = small(layout)
+    fbank = mx.random.normal((2, frames, 24))
+    plain, both = np.array(network.frames(fbank)), np.array(network.frames(fbank, between=True))
+    with taps.record():
+        by_layers = np.array(network.frames(fbank, between=True))
+    # The last stage's input, of which it takes every second column.
+    assert both.shape[2] == by_layers.shape[2] == -(-frames // 4)
+    np.testing.assert_allclose(both, by_layers, atol=1e-4 * np.abs(both).max())
+    assert np.array_equal(both[:, :, ::2], plain)
+
+
+def test_a_frame_between_is_what_comes_half_a_stride_later() -> None:
+    network = small(LAYOUTS_SEEN[0])
+    fbank = mx.random.normal((1, 400, 24))
+    between = np.array(network.frames(fbank, between=True))[:, :, 1::2]
+    later = np.array(network.frames(fbank[:, 4:]))
+    # Far enough from both ends that neither start is heard.
+    middle = slice(20, 30)
+    np.testing.assert_allclose(between[:, :, middle], later[:, :, middle], atol=1e-4)
+
+
 def test_the_same_bytes_alone_and_in_a_batch() -> None:
     network = small(LAYOUTS_SEEN[0])
     fbank = mx.random.normal((4, 50, 24))
@@ -169,5 +193,5 @@ def test_the_real_layout_has_every_layer() -> None:
     made = ResNet(LAYOUTS["WeSpeakerResNet34"], 80, 32, 256, two_emb_layer=False)
     trunk = resnet._host_trunk(made)
     assert trunk is not None
-    assert len(trunk.blocks) == 16
-    assert sum(block.shortcut is not None for block in trunk.blocks) == 3
+    assert (len(trunk.blocks), len(trunk.last)) == (13, 3)
+    assert sum(block.shortcut is not None for block in (*trunk.blocks, *trunk.last)) == 3

@@ -564,3 +564,146 @@ def test_parts_that_are_not_there_are_refused(bundle: Path) -> None:
         run_parts(bundle, "reference:full", only=["pipelines"])
     with pytest.raises(ParityError, match="are a pipeline's"):
         run_parts(bundle / "plda", "reference:full", only=["plda"])
+
+
+# The fast configuration ---------------------------------------------------------------------------
+
+FAST_LIMITS = limits_for("fast", "float32", "cpu")
+
+
+class Near:
+    """In place of the shared trunk: the exact voices, moved by a share of their length."""
+
+    moved = 0.0
+
+    def __init__(self, embedding: Any, frames: Frames, silent: np.ndarray, apart: float) -> None:
+        del frames, silent, apart
+        self.embedding, self.random = embedding, np.random.default_rng(3)
+
+    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+        found = np.array(self.embedding.embed(mx.array(waveforms), mx.array(masks)))
+        noise = self.random.standard_normal(found.shape).astype(np.float32)
+        unit_noise = noise / np.linalg.norm(noise, axis=-1, keepdims=True)
+        length = np.linalg.norm(found, axis=-1, keepdims=True)
+        return [found + self.moved * length * unit_noise]
+
+    def rest(self) -> list[np.ndarray]:
+        return []
+
+
+@pytest.fixture
+def fast(
+    candidate: Listening,
+    heard: tuple[Heard, Truth],
+    talk: Talk,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[float], Whole]:
+    """The same candidate in its fast configuration, judged as that."""
+    monkeypatch.setattr("samevoice.models.diarization.pipeline.SharedTrunk", Near)
+    candidate.fast = True
+
+    def judged(moved: float) -> Whole:
+        monkeypatch.setattr(Near, "moved", moved)
+        one = whole.compare_one(talk.recording, *heard, candidate, FAST_LIMITS)
+        return whole.judged([one], FAST_LIMITS)
+
+    return judged
+
+
+def test_the_fast_configuration_is_judged_by_what_it_costs(fast: Callable[[float], Whole]) -> None:
+    found = fast(0.05)
+    assert found.verdict.reasons == ()
+    free = {tap.name for tap in found.verdict.taps if tap.mode == "free"}
+    assert free == {"log_probabilities", "masks", "count", "fbank"}
+    forced = {tap.name for tap in found.verdict.taps if tap.mode == "forced"}
+    assert {"weights", "embeddings", "ahc", "gamma", "hard", "turns"} <= forced
+    ((why, left_out),) = found.details["left_out"]["talk"].items()
+    assert "near" in why
+    assert left_out[0] == "embeddings"
+    cost = found.verdict.task["fast"]
+    # A step of 0.05 across: a cosine of 1 / sqrt(1 + 0.05 ** 2).
+    assert cost["shared_cosine_median"] == pytest.approx(0.99875, abs=2e-4)
+    assert cost["time_ratio"] == pytest.approx(cost["seconds"] / cost["seconds_exact"])
+    assert cost["recordings"]["talk"]["voices"] > 0
+
+
+def test_a_fast_configuration_that_costs_too_much_is_red(
+    fast: Callable[[float], Whole], candidate: Listening, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (why,) = fast(0.5).verdict.task_reasons
+    assert why.startswith("shared_cosine_median is 0.8")
+    plain = candidate.result
+
+    def losing_somebody(*args: Any, **options: Any) -> Any:
+        made = plain(*args, **options)
+        kept = made.speaker_diarization.crop(0, 20 if candidate.fast else 99)
+        return replace(made, speaker_diarization=kept)
+
+    monkeypatch.setattr(candidate, "result", losing_somebody)
+    found = fast(0.0)
+    assert [why for why in found.verdict.task_reasons if why.startswith("der is")]
+    assert found.verdict.task["fast"]["der_exact"] > 0.02
+
+
+def test_a_fast_configuration_that_breaks_off_is_red(
+    fast: Callable[[float], Whole], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(self: Near, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+        raise ValueError("no trunk")
+
+    monkeypatch.setattr(Near, "heard", broken)
+    found = fast(0.0)
+    assert "shared_cosine_median was not measured" in " ".join(found.verdict.task_reasons)
+    assert found.details["errors"] == {"talk, free": "ValueError: no trunk"}
+
+
+def test_all_but_who_speaks_when_keeps_the_exact_limits() -> None:
+    for dtype in ("float32", "float16", "q8"):
+        exact, shared = (limits_for(x, dtype, "cpu") for x in ("full", "fast"))
+        ders = ("unexplained_der", "der")
+        kept = [one for one in exact.limits if one.metric not in ders]
+        assert [one for one in shared.limits if one in kept] == kept
+        added = {one.metric for one in shared.limits if one not in kept}
+        assert added == {"shared_cosine_median", "shared_cosine_min", "der"}
+
+
+def as_fast(result: Any) -> Any:
+    """What a fast run would have written of the same comparison."""
+    cost = {"shared_cosine_median": 0.99, "shared_cosine_min": 0.9, "time_ratio": 0.4}
+    made = replace(
+        result, limits=FAST_LIMITS, model_type="fast", task={**result.task, "fast": cost}
+    )
+    return replace(made, passed=made.verdict.passed, taps=made.taps)
+
+
+def test_a_fast_result_is_no_proof_of_the_bundle(
+    green: tuple[Any, Path], bundle: Path, tmp_path: Path
+) -> None:
+    from typer.testing import CliRunner
+
+    from samevoice.cli import app
+    from samevoice.release.terms import parts_of
+
+    result, folder = green
+    path = tmp_path / "fast" / "result.json"
+    results.write(path, as_fast(result))
+    assert results.read(path).passed
+    run = CliRunner().invoke
+    assert run(app, ["gate", str(path)]).exit_code == 0
+    refused = run(app, ["gate", str(path), "--bundle", str(bundle)])
+    assert refused.exit_code != 0
+    assert "fast configuration" in str(refused.exception)
+    *_, last = parts_of(bundle, "full", [path])
+    assert (last.label, last.result) == ("pipeline", None)
+    *_, last = parts_of(bundle, "full", [path, folder / "result.json"])
+    assert last.result == result
+
+
+@pytest.mark.parametrize("only", [["embedding"], ["pipeline", "plda"]])
+def test_the_fast_tier_is_of_the_whole_pipeline(bundle: Path, only: list[str]) -> None:
+    from samevoice.parity.run import run_parts
+
+    with pytest.raises(ParityError, match="of the whole pipeline"):
+        run_parts(bundle, "reference:full", only=only, fast=True)
+    with pytest.raises(ParityError, match="the fast tier are a pipeline's"):
+        run_parts(bundle / "segmentation", "reference:segmentation", fast=True)

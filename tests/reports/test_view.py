@@ -38,6 +38,29 @@ def figure(shown: View, name: str) -> tuple[str, bool]:
 # The verdict --------------------------------------------------------------------------------------
 
 
+def test_a_fast_result_says_what_it_costs_and_never_that_the_port_is_trusted() -> None:
+    cost = {
+        "shared_cosine_median": 0.985,
+        "shared_cosine_min": 0.75,
+        "der_exact": 0.0069,
+        "seconds": 4.2,
+        "seconds_exact": 10.5,
+        "time_ratio": 0.4,
+    }
+    task = {"fast": cost}
+    shown = view(replace(made_results.green("segmentation"), model_type="fast", task=task))
+    assert [one.name for one in shown.figures] == [
+        "Diarization that differs",
+        "Likeness of voices",
+        "Time",
+    ]
+    assert figure(shown, "Diarization that differs")[0] == "0.69 %"
+    assert figure(shown, "Likeness of voices")[0] == "0.985"
+    assert figure(shown, "Time")[0] == "0.40×"
+    assert "trusted" not in shown.headline
+    assert "fast configuration" in shown.headline
+
+
 def test_a_green_result_may_be_trusted() -> None:
     shown = view(made_results.green("segmentation"))
     assert (shown.state, shown.word) == ("good", "passed")

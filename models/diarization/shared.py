@@ -1,0 +1,229 @@
+"""Neighbouring chunks through the ResNet's trunk together: the fast tier of the embeddings.
+
+The exact pipeline runs the trunk over each chunk, and at the usual step every second of audio lies
+in ten of them. Here chunks in a row share one pass over what they span, and each pools over its
+own part. A chunk's features lack the chunk's own mean, though, and the trunk hears the difference:
+so only chunks whose means are near each other go together, centred by the middle of these means.
+What else differs is that a chunk's edges hear what lies beyond them, which is next to nothing.
+A chunk without a neighbour like it goes alone, and is exact.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import mlx.core as mx
+import numpy as np
+
+from samevoice.errors import DiarizationError
+from samevoice.models.diarization.frames import Frames
+from samevoice.models.fbank import FULL_SCALE, Fbank
+from samevoice.models.geometry import num_frames
+from samevoice.models.resnet import WeSpeakerResNet
+
+# How far a chunk's mean may be from what it is centred by: log power, RMS over the bins. Measured
+# (docs/fast.md): 0.4 keeps the speakers of every recording for two to three passes of the trunk
+# over it, 0.2 takes three to four, and without a limit one speaker becomes two.
+APART = 0.4
+LONGEST = 3  # durations of a chunk that go through the trunk at once: what bounds the memory
+UNIT = 500  # frames of the filterbank that are made at once
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where chunks lie among the frames of the filterbank, and how the trunk thins these out.
+
+    At the usual step a chunk begins on a frame of the trunk, or midway between two. For the latter
+    the trunk gives the frames between as well: ``every`` is 2, and a chunk takes every second one.
+    At odd steps a chunk takes what is nearest, up to 20 ms off.
+    """
+
+    step: int  # samples from one chunk to the next
+    hop: int  # samples from one frame of the filterbank to the next
+    heard: int  # frames of the filterbank that a chunk has
+    pooled: int  # frames of the trunk that a chunk has
+    stride: int  # frames of the filterbank from one frame of the trunk to the next
+    every: int
+
+    @classmethod
+    def of(cls, embedding: WeSpeakerResNet, frames: Frames) -> Grid:
+        fbank, windows = embedding.fbank, embedding.resnet.windows
+        if not fbank.snip_edges or fbank.fbank_centering_span is not None:
+            raise DiarizationError(
+                "this embedding mirrors chunks at their edges or centres them by a span "
+                "(snip_edges, fbank_centering_span), which chunks cannot share: leave fast off"
+            )
+        hop, stride = fbank.window.stride, math.prod(window.stride for window in windows)
+        heard = num_frames((fbank.window,), frames.chunk_samples)
+        every = 1 if frames.step_samples % (hop * stride) == 0 else 2
+        pooled = num_frames(windows, heard)
+        return cls(frames.step_samples, hop, heard, pooled, stride // every, every)
+
+    def span(self, first: int, last: int) -> slice:
+        """The frames of the filterbank from one chunk's first to another's last."""
+        start, stop = (round(chunk * self.step / self.hop) for chunk in (first, last))
+        return slice(start, stop + self.heard)
+
+    def taken(self, first: int, chunk: int) -> slice:
+        """What a chunk pools over, of the frames that the trunk gives from chunk ``first`` on."""
+        apart = self.span(first, chunk).stop - self.span(first, first).stop
+        start = round(apart / self.stride)
+        return slice(start, start + self.every * self.pooled, self.every)
+
+
+class Features:
+    """The log mel frames of a stream, as many as are still wanted.
+
+    They are made in units of fixed places, so that nothing depends on how the audio comes.
+    """
+
+    def __init__(self, fbank: Fbank) -> None:
+        self._fbank = fbank
+        self._samples = np.zeros(0, dtype=np.float32)
+        self._frames: np.ndarray | None = None
+        self.first = self.end = 0  # of the frames that are held
+
+    def add(self, samples: np.ndarray, *, last: bool = False) -> None:
+        self._samples = np.concatenate([self._samples, samples])
+        while (count := num_frames((self._fbank.window,), len(self._samples))) >= UNIT:
+            self._make(UNIT)
+        if last and count > 0:
+            self._make(count)
+
+    def _make(self, count: int) -> None:
+        kernel, hop, _ = self._fbank.window
+        samples = mx.array(self._samples[None, : (count - 1) * hop + kernel])
+        made = np.array(self._fbank.log_mel(samples * FULL_SCALE)[0])
+        self._frames = made if self._frames is None else np.concatenate([self._frames, made])
+        self._samples = self._samples[count * hop :].copy()
+        self.end += count
+
+    def __getitem__(self, wanted: slice) -> np.ndarray:
+        """Frames by their number in the stream."""
+        assert self._frames is not None
+        found: np.ndarray = self._frames[wanted.start - self.first : wanted.stop - self.first]
+        return found
+
+    def forget(self, before: int) -> None:
+        if self._frames is not None and before > self.first:
+            self._frames = self._frames[before - self.first :].copy()
+            self.first = before
+
+
+@dataclass(frozen=True)
+class Group:
+    """Chunks in a row that go through the trunk together, silent ones among them."""
+
+    masks: Mapping[int, np.ndarray] = field(default_factory=dict)  # chunk -> (S, F)
+    spoken: tuple[int, ...] = ()
+    low: np.ndarray | None = None  # (M,): the least and the largest of the spoken chunks' means
+    high: np.ndarray | None = None
+
+    def with_one(self, chunk: int, masks: np.ndarray, mean: np.ndarray | None) -> Group:
+        """``mean`` (M,) of what is heard, or None of a chunk in which nobody speaks."""
+        grown = replace(self, masks={**self.masks, chunk: masks})
+        if mean is None:
+            return grown
+        low = mean if self.low is None else np.minimum(self.low, mean)
+        high = mean if self.high is None else np.maximum(self.high, mean)
+        return replace(grown, spoken=(*self.spoken, chunk), low=low, high=high)
+
+    @property
+    def centre(self) -> np.ndarray:
+        """(M,): as far from the lowest mean as from the highest."""
+        assert self.low is not None
+        assert self.high is not None
+        middle: np.ndarray = (self.low + self.high) / 2
+        return middle
+
+    @property
+    def apart(self) -> float:
+        """How far a mean may be from the centre."""
+        return float(np.sqrt(np.square(self.low - self.centre).mean()))
+
+
+class SharedTrunk:
+    """Chunks in their order -> their embeddings, each when its group is complete.
+
+    ``apart`` 0 puts every chunk alone, as the exact pipeline does.
+    """
+
+    def __init__(
+        self,
+        embedding: WeSpeakerResNet,
+        frames: Frames,
+        silent: np.ndarray,
+        apart: float = APART,
+    ) -> None:
+        self.grid, self.apart = Grid.of(embedding, frames), apart
+        self._embedding, self._silent = embedding, silent
+        self._features = Features(embedding.fbank)
+        self._waiting: deque[np.ndarray] = deque()  # masks (S, F) of chunks in no group yet
+        self._came = 0  # chunks so far
+        self._group = Group()
+
+    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+        """(B, N), (B, S, F) -> a (1, S, E) for each chunk whose group is complete by now."""
+        self._features.add(self._fresh(waveforms))
+        self._waiting.extend(masks)
+        self._came += len(waveforms)
+        return self._grouped(complete=False)
+
+    def rest(self) -> list[np.ndarray]:
+        """A (1, S, E) for each chunk that is left at the recording's end."""
+        self._features.add(np.zeros(0, dtype=np.float32), last=True)
+        found = self._grouped(complete=True)
+        return [*found, *self._embedded(self._group)]
+
+    def _fresh(self, waveforms: np.ndarray) -> np.ndarray:
+        """The samples that no chunk before held."""
+        rows = waveforms[:, -self.grid.step :].reshape(-1)
+        return rows if self._came else np.concatenate([waveforms[0, : -self.grid.step], rows])
+
+    def _grouped(self, complete: bool) -> list[np.ndarray]:
+        found: list[np.ndarray] = []
+        while self._waiting:
+            chunk = self._came - len(self._waiting)
+            span = self.grid.span(chunk, chunk)
+            if not complete and span.stop > self._features.end:
+                break
+            masks = self._waiting.popleft()
+            mean = self._features[span].mean(axis=0, dtype=np.float64) if masks.any() else None
+            if not self._fits(chunk, grown := self._group.with_one(chunk, masks, mean)):
+                found += self._embedded(self._group)
+                grown = Group().with_one(chunk, masks, mean)
+            self._group = grown
+            self._features.forget(self.grid.span(min(grown.masks), chunk).start)
+        return found
+
+    def _fits(self, chunk: int, grown: Group) -> bool:
+        """Whether a group may have grown by this chunk, and something is saved by it."""
+        before = self._group.spoken
+        if not before:
+            return not self._group.masks
+        span = self.grid.span(before[0], chunk)
+        overlap = self.grid.span(chunk, chunk).start < self.grid.span(before[-1], before[-1]).stop
+        short = span.stop - span.start <= LONGEST * self.grid.heard
+        return overlap and short and grown.apart <= self.apart
+
+    def _embedded(self, group: Group) -> list[np.ndarray]:
+        """A (1, S, E) for each of its chunks."""
+        frames = self._frames(group) if group.spoken else None
+        return [self._pooled(group, chunk, frames) for chunk in group.masks]
+
+    def _frames(self, group: Group) -> mx.array:
+        """(1, F, T', C) of all that its speakers' chunks span."""
+        span = self.grid.span(group.spoken[0], group.spoken[-1])
+        features = self._features[span] - group.centre
+        shared = mx.array(features[None].astype(np.float32))
+        return self._embedding.resnet.frames(shared, between=self.grid.every == 2)
+
+    def _pooled(self, group: Group, chunk: int, frames: mx.array | None) -> np.ndarray:
+        masks = group.masks[chunk]
+        if frames is None or chunk not in group.spoken:
+            return np.tile(self._silent, (1, len(masks), 1))
+        taken = self.grid.taken(group.spoken[0], chunk)
+        return np.array(self._embedding.embed(frames[:, :, taken], mx.array(masks[None])))
