@@ -72,7 +72,7 @@ def diarize(
     fast: Annotated[
         bool,
         typer.Option(
-            "--fast", help="In less than half the time; voices near the exact ones (docs/fast.md)."
+            "--fast", help="In about half the time; voices near the exact ones (docs/fast.md)."
         ),
     ] = False,
     device: Annotated[Device, typer.Option(help="What MLX runs on.")] = Device.auto,
