@@ -134,10 +134,10 @@ def _refuse(console: Console, one: Offer) -> None:
         console.print(f"[red]refused[/]  [bold]{reason.term}[/]  ", end="")
         terminal.say(console, str(reason))
     if len(against) == 1:
-        raise RefusedError(f"{one.bundle} is not released: {against[0].why}")
+        raise RefusedError(f"{one.bundle} is not released: {against[0]}")
     if against:
         raise RefusedError(
-            f"{one.bundle} is not released, for {len(against)} reasons, first: {against[0].why}"
+            f"{one.bundle} is not released, for {len(against)} reasons, first: {against[0]}"
         )
 
 
@@ -239,6 +239,8 @@ def _found(where: str, revision: str | None) -> tuple[Path, Path]:
         if revision is not None:
             raise UsageError(f"--revision goes with ORG/NAME, and {where} is a folder")
         return path, path
+    if path.exists():
+        raise UsageError(f"{where} is a file: name a release's folder, or ORG/NAME on the hub")
     from samevoice.release.upload import fetch
 
     snapshot = fetch(where, revision)

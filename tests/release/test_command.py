@@ -65,7 +65,7 @@ def test_every_reason_is_said_and_the_first_is_the_error(ready: Ready) -> None:
     ]
     (error,) = lines(done.stderr)
     assert "is not released, for 3 reasons, first: the segmentation is red: " in error
-    assert said[0].endswith("result.json")  # there is no page to be read
+    assert error.endswith("result.json")  # what to do about it; there is no page to be read
     assert not target.exists()
 
 
@@ -95,6 +95,17 @@ def test_dry_run_writes_nothing(ready: Ready) -> None:
 def test_what_cannot_be_meant_is_one_line(made: Ready, words: tuple[str, ...], said: str) -> None:
     done = command("release", made.bundle, "--result", made.parity, *words)
     assert done.returncode == 2
+    (error,) = lines(done.stderr)
+    assert said in error
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [("bundle/config.json", "is a file: name a release's folder"), ("bundle", "has no SHA256SUMS")],
+)
+def test_what_is_no_release_is_bad_input(made: Ready, place: str, said: str) -> None:
+    done = command("verify", made.folder / place)
+    assert (done.returncode, done.stdout) == (2, "")
     (error,) = lines(done.stderr)
     assert said in error
 

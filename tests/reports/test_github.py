@@ -45,7 +45,7 @@ def test_there_is_one_annotation_for_each_failed_tap_and_the_first_counts_them()
 
 def test_a_failing_task_is_annotated_too() -> None:
     line, *_ = github.annotations({"x": made_results.red_task()})
-    assert line.startswith("::error title=samevoice%3A the task fails::x, segmentation: decision")
+    assert line.startswith("::error title=samevoice%3A the task fails::1 of 2: x, segmentation: ")
 
 
 def test_percent_newlines_and_in_properties_colons_and_commas_are_escaped() -> None:
