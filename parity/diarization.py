@@ -412,7 +412,7 @@ def _run_exact(candidate: Listening, recording: Recorded, ran: Ran) -> None:
     trained = np.zeros(analysis.segmentations.shape[::2], dtype=np.int64)
     if stages.clustering is not None:
         trained[stages.clustering.train] = 1
-    ran.exact = Exact(analysis.embeddings, trained, _turns(made.speaker_diarization), seconds)
+    ran.exact = Exact(analysis.embeddings, trained, turns_of(made.speaker_diarization), seconds)
 
 
 def _analysed(candidate: Listening, recording: Recorded) -> Analysis:
@@ -443,8 +443,8 @@ def _run_free(candidate: Listening, recording: Recorded, heard: Heard, ran: Ran)
     made = candidate.result(stages, recording.name)
     ran.seconds = analysed - started + time.perf_counter() - assigning
     ran.free |= _seams_of_stages(candidate, stages, heard)
-    ran.turns = _turns(made.speaker_diarization)
-    ran.exclusive_turns = _turns(made.exclusive_speaker_diarization)
+    ran.turns = turns_of(made.speaker_diarization)
+    ran.exclusive_turns = turns_of(made.exclusive_speaker_diarization)
     ran.free |= _seams_of_result(made)
 
 
@@ -454,14 +454,15 @@ def _fbank(candidate: Listening, chunks: Array) -> Array:
     return np.concatenate(found)
 
 
-def _turns(turns: Any) -> tuple[Turn, ...]:
+def turns_of(turns: Any) -> tuple[Turn, ...]:
+    """The port's turns, as they are compared."""
     return tuple((segment.start, segment.end, who) for segment, who in turns)
 
 
 def _seams_of_result(made: Any) -> Seams:
     return {
-        "turns": turns_array(_turns(made.speaker_diarization)),
-        "exclusive_turns": turns_array(_turns(made.exclusive_speaker_diarization)),
+        "turns": turns_array(turns_of(made.speaker_diarization)),
+        "exclusive_turns": turns_array(turns_of(made.exclusive_speaker_diarization)),
         "voices": np.asarray(made.speaker_embeddings, dtype=np.float64),
     }
 
@@ -1070,7 +1071,9 @@ def run(
         from samevoice.parity import golden, golden_pipeline
 
         kept = Path(output) / golden.FOLDER
-        golden_pipeline.save(kept, whole.compared, made.source.sha256, made.versions)
+        # The recordings of the set come first; those that were given are somebody's own.
+        shown = whole.compared[: len(chosen) - len(audio)]
+        golden_pipeline.save(kept, shown, made.source.sha256, made.versions)
     return _saved(made, whole, Path(output))
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -106,19 +106,22 @@ def along(
     traces: Iterable[Trace],
     evaluate: Callable[[Example], Floors],
     *,
+    private: Collection[str] = (),
     model_type: str,
     source_sha256: str,
     versions: Mapping[str, str],
 ) -> Iterator[Trace]:
     """The same traces; once the last has passed, ``folder`` holds the output of each.
 
-    ``evaluate`` gives the outputs of the reference's other evaluations.
+    ``evaluate`` gives the outputs of the reference's other evaluations. Examples named ``private``
+    are left out: golden data are published, and somebody's recordings must not be.
     """
     with written_anew(Path(folder)) as aside:
-        rows = []
-        for number, traced in enumerate(traces):
+        rows: list[dict[str, Any]] = []
+        for traced in traces:
             yield traced
-            rows.append(write_example(aside, number, _outputs_of(traced, evaluate)))
+            if traced.example.name not in private:
+                rows.append(write_example(aside, len(rows), _outputs_of(traced, evaluate)))
         write_index(aside, rows, model_type, source_sha256, versions)
 
 
@@ -242,20 +245,21 @@ def _check_rows(found: Golden, path: Path) -> None:
             raise GoldenError(f"{found.folder / name} is missing: save it anew")
 
 
+def opened(golden: Golden, row: Mapping[str, Any]) -> tuple[Dump, Example]:
+    """The file of an example, and what both sides were fed, checked against its hash."""
+    dump = open_dump(golden.folder / row["file"])
+    fed = part_of(dump, "fed")
+    example = Example(row["name"], fed["waveforms"], fed.get("masks"))
+    if example.sha256 != row["sha256"]:
+        raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
+    return dump, example
+
+
 def traces(golden: Golden) -> Iterator[Trace]:
     """What the reference said, one example at a time; inputs are checked against their hashes."""
     for row in golden.examples:
-        dump = open_dump(golden.folder / row["file"])
-        fed = part_of(dump, "fed")
-        example = Example(
-            row["name"],
-            fed["waveforms"],
-            fed.get("masks"),
-            depth=row["depth"],
-            labels=tuple(row["labels"]),
-        )
-        if example.sha256 != row["sha256"]:
-            raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
+        dump, fed = opened(golden, row)
+        example = replace(fed, depth=row["depth"], labels=tuple(row["labels"]))
         yield Trace(example, *_recordings(dump, row))
 
 

@@ -1,7 +1,7 @@
 """Golden replay of a whole pipeline: what pyannote's own said on a recording, and who spoke when.
 
-What is saved is what the networks decide by and what comes out, not every stage: the scores of each
-chunk, and the turns.
+What is saved is what the networks decide by, what was clustered, and what comes out, and not every
+stage.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ import numpy as np
 from samevoice.errors import SamevoiceError
 from samevoice.parity import diarization, golden
 from samevoice.parity.candidate import Listening
-from samevoice.parity.dumps import open_dump, write_dump
+from samevoice.parity.dumps import write_dump
 from samevoice.parity.golden import Golden, GoldenError
-from samevoice.parity.inputs import RATE, Example
+from samevoice.parity.inputs import RATE
 from samevoice.parity.judge import Tap, Verdict, judge_taps
 from samevoice.parity.limits import Override, limits_for, precision_of
 from samevoice.parity.metrics import Array
@@ -93,10 +93,7 @@ class Replayed:
     """One recording: what was said of it, and what the port makes of it here."""
 
     def __init__(self, said: Golden, row: Mapping[str, Any], pipeline: Listening) -> None:
-        dump = open_dump(said.folder / row["file"])
-        example = Example(row["name"], golden.part_of(dump, "fed")["waveforms"])
-        if example.sha256 != row["sha256"]:
-            raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
+        dump, example = golden.opened(said, row)
         self.name, self.settled = example.name, bool(row["settled"])
         self.clustered = golden.part_of(dump, "clustered")
         self.stages = stages_of(pipeline, self.clustered) if self.clustered else {}
@@ -116,8 +113,8 @@ class Replayed:
         )
         self.scores = np.concatenate(pipeline.scores)
         self.got = {
-            "turns": _turns(found.speaker_diarization),
-            "exclusive_turns": _turns(found.exclusive_speaker_diarization),
+            "turns": diarization.turns_of(found.speaker_diarization),
+            "exclusive_turns": diarization.turns_of(found.exclusive_speaker_diarization),
         }
 
     @property
@@ -145,10 +142,6 @@ def stages_of(pipeline: Listening, given: Mapping[str, Array]) -> dict[str, Arra
     seams = diarization.seams_of_clustering(pipeline, Analysis(masks, embeddings, 0), found)
     named = {name: seams[name] for name in CLUSTERED if name in seams}
     return {**named, "phi": np.array(pipeline.plda.phi, dtype=np.float64)}
-
-
-def _turns(turns: Any) -> list[Turn]:
-    return [(segment.start, segment.end, who) for segment, who in turns]
 
 
 def replay_pipeline(

@@ -271,14 +271,17 @@ def run(
     from samevoice.parity.reference import Reference
 
     candidate, reference = Candidate.load(folder, device), Reference.load(part)
-    chosen = _examples(config["model_type"], candidate, inputs, audio)
+    shortest = shortest_for(candidate.network.num_frames)
+    given = inputs_module.from_audio(audio, config["model_type"], shortest)
+    chosen = [*_examples(config["model_type"], shortest, inputs), *given]
     limits = limits_for(config["model_type"], dtype_of(config), device_of(candidate))
     limits = limits.overridden(asked)
     loaded = time.monotonic()
     kept = Outputs()
     traces = _traces(reference, chosen, kept, progress or (lambda what, done, total: None))
     if output is not None:
-        traces = _with_golden(Path(output), traces, reference, part)
+        private = {one.name for one in given}
+        traces = _with_golden(Path(output), traces, reference, part, private)
     order = order_of(reference, chosen)
     verdict = compare_traces(traces, candidate, limits, order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
@@ -418,17 +421,11 @@ def strict_float32() -> None:
 
 
 def _examples(
-    model_type: str,
-    candidate: Candidate,
-    chosen: inputs_module.Set | Sequence[Example],
-    audio: Sequence[str | Path],
+    model_type: str, shortest: int, chosen: inputs_module.Set | Sequence[Example]
 ) -> list[Example]:
-    shortest = shortest_for(candidate.network.num_frames)
     if isinstance(chosen, str):
-        found = inputs_module.examples(model_type, shortest, chosen)
-    else:
-        found = list(chosen)
-    return [*found, *inputs_module.from_audio(audio, model_type, shortest)]
+        return inputs_module.examples(model_type, shortest, chosen)
+    return list(chosen)
 
 
 def default_examples(
@@ -467,7 +464,11 @@ def _traces(
 
 
 def _with_golden(
-    output: Path, traces: Iterator[Trace], reference: Reference, part: convert.Part
+    output: Path,
+    traces: Iterator[Trace],
+    reference: Reference,
+    part: convert.Part,
+    private: set[str],
 ) -> Iterator[Trace]:
     """The outputs are kept beside the result: a release shows with them that it works elsewhere."""
     from samevoice.parity import golden
@@ -479,6 +480,7 @@ def _with_golden(
         output / golden.FOLDER,
         traces,
         evaluate,
+        private=private,
         model_type=part.family.model_type,
         source_sha256=convert.fingerprint(part.source_hashes),
         versions=versions(),

@@ -126,10 +126,10 @@ def _refuse(console: Console, one: Offer) -> None:
     """Every reason in a line of its own; the first is the error's."""
     from samevoice import terminal
     from samevoice.converters import bundle as bundles
-    from samevoice.release.terms import RefusedError, refusals
+    from samevoice.release.terms import RefusedError
 
     with bundles.understood(one.bundle, RefusedError):
-        against = refusals(one)
+        against = one.refusals
     for reason in against:
         console.print(f"[red]refused[/]  [bold]{reason.term}[/]  ", end="")
         terminal.say(console, str(reason))

@@ -425,6 +425,20 @@ def test_references_go_with_the_recordings_of_that_name(tmp_path: Path) -> None:
 # A bundle and its source --------------------------------------------------------------------------
 
 
+def test_somebodys_recording_is_not_kept_for_a_release(
+    bundle: Path, references: dict[str, Path], tmp_path: Path
+) -> None:
+    import soundfile
+
+    soundfile.write(tmp_path / "private.wav", np.zeros(RATE), RATE)
+    mine = [Recorded("nobody", np.zeros(RATE, np.float32))]
+    audio = [tmp_path / "private.wav"]
+    made = whole.run(bundle, references["full"], inputs=mine, audio=audio, output=tmp_path / "out")
+    assert [one.name for one in made.inputs] == ["nobody", "private.wav"]
+    index = json.loads((tmp_path / "out" / "golden" / "golden.json").read_text())
+    assert [row["name"] for row in index["examples"]] == ["nobody"]
+
+
 @pytest.fixture(scope="module")
 def green(
     bundle: Path, references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory

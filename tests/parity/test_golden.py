@@ -160,3 +160,23 @@ def test_an_index_cannot_lead_out_of_its_folder(made: tuple[Path, Path], tmp_pat
     path.write_text(json.dumps(index))
     with pytest.raises(GoldenError, match="lies outside of it"):
         replay(made[0], tmp_path / "golden")
+
+
+def test_somebodys_recording_is_compared_and_not_kept(
+    made: tuple[Path, Path], pyannote: Any, tmp_path: Path
+) -> None:
+    """Golden data are published with a release."""
+    import soundfile
+
+    from samevoice.parity import run
+
+    del pyannote
+    soundfile.write(tmp_path / "private.wav", noise(5000, seed=7), 16_000)
+    source, given = made[0].parent / "x.ckpt", [tmp_path / "private.wav"]
+    found = run.run(
+        made[0], source, inputs=SOUNDS, audio=given, output=tmp_path / "out", device="cpu"
+    )
+    assert len(found.inputs) == len(SOUNDS) + 1
+    said = golden.read(tmp_path / "out" / "golden")
+    assert [row["name"] for row in said.examples] == [one.name for one in SOUNDS]
+    assert len(list((tmp_path / "out" / "golden").iterdir())) == len(SOUNDS) + 1

@@ -15,16 +15,17 @@ from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import result as results
 from samevoice.parity.result import Artefact
 from samevoice.release import contents, terms
-from samevoice.release.terms import TERMS, Accepted, OfferError, licence_fault, refusals
+from samevoice.release.terms import TERMS, Accepted, OfferError, licence_fault
+from samevoice.release.verify import verify
 
 
 def broken(ready: Ready, **more: Any) -> list[str]:
     """The terms that are, each named once."""
-    return list(dict.fromkeys(one.term for one in refusals(ready.offer(**more))))
+    return list(dict.fromkeys(one.term for one in ready.offer(**more).refusals))
 
 
 def test_a_green_one_may_leave(made: Ready) -> None:
-    assert refusals(made.offer()) == ()
+    assert made.offer().refusals == ()
 
 
 def drop_result(ready: Ready) -> None:
@@ -124,6 +125,18 @@ def golden_elsewhere(ready: Ready) -> None:
     )
 
 
+def stray_golden(ready: Ready) -> None:
+    """Somebody's recording, which would go out with the rest."""
+    folder = ready.parity / "golden"
+    shutil.copy(folder / "000.safetensors", folder / "099.safetensors")
+
+    def more(found: Any) -> None:
+        mine = {**found["examples"][0], "file": "099.safetensors", "name": "mine.wav"}
+        found["examples"].append(mine)
+
+    edit(folder / "golden.json", more)
+
+
 def no_examples(ready: Ready) -> None:
     edit(ready.parity / "golden" / "golden.json", lambda found: found.update(examples=None))
 
@@ -206,6 +219,7 @@ def changed_bundle(ready: Ready) -> None:
         (no_finding, ["gallery"], "holds a row that is no finding"),
         (lost_golden, ["golden"], "003.safetensors is missing"),
         (golden_elsewhere, ["golden"], "which lies outside of it"),
+        (stray_golden, ["golden"], "holds 'mine.wav', which the result was not made on"),
         (no_examples, ["golden"], "is not what was saved"),
         (foreign_file, ["bundle", "hashes"], "pytorch_model.bin of"),
         (no_golden, ["golden"], "golden.json"),
@@ -223,7 +237,7 @@ def test_each_is_refused_by_its_name(
 ) -> None:
     spoil(ready)
     assert broken(ready) == expected
-    assert any(words in str(one) for one in refusals(ready.offer())), refusals(ready.offer())
+    assert any(words in str(one) for one in ready.offer().refusals), ready.offer().refusals
     with pytest.raises(NotPassedError, match="not released"):
         contents.release(ready.offer(), ready.folder / "new")
     assert not (ready.folder / "new").exists()
@@ -236,13 +250,28 @@ def test_every_term_is_broken_above() -> None:
     assert named | {"licence"} == {term.name for term in TERMS}
 
 
+def test_a_recording_beside_the_default_inputs_needs_no_golden_data(ready: Ready) -> None:
+    """Nobody's own recording goes out with a release; the default ones must."""
+
+    def heard_more(one: Any) -> Any:
+        mine = replace(one.inputs[1], name="mine.wav", sha256="1" * 64)
+        taps = [x for x in one.taps if x.input == one.inputs[1].name]
+        more = tuple(replace(x, input="mine.wav") for x in taps)
+        return replace(one, inputs=(*one.inputs, mine), taps=(*one.taps, *more))
+
+    edit_result(ready, heard_more)
+    assert broken(ready) == []
+    made = contents.release(ready.offer(), ready.folder / "new")
+    assert all(one.passed for one in verify(made.path))
+
+
 def test_of_several_results_the_one_of_these_bytes_counts(ready: Ready) -> None:
     other = ready.folder / "other"
     shutil.copytree(ready.parity, other)
     edit_result(Ready(ready.folder), lambda one: replace(one, bundle=Artefact("0" * 64)))
     assert broken(ready) == ["hashes"]
     one = terms.offer(ready.bundle, [ready.parity, other], licence_ok=True)
-    assert refusals(one) == ()
+    assert one.refusals == ()
     assert one.parts[0].result_path == other / "result.json"
 
 
@@ -254,7 +283,7 @@ def test_a_red_one_of_the_same_bytes_is_not_passed_over(ready: Ready) -> None:
     results.write(path, rejudged(results.read(path), "noise_ratio=0.001"))
     for given in ([ready.parity, red_one], [red_one, ready.parity]):
         one = terms.offer(ready.bundle, given, licence_ok=True)
-        assert [x.term for x in refusals(one)] == ["verdict"]
+        assert [x.term for x in one.refusals] == ["verdict"]
 
 
 def test_a_loosened_limit_needs_its_own_name_and_a_reason(ready: Ready) -> None:
@@ -262,7 +291,7 @@ def test_a_loosened_limit_needs_its_own_name_and_a_reason(ready: Ready) -> None:
     accepted = (Accepted("noise_ratio", "a noisy machine"),)
     assert broken(ready) == ["loosened"]
     one = ready.offer(accepted=accepted)
-    assert refusals(one) == ()
+    assert one.refusals == ()
     with pytest.raises(OfferError, match="cosine_min: only noise_ratio was loosened"):
         ready.offer(accepted=(Accepted("cosine_min", "why not"),))
     with pytest.raises(OfferError, match="noise_ratio was given twice"):
@@ -296,7 +325,7 @@ def test_licences_that_let_others_pass_it_on(licence: Any, fault: str) -> None:
 
 
 def test_a_source_without_a_licence_asks_for_consent(made: Ready) -> None:
-    assert [str(one) for one in refusals(made.offer(licence_ok=False))] == [
+    assert [str(one) for one in made.offer(licence_ok=False).refusals] == [
         "x.ckpt names no licence: read its terms, and if they let you pass it on, say so with "
         "--license-ok"
     ]

@@ -115,7 +115,7 @@ def whole(reference_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> t
 def test_it_leaves_with_all_four(whole: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, folder = whole
     one = terms.offer(bundle, [folder], licence_ok=True)
-    assert terms.refusals(one) == ()
+    assert one.refusals == ()
     assert [part.label for part in one.parts] == ["segmentation", "embedding", "plda", "pipeline"]
     made = contents.release(one, tmp_path / "release")
     found = list(verify(made.path, replay=False))
@@ -135,18 +135,16 @@ def test_without_one_of_them_it_stays(whole: tuple[Path, Path], part: str) -> No
     bundle, folder = whole
     given = [folder / name for name in ("segmentation", "embedding", "plda", "pipeline")]
     given = [path for path in given if path.name != part]
-    (only,) = terms.refusals(
-        terms.offer(bundle, given, gallery=folder / "gallery.json", licence_ok=True)
-    )
+    one = terms.offer(bundle, given, gallery=folder / "gallery.json", licence_ok=True)
+    (only,) = one.refusals
     assert (only.term, only.why) == ("result", f"there is no result of the {part}")
 
 
 def test_both_networks_need_their_gallery(whole: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, folder = whole
     write_gallery(tmp_path / "gallery.json", "segmentation")
-    (only,) = terms.refusals(
-        terms.offer(bundle, [folder], gallery=tmp_path / "gallery.json", licence_ok=True)
-    )
+    one = terms.offer(bundle, [folder], gallery=tmp_path / "gallery.json", licence_ok=True)
+    (only,) = one.refusals
     assert only.why == "the gallery holds no bug of the embedding"
 
 

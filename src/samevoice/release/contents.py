@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import samevoice
 from samevoice.converters import bundle as bundles
@@ -19,7 +19,10 @@ from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
 from samevoice.parity.result import Result
-from samevoice.release.terms import RESULT, Offer, Part, RefusedError, name_of, refusals
+from samevoice.release.terms import RESULT, Offer, Part, RefusedError, name_of
+
+if TYPE_CHECKING:
+    from samevoice.reports.card import Shown
 
 REPORT, LADDER = "report.html", "ladder.svg"
 RECORD = "release.json"  # below parity/: what was accepted, and by whom it was judged
@@ -70,8 +73,8 @@ def _refuse_place(one: Offer, output: Path) -> None:
 
 
 def refuse(one: Offer) -> None:
-    """Raise with the first reason; a caller that wants them all asks ``refusals``."""
-    against = refusals(one)
+    """Raise with the first reason; ``one.refusals`` has them all."""
+    against = one.refusals
     if against:
         more = f" (and {len(against) - 1} more)" if len(against) > 1 else ""
         raise RefusedError(f"not released: {against[0]}{more}")
@@ -92,12 +95,11 @@ def _write(folder: Path, one: Offer, repo: str | None) -> None:
     for name in bundles.files_in(one.bundle):
         if name != SUMS and not name.startswith(f"{PARITY}/"):  # of an earlier release
             _copy(one.bundle / name, folder / name)
-    for part in one.parts:
-        _write_proof(folder, one, part)
+    shown = [_write_proof(folder, one, part) for part in one.parts]
     if one.gallery is not None and one.gallery_path is not None and one.families:
         _copy(one.gallery_path, folder / PARITY / gallery_file.NAME)
     bundles.write_json(folder / PARITY / RECORD, record(one))
-    (folder / CARD).write_text(_card(one, repo), encoding="utf-8")
+    (folder / CARD).write_text(_card(one, shown, repo), encoding="utf-8")
     # The provenance names every file's hash: the card is another now, and the proof is new.
     provenance = {**one.provenance, "outputs": bundles.file_hashes(folder)}
     bundles.write_json(folder / PROVENANCE, provenance)
@@ -118,36 +120,31 @@ def proof_of(part_name: str) -> str:
     return f"{PARITY}/{part_name}" if part_name else PARITY
 
 
-def _write_proof(folder: Path, one: Offer, part: Part) -> None:
-    result, _ = given(part)
-    place = folder / proof_of(part.name)
+def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
+    """The comparison of a part, and how the card shows it."""
+    from samevoice.reports import card, page, plots
+    from samevoice.reports.view import view
+
+    result, place = given(part), folder / proof_of(part.name)
     place.mkdir(parents=True, exist_ok=True)
     results.write(place / RESULT, result)
-    ladder, page = _drawn(one, part, result)
-    (place / REPORT).write_text(page, encoding="utf-8")
-    if ladder:
-        (place / LADDER).write_text(ladder, encoding="utf-8")
+    bugs = one.gallery.of(part.kind) if one.gallery is not None else ()
+    drawn = plots.plots(result)
+    text = page.html(view(result, part.label, gallery=bugs or None), drawn=[drawn])
+    (place / REPORT).write_text(text, encoding="utf-8")
+    ladder = next((x for x in drawn if isinstance(x, plots.Plot) and x.key == "ladder"), None)
+    if ladder is not None:
+        (place / LADDER).write_text(ladder.file, encoding="utf-8")
     if part.golden is not None:
         for name in golden.read(part.golden).files:
             _copy(part.golden / name, place / golden.FOLDER / name)
+    return card.Shown(part.label, proof_of(part.name), result, ladder.alt if ladder else None)
 
 
-def given(part: Part) -> tuple[Result, Path]:
-    """The terms have seen to it that both are there."""
+def given(part: Part) -> Result:
+    """The terms have seen to it that it is there."""
     assert part.result is not None
-    assert part.result_path is not None
-    return part.result, part.result_path
-
-
-def _drawn(one: Offer, part: Part, result: Result) -> tuple[str, str]:
-    from samevoice.reports import page, plots
-    from samevoice.reports.view import view
-
-    found = one.gallery.of(part.kind) if one.gallery is not None else ()
-    drawn = plots.plots(result)
-    text = page.html(view(result, part.label, gallery=found or None), drawn=[drawn])
-    ladders = [x.file for x in drawn if isinstance(x, plots.Plot) and x.key == "ladder"]
-    return (ladders[0] if ladders else ""), text
+    return part.result
 
 
 def record(one: Offer) -> dict[str, Any]:
@@ -156,7 +153,7 @@ def record(one: Offer) -> dict[str, Any]:
         "schema": SCHEMA,
         "tool": {"name": "samevoice", "version": samevoice.__version__},
         "model_type": one.kind,
-        "results": {part.name: given(part)[0].bundle.sha256 for part in one.parts},
+        "results": {part.name: given(part).bundle.sha256 for part in one.parts},
         "accepted": [{"limit": x.limit, "because": x.because} for x in one.accepted],
         "loosened": [
             {"part": part.name, "limit": name_of(loose), "says": str(loose)}
@@ -166,15 +163,9 @@ def record(one: Offer) -> dict[str, Any]:
     }
 
 
-def _card(one: Offer, repo: str | None) -> str:
-    from samevoice.reports import card, plots
+def _card(one: Offer, shown: list[Shown], repo: str | None) -> str:
+    from samevoice.reports import card
 
-    shown = []
-    for part in one.parts:
-        result, _ = given(part)
-        found = [x for x in plots.plots(result) if isinstance(x, plots.Plot) and x.key == "ladder"]
-        alt = found[0].alt if found else None
-        shown.append(card.Shown(part.label, proof_of(part.name), result, alt))
     terms = card.Terms(
         one.provenance,
         dict(_tallies(one)),

@@ -1,7 +1,7 @@
 """What must be true before a bundle may leave: each term says why not, and what to run.
 
 The terms read the bundle, its results and the gallery, and write nothing. ``Offer`` is what is to
-be released; ``refusals`` are all the reasons against it, in the order of ``TERMS``.
+be released; its ``refusals`` are all the reasons against it, in the order of ``TERMS``.
 """
 
 from __future__ import annotations
@@ -136,6 +136,13 @@ class Offer:
         found: Mapping[str, Any] = self.provenance["sources"]
         return found
 
+    @cached_property
+    def refusals(self) -> tuple[Refusal, ...]:
+        """Every reason against this release."""
+        return tuple(
+            Refusal(term.name, why, run) for term in TERMS for why, run in term.reasons(self)
+        )
+
     @property
     def loosened(self) -> tuple[tuple[Part, Loosened], ...]:
         found = [(part, part.result) for part in self.parts if part.result is not None]
@@ -182,7 +189,6 @@ def offer(
             licence_ok,
             provenance,
         )
-        _ = [source["sha256"] for source in made.sources.values()]
     _refuse_idle(made)
     return made
 
@@ -191,11 +197,16 @@ def parts_of(bundle: Path, kind: str, paths: Sequence[Path]) -> Iterator[Part]:
     """Every comparison that this bundle needs, with the result that is of it, if any is."""
     if kind not in (*COMPONENTS, "full"):
         raise OfferError(f"{bundle} is a {kind}, which cannot be released")
-    wanted = [(name, bundle / name, name) for name in COMPONENTS] if kind == "full" else []
-    wanted.append((PIPELINE if kind == "full" else "", bundle, kind))
     read = [(path, *_read(path)) for path in paths]
-    for name, folder, one in wanted:
-        yield _best(Part(name, folder, one), read)
+    for part in wanted(bundle, kind):
+        yield _best(part, read)
+
+
+def wanted(bundle: Path, kind: str) -> Iterator[Part]:
+    """The comparisons that a bundle of this kind needs, without their results."""
+    for name in COMPONENTS if kind == "full" else ():
+        yield Part(name, bundle / name, name)
+    yield Part(PIPELINE if kind == "full" else "", bundle, kind)
 
 
 def _best(part: Part, read: Sequence[tuple[Path, Result | None, str]]) -> Part:
@@ -206,7 +217,7 @@ def _best(part: Part, read: Sequence[tuple[Path, Result | None, str]]) -> Part:
         others = tuple((p, x) for p, x in exact if p != path)
         return replace(part, result_path=path, result=result, others=others)
     for path, _, unread in read:
-        if unread and path.parent.name in (part.label, path.parent.name if not part.name else ""):
+        if unread and (not part.name or path.parent.name == part.name):
             return replace(part, result_path=path, unread=unread)
     return part
 
@@ -370,7 +381,7 @@ def _every_tap(one: Offer) -> Reasons:
 
 def _replayable(one: Offer) -> Reasons:
     for part, result in _judged(one):
-        if part.golden is not None and (why := golden_fault(part.golden, result)):
+        if part.golden is not None and (why := golden_fault(part, result)):
             yield f"no golden data of the {part.label}: {why}", _parity(one)
 
 
@@ -437,11 +448,6 @@ TERMS = (
     Term("loosened", "no limit was loosened that nobody answers for", _accepted),
     Term("licence", "the source's licence lets it be passed on, or was read", _licensed),
 )
-
-
-def refusals(one: Offer) -> tuple[Refusal, ...]:
-    """Every reason against this release."""
-    return tuple(Refusal(term.name, why, run) for term in TERMS for why, run in term.reasons(one))
 
 
 def _judged(one: Offer) -> Iterator[tuple[Part, Result]]:
@@ -574,18 +580,26 @@ def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
     return [one.described() for one in run.default_examples(part.folder, "quick", speech)]
 
 
-def golden_fault(folder: Path, result: Result) -> str:
-    """Why a replay of these golden data would not belong to this result, or ""."""
+def golden_fault(part: Part, result: Result) -> str:
+    """Why a replay of a part's golden data would not belong to this result, or "".
+
+    They hold the default inputs, and may lack recordings that were compared beside these.
+    """
+    assert part.golden is not None
     try:
-        said = golden.read(folder)
+        said = golden.read(part.golden)
     except SamevoiceError as error:
         return str(error)
     if (said.model_type, said.source_sha256) != (result.model_type, result.source.sha256):
-        return f"{folder} is of another source"
+        return f"{part.golden} is of another source"
     hashes = {one.name: one.sha256 for one in result.inputs}
-    rows = {str(row.get("name")): str(row.get("sha256")) for row in said.examples}
-    lost = sorted(name for name, sha256 in hashes.items() if rows.get(name) != sha256)
-    return f"{folder} lacks {lost[0]!r}, which the result was made on" if lost else ""
+    rows = {str(row["name"]): str(row.get("sha256")) for row in said.examples}
+    usual = {one.name for one in default_inputs(part, by_hash=False)}
+    if strange := sorted(rows.keys() - usual - hashes.keys()):
+        return f"{part.golden} holds {strange[0]!r}, which the result was not made on"
+    known = (usual | rows.keys()) & hashes.keys()
+    lost = sorted(name for name in known if rows.get(name) != hashes[name])
+    return f"{part.golden} lacks {lost[0]!r}, which the result was made on" if lost else ""
 
 
 def gallery_fault(found: Gallery | None, family: str) -> str:
