@@ -91,6 +91,7 @@ class Run:
     run: float
     load: float
     peak_gb: float
+    processor: float  # seconds of all its threads, loading included
     stages: Mapping[str, float]
     turns: Sequence[Sequence[Any]]
 
@@ -191,7 +192,10 @@ def _child(who: str, code: str, minutes: float, *words: object) -> Run:
         raise SystemExit(f"{who} failed with exit code {process.returncode}")
     found = json.loads(said.splitlines()[-1])
     peak = usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
-    return Run(who, minutes, found["run"], found["load"], peak, found["stages"], found["turns"])
+    processor = usage.ru_utime + usage.ru_stime
+    return Run(
+        who, minutes, found["run"], found["load"], peak, processor, found["stages"], found["turns"]
+    )
 
 
 # --- showing ----------------------------------------------------------------------------------
