@@ -17,7 +17,8 @@ from typing import Any
 import samevoice
 from samevoice.errors import MissingExtraError
 from samevoice.reports import plots, style
-from samevoice.reports.plots import Plot, Undrawn
+from samevoice.reports.canvas import Plot
+from samevoice.reports.plots import Undrawn
 from samevoice.reports.text import visible
 from samevoice.reports.view import State, View, cosine, number, ratio, shared_taps
 

@@ -6,17 +6,22 @@ reason. The same result always gives the same bytes.
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import wraps
+from dataclasses import dataclass
 from itertools import groupby, pairwise, product
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from samevoice.errors import MissingExtraError, SamevoiceError
+# Before matplotlib itself: it says what to install where there is none.
+from samevoice.reports.canvas import Plot, figure_of, plot_of, styled  # isort: split
+
+from matplotlib.patches import Patch, PathPatch
+from matplotlib.path import Path as Outline
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from samevoice.errors import SamevoiceError
 from samevoice.parity.judge import TapVerdict
 from samevoice.parity.metrics import FLOAT32_TINY, HISTOGRAM_BINS, HISTOGRAM_EDGES, floor_of
 from samevoice.parity.result import Result
@@ -28,13 +33,9 @@ from samevoice.reports.style import (
     MLX,
     MUTED,
     PALETTE,
-    RC,
     SOFT,
     TORCH,
     WRONG,
-    moved,
-    standalone,
-    themed,
 )
 from samevoice.reports.text import visible
 from samevoice.reports.view import (
@@ -48,52 +49,20 @@ from samevoice.reports.view import (
     text,
 )
 
-try:
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.patches import Patch, PathPatch
-    from matplotlib.path import Path as Outline
-    from matplotlib.ticker import FuncFormatter, MaxNLocator
-except ImportError:
-    raise MissingExtraError("matplotlib, which draws the reports,", "parity") from None
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH = 7.2  # inches; the SVG is scaled to the page
 NAMED = 48  # taps whose names fit under a plot
 POINTS = 1200  # of a line or a cloud: more are thinned, the worst kept
 ITEMS = 6  # recordings drawn in one plot
 MOST_FRAMES = 10_000_000  # of one recording: two days
 FEW = 34  # voices whose matrix still has names
 
-P = ParamSpec("P")
 Runs: TypeAlias = list[tuple[int, int]]
 
 
 class NothingToDrawError(SamevoiceError):
     """This result does not hold what the plot shows."""
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A picture for a page, and in words what it shows and what to look for."""
-
-    key: str
-    title: str
-    svg: str
-    caption: str
-    alt: str
-
-    @property
-    def file(self) -> str:
-        """The same picture as a file of its own."""
-        return standalone(self.svg)
-
-    def within(self, place: str) -> Plot:
-        """The same picture for a page that holds several of its kind: its ids begin otherwise."""
-        return replace(self, key=f"{place}-{self.key}", svg=moved(self.svg, self.key, place))
 
 
 @dataclass(frozen=True)
@@ -137,18 +106,6 @@ def _tried(key: str, title: str, draw: Callable[[Result], Plot], result: Result)
         return Undrawn(key, title, f"what the result holds for it cannot be drawn ({said})")
 
 
-def styled(draw: Callable[P, Plot]) -> Callable[P, Plot]:
-    """Draw in the one style, and leave matplotlib's settings as they were."""
-
-    @wraps(draw)
-    def drawing(*given: P.args, **named: P.kwargs) -> Plot:
-        look: Any = dict(RC)
-        with matplotlib.rc_context(look):
-            return draw(*given, **named)
-
-    return drawing
-
-
 # The error ladder ---------------------------------------------------------------------------------
 
 
@@ -174,7 +131,7 @@ def ladder(result: Result) -> Plot:
         raise NothingToDrawError("every value is exact: there is no error to show")
     names = list(dict.fromkeys(tap.name for tap in taps))
     modes = [mode for mode in ("free", "forced") if any(tap.mode == mode for tap in taps)]
-    figure = _figure(2.5 * len(modes) + (0.9 if len(names) <= NAMED else 0.35))
+    figure = figure_of(2.5 * len(modes) + (0.9 if len(names) <= NAMED else 0.35))
     rows = figure.subplots(len(modes), 1, sharex=True, squeeze=False)[:, 0]
     titles = {
         "free": "Free-running: errors add up from the waveform on",
@@ -203,7 +160,7 @@ def ladder(result: Result) -> Plot:
     where = f" on the input {visible(name)!r}" if name else ""
     first = result.first_divergence
     marked = f" The first divergence, at {visible(first)}, is marked." if first else ""
-    return _plot(
+    return plot_of(
         figure,
         "ladder",
         "Error ladder",
@@ -373,7 +330,7 @@ def comparison(views: Sequence[View]) -> Plot:
     names = _shared_names(views)
     if not names:
         raise NothingToDrawError("these results share no tap")
-    figure = _figure(3.2 + (0.9 if len(names) <= NAMED else 0.35))
+    figure = figure_of(3.2 + (0.9 if len(names) <= NAMED else 0.35))
     axes = figure.subplots()
     tables = [_worst_by_name(one.result) for one in views]
     low, high = _log_range(table[name] for table in tables for name in names if name in table)
@@ -389,7 +346,7 @@ def comparison(views: Sequence[View]) -> Plot:
     _name_taps(axes, names)
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=3, borderaxespad=0)
     said = ", ".join(visible(one.name) for one in views)
-    return _plot(
+    return plot_of(
         figure,
         "comparison",
         "Noise ratio by tap",
@@ -429,7 +386,7 @@ def histogram(result: Result) -> Plot:
         raise NothingToDrawError("every value is exact: there is no error to show")
     where = "the output, all inputs together" if outputs else "all taps together"
     shares = _shares(chosen)
-    figure = _figure(2.9)
+    figure = figure_of(2.9)
     axes = figure.subplots()
     axes.bar(range(HISTOGRAM_BINS), shares, width=0.86, color=MLX, label=f"MLX at {where}")
     first = next((tap for tap in result.verdict.failed if any(tap.histogram)), None)
@@ -448,7 +405,7 @@ def histogram(result: Result) -> Plot:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.02), ncols=3, borderaxespad=0)
     count = sum(sum(tap.histogram) for tap in chosen)
     top = int(np.argmax(shares))
-    return _plot(
+    return plot_of(
         figure,
         "histogram",
         "Size of the errors",
@@ -517,7 +474,7 @@ def scatter(result: Result) -> Plot:
     gap = np.abs(finite[:, 1] - finite[:, 0])
     worst = finite[np.argsort(-gap, kind="stable")[:20]]
     x, y = np.concatenate([x, worst[:, 0]]), np.concatenate([y, worst[:, 1]])
-    figure = _figure(3.1)
+    figure = figure_of(3.1)
     left, right = figure.subplots(1, 2)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     left.plot([low, high], [low, high], color=MUTED, lw=0.8)
@@ -532,7 +489,7 @@ def scatter(result: Result) -> Plot:
         axes.set_xlabel("PyTorch float32")
     lost = len(pairs) - len(finite)
     note = f" {lost} samples that are not finite are left out." if lost else ""
-    return _plot(
+    return plot_of(
         figure,
         "scatter",
         "PyTorch against MLX",
@@ -572,7 +529,7 @@ def similarities(result: Result) -> Plot:
     shown = [x[np.isfinite(x)] for x in (*both, difference)]
     low = float(min((x.min() for x in shown[:2] if x.size), default=-1.0))
     gap = float(np.abs(shown[2]).max()) if shown[2].size else 0.0
-    figure = _figure(2.75)
+    figure = figure_of(2.75)
     titles = ("PyTorch", "MLX", "MLX − PyTorch")
     for axes, title, table in zip(figure.subplots(1, 3), titles, (*both, difference), strict=True):
         third = title == titles[2]
@@ -595,7 +552,7 @@ def similarities(result: Result) -> Plot:
             spine.set_visible(False)
     tau = section(result, "ranking").get("kendall_tau")
     said = f"; Kendall's tau is {number(float(tau), 8)}" if isinstance(tau, int | float) else ""
-    return _plot(
+    return plot_of(
         figure,
         "similarities",
         "Who sounds like whom",
@@ -660,7 +617,7 @@ def timelines(result: Result) -> Plot:
         raise NothingToDrawError("the result holds no decisions over time")
     found.sort(key=lambda one: one.reference == one.candidate)
     drawn = found[:ITEMS]
-    figure = _figure(0.75 * len(drawn) + 0.85)
+    figure = figure_of(0.75 * len(drawn) + 0.85)
     rows = figure.subplots(len(drawn), 1, squeeze=False)[:, 0]
     classes = drawn[0].classes
     colours = [SOFT, *(PALETTE[k % len(PALETTE)] for k in range(len(classes) - 1))]
@@ -689,7 +646,7 @@ def timelines(result: Result) -> Plot:
         if total
         else "No frame differs."
     )
-    return _plot(
+    return plot_of(
         figure,
         "timelines",
         "Decisions over time",
@@ -770,7 +727,7 @@ def confusion(result: Result) -> Plot:
         raise NothingToDrawError("no decisions were compared")
     names = class_names(result)
     labels = [visible(names.get(k, str(k))) for k in range(size)]
-    figure = _figure(3.4, width=4.6)
+    figure = figure_of(3.4, width=4.6)
     axes = figure.subplots()
     shares = table / np.maximum(table.sum(axis=1, keepdims=True), 1.0)
     off = ~np.eye(size, dtype=bool)
@@ -799,7 +756,7 @@ def confusion(result: Result) -> Plot:
     axes.set_xlabel("MLX decides for")
     axes.set_ylabel("PyTorch decides for")
     total, wrong_count = int(table.sum()), int(table[off].sum())
-    return _plot(
+    return plot_of(
         figure,
         "confusion",
         "Class confusion",
@@ -822,14 +779,14 @@ def diarizations(result: Result) -> Plot:
     found = list(mapping(result.details.get("diarization")).items())[:ITEMS]
     if not found:
         raise NothingToDrawError("the result holds no diarization")
-    figure = _figure(1.75 * len(found) + 0.5)
+    figure = figure_of(1.75 * len(found) + 0.5)
     rows = figure.subplots(len(found), 1, squeeze=False)[:, 0]
     said = [
         _draw_diarization(axes, visible(name), one)
         for axes, (name, one) in zip(rows, found, strict=True)
     ]
     rows[-1].set_xlabel("time, s")
-    return _plot(
+    return plot_of(
         figure,
         "diarizations",
         "Who speaks when",
@@ -960,20 +917,6 @@ def _letter(axes: Axes, turns: Turns, speakers: Sequence[str], y: float, duratio
 
 
 # Drawing ------------------------------------------------------------------------------------------
-
-
-def _figure(height: float, width: float = WIDTH) -> Figure:
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasSVG(figure)
-    return figure
-
-
-def _plot(figure: Figure, key: str, title: str, caption: str, alt: str) -> Plot:
-    nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with io.StringIO() as file:
-        figure.savefig(file, format="svg", metadata=nothing)
-        svg = file.getvalue()
-    return Plot(key, title, themed(svg, key, alt), caption, alt)
 
 
 def _short(name: str, most: int = 28) -> str:

@@ -115,14 +115,14 @@ def _texts(
 def _drawn_texts(
     results: Mapping[str, Result], formats: set[Format], gallery: Sequence[Any] | None
 ) -> dict[str, str]:
-    from samevoice.reports import page, plots
+    from samevoice.reports import canvas, page, plots
     from samevoice.reports.markdown import markdown
     from samevoice.reports.view import view
 
     views = [view(result, name, gallery=gallery) for name, result in results.items()]
     drawn = [plots.plots(result) for result in results.values()]
     pictures = [
-        {_plot_name(one.key, k, len(drawn)): one for one in found if isinstance(one, plots.Plot)}
+        {_plot_name(one.key, k, len(drawn)): one for one in found if isinstance(one, canvas.Plot)}
         for k, found in enumerate(drawn)
     ]
     texts: dict[str, str] = {}

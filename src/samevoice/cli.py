@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import __version__, comparing, diarizing, enrolling, releasing, reporting
+from samevoice import (
+    __version__,
+    benching,
+    comparing,
+    diarizing,
+    enrolling,
+    releasing,
+    reporting,
+)
 from samevoice.comparing import UsageError
 from samevoice.errors import SamevoiceError
 
@@ -361,6 +369,14 @@ def doctor(
         typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
     else:
         terminal.doctor(terminal.console(), checks)
+
+
+app.command(
+    rich_help_panel=THE_MACHINE,
+    epilog="[bold]Examples[/bold]\n\nsamevoice bench --size quick\n\n"
+    "samevoice bench networks --batch 1,8 --runs 5\n\n"
+    "samevoice bench pipeline growth --model full --minutes 10 --growth 60",
+)(benching.bench)
 
 
 def main(arguments: list[str] | None = None) -> None:

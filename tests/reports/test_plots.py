@@ -16,7 +16,8 @@ import pytest
 
 from samevoice.parity.result import Result
 from samevoice.reports import plots, style
-from samevoice.reports.plots import NothingToDrawError, Plot
+from samevoice.reports.canvas import Plot
+from samevoice.reports.plots import NothingToDrawError
 from samevoice.reports.view import view
 
 TIMELINE = {

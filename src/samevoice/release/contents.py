@@ -122,7 +122,7 @@ def proof_of(part_name: str) -> str:
 
 def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
     """The comparison of a part, and how the card shows it."""
-    from samevoice.reports import card, page, plots
+    from samevoice.reports import canvas, card, page, plots
     from samevoice.reports.view import view
 
     result, place = given(part), folder / proof_of(part.name)
@@ -132,7 +132,7 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
     drawn = plots.plots(result)
     text = page.html(view(result, part.label, gallery=bugs or None), drawn=[drawn])
     (place / REPORT).write_text(text, encoding="utf-8")
-    ladder = next((x for x in drawn if isinstance(x, plots.Plot) and x.key == "ladder"), None)
+    ladder = next((x for x in drawn if isinstance(x, canvas.Plot) and x.key == "ladder"), None)
     if ladder is not None:
         (place / LADDER).write_text(ladder.file, encoding="utf-8")
     if part.golden is not None:

@@ -1,0 +1,298 @@
+"""What a measured process does: ``python -m samevoice.bench.jobs '{"job": ..., "options": {}}'``.
+
+It prepares the job, says so, and then does it once for each line that it reads, each time telling
+seconds, processor seconds and what it found. Frameworks are imported where they are used: no
+process holds two.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+Job = Callable[[], Mapping[str, Any]]
+RATE = 16_000
+KILOBYTE = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
+CHUNK = 10 * RATE
+FRAMES = 589
+SPEAKERS = 3
+SHOWN = 8  # values of an output, for whoever checks that all contenders compute the same
+
+
+def main() -> None:
+    asked = json.loads(sys.argv[1])
+    # Libraries print what they like: the answers have a line of their own.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    job = JOBS[asked["job"]](**asked["options"])
+    _tell(answers, {"ready": True})
+    for _ in sys.stdin:
+        wall, processor = time.perf_counter(), time.process_time()
+        found = job()
+        wall, processor = time.perf_counter() - wall, time.process_time() - processor
+        ran = {"seconds": wall, "processor": processor, "peak_gb": peak_gb(), "found": dict(found)}
+        _tell(answers, ran)
+
+
+def peak_gb() -> float:
+    """The most that this process ever held.
+
+    Where the kernel tells it of the program alone: in ru_maxrss Linux counts what the parent held
+    when it started us.
+    """
+    status = Path("/proc/self/status")
+    for line in status.read_text().splitlines() if status.is_file() else ():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024 / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / 1e9
+
+
+def _tell(answers: Any, what: Mapping[str, Any]) -> None:
+    print(json.dumps(what), file=answers, flush=True)
+
+
+# Networks -----------------------------------------------------------------------------------------
+
+
+def mlx_network(
+    bundle: str, network: str, batch: int, device: str = "cpu", plain: bool = False
+) -> Job:
+    """``plain``: without samevoice's own forms for a CPU, as MLX comes."""
+    from samevoice.models import backend, registry
+
+    import mlx.core as mx  # isort: skip
+
+    if plain:
+        backend.on_cpu = lambda: False
+    model: Any = registry.load(bundle, device)  # type: ignore[arg-type]
+    given = {name: mx.array(value) for name, value in _inputs(network, batch).items()}
+    masks = mx.array(_masks(batch))
+
+    def segmentation() -> Any:
+        return model(given["waveforms"])
+
+    def lstm() -> mx.array:
+        x = given["features"]
+        for layer in model.lstm:
+            x = layer(x)
+        return x
+
+    def resnet() -> Any:
+        return model.embed(model.resnet.frames(given["fbank"]), masks)
+
+    run = {"segmentation": segmentation, "lstm": lstm, "resnet": resnet}[network]
+
+    def job() -> Mapping[str, Any]:
+        made = run()
+        mx.eval(made)
+        return {"begins": made.reshape(-1)[:SHOWN].tolist()}
+
+    return job
+
+
+def torch_network(
+    source: str,
+    network: str,
+    batch: int,
+    device: str = "cpu",
+    dtype: str = "float32",
+    passes: int = 1,
+) -> Job:
+    """pyannote's own module; ``passes`` of the ResNet are one a speaker in its pipeline."""
+    from samevoice.converters.reference import import_pyannote
+
+    import_pyannote()
+    import torch
+    from pyannote.audio import Model
+
+    exact = os.environ.get("MLX_ENABLE_TF32") == "0"  # one switch for both frameworks
+    torch.backends.cuda.matmul.allow_tf32 = not exact
+    torch.backends.cudnn.allow_tf32 = not exact
+    model: Any = Model.from_pretrained(source)
+    model = model.to(device, getattr(torch, dtype)).eval()
+    arrays = _inputs(network, batch) | {"masks": _masks(batch)}
+    given = {
+        name: torch.from_numpy(value).to(device, getattr(torch, dtype))
+        for name, value in arrays.items()
+    }
+
+    def resnet() -> Any:
+        if passes == 1:
+            return model.resnet(given["fbank"], weights=given["masks"])[1]
+        each = (given["masks"][:, k] for k in range(passes))
+        return torch.stack([model.resnet(given["fbank"], weights=one)[1] for one in each], dim=1)
+
+    run = {
+        "segmentation": lambda: model(given["waveforms"][:, None]),
+        "lstm": lambda: model.lstm(given["features"])[0],
+        "resnet": resnet,
+    }[network]
+
+    def job() -> Mapping[str, Any]:
+        with torch.inference_mode():
+            made = run()
+            if device == "cuda":
+                torch.cuda.synchronize()
+            elif device == "mps":
+                torch.mps.synchronize()
+        return {"begins": made.reshape(-1)[:SHOWN].tolist()}
+
+    return job
+
+
+def _inputs(network: str, batch: int) -> dict[str, Any]:
+    """The same numbers for both frameworks: noise, whose time is that of speech."""
+    import numpy as np
+
+    random = np.random.default_rng(0)
+    name, shape = {
+        "segmentation": ("waveforms", (CHUNK,)),
+        "lstm": ("features", (FRAMES, 60)),
+        "resnet": ("fbank", (998, 80)),
+    }[network]
+    return {name: random.standard_normal((batch, *shape), np.float32) * np.float32(0.1)}
+
+
+def _masks(batch: int) -> Any:
+    """(B, S, F) of zeros and ones: each speaker has a third of the chunk."""
+    import numpy as np
+
+    masks = np.zeros((batch, SPEAKERS, FRAMES), np.float32)
+    for k in range(SPEAKERS):
+        masks[:, k, k * FRAMES // SPEAKERS : (k + 1) * FRAMES // SPEAKERS] = 1
+    return masks
+
+
+# Whole pipelines ----------------------------------------------------------------------------------
+
+
+def pyannote(source: str, audio: str) -> Job:
+    from samevoice.converters.reference import import_pyannote
+
+    import_pyannote()
+    import torch
+    from pyannote.audio import Pipeline
+
+    pipeline: Any = Pipeline.from_pretrained(source)
+    samples = torch.from_numpy(_samples(audio))[None]
+
+    def job() -> Mapping[str, Any]:
+        stages: dict[str, float] = {}
+        last = time.perf_counter()
+
+        def hook(step: str, *_: Any, **__: Any) -> None:
+            """The time since the last word belongs to the step that is done now."""
+            nonlocal last
+            now = time.perf_counter()
+            stages[step] = stages.get(step, 0.0) + now - last
+            last = now
+
+        file = {"waveform": samples, "sample_rate": RATE, "uri": "clip"}
+        found = pipeline(file, hook=hook)
+        embeddings = stages.get("embeddings", 0.0)
+        segmentation = stages.get("segmentation", 0.0)
+        rest = sum(stages.values()) - embeddings - segmentation
+        return {
+            "turns": _turns(found),
+            "stages": {"segmentation": segmentation, "embeddings": embeddings, "the rest": rest},
+        }
+
+    return job
+
+
+def samevoice(bundle: str, audio: str, device: str = "auto", fast: bool = False) -> Job:
+    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+    pipeline = SpeakerDiarizationPipeline(bundle, device, fast=fast)  # type: ignore[arg-type]
+
+    def job() -> Mapping[str, Any]:
+        found = pipeline(audio)
+        networks = {name: found.seconds.get(name, 0.0) for name in ("segmentation", "embeddings")}
+        rest = sum(found.seconds.values()) - sum(networks.values())
+        return {"turns": _turns(found), "stages": {**networks, "the rest": rest}}
+
+    return job
+
+
+def _samples(audio: str) -> Any:
+    import wave
+
+    import numpy as np
+
+    with wave.open(audio) as file:
+        whole = file.readframes(file.getnframes())
+    return np.frombuffer(whole, "<i2").astype(np.float32) / 32768
+
+
+def _turns(found: Any) -> list[tuple[float, float, str]]:
+    return [(turn.start, turn.end, str(who)) for turn, who in found.speaker_diarization]
+
+
+def behind(bundle: str, chunks: int) -> Job:
+    """All that comes behind the networks, on the made-up voices of so many chunks."""
+    import numpy as np
+
+    from samevoice.models.diarization.pipeline import Analysis, Clock, SpeakerDiarizationPipeline
+
+    pipeline = SpeakerDiarizationPipeline(bundle)
+    random = np.random.default_rng(0)
+    voices = random.standard_normal((6, 256)).astype(np.float32)
+    who = random.integers(0, 6, (chunks, 2))
+    embeddings = np.zeros((chunks, SPEAKERS, 256), np.float32)
+    noise = random.standard_normal((chunks, 2, 256)).astype(np.float32)
+    embeddings[:, :2] = voices[who] + np.float32(0.5) * noise
+    segmentations = np.zeros((chunks, FRAMES, SPEAKERS), np.uint8)
+    segmentations[:, : FRAMES // 2, 0] = 1
+    segmentations[::2, FRAMES // 2 :, 1] = 1
+    analysis = Analysis(segmentations, embeddings, (chunks + 9) * RATE)
+
+    def job() -> Mapping[str, Any]:
+        clock = Clock()
+        stages = pipeline.assign(analysis, clock=clock)
+        pipeline.result(stages, "made up", clock=clock)
+        assert stages.clustering is not None
+        return {"stages": clock.seconds, "voices": len(stages.clustering.train[0])}
+
+    return job
+
+
+# The command --------------------------------------------------------------------------------------
+
+
+class _ReachedError(BaseException):
+    """The audio would be read now; nothing in between takes it for a fault."""
+
+
+def until_audio(bundle: str, audio: str) -> Job:
+    """``samevoice diarize`` as far as the first read: there is no more to run than that."""
+    from samevoice import cli
+    from samevoice.models.diarization.audio import Audio
+
+    def reached(*_: Any) -> Any:
+        raise _ReachedError
+
+    setattr(Audio, "blocks", reached)  # noqa: B010
+    try:
+        cli.main(["diarize", audio, "--model", bundle, "--output", os.devnull])
+    except _ReachedError:
+        return dict
+    raise RuntimeError("diarize ended before it read the audio")
+
+
+JOBS: Mapping[str, Callable[..., Job]] = {
+    "mlx_network": mlx_network,
+    "torch_network": torch_network,
+    "pyannote": pyannote,
+    "samevoice": samevoice,
+    "behind": behind,
+    "until_audio": until_audio,
+}
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""What is measured, part by part; every row is given out as soon as it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from samevoice.bench import big
+from samevoice.bench.material import Material
+from samevoice.bench.rows import Row, Series, Target
+from samevoice.bench.workers import Contender, Worker, commands, interleaved, once_each
+from samevoice.parity.turns import errors
+
+OURS = "samevoice"
+HOUR = 3600  # chunks
+LONG = 1.0  # minutes: longer recordings are run once
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much is measured."""
+
+    runs: int
+    batches: tuple[int, ...]
+    minutes: tuple[float, ...]  # beside pyannote.audio
+    growth: tuple[float, ...]  # minutes of samevoice alone
+    hours: tuple[float, ...]  # of made-up voices, for what comes behind the networks
+    formats: tuple[str, ...] = ()  # of the 6 GB checkpoint
+
+
+SIZES: Mapping[str, Size] = {
+    "quick": Size(2, (1, 8), (0.5,), (1,), (1,)),
+    "usual": Size(3, (1, 8, 32), (0.5, 10), (1, 10), (1, 4)),
+    "long": Size(5, (1, 8, 32), (0.5, 10), (1, 10, 60, 240), (1, 4, 24), ("safetensors", "bin")),
+}
+
+
+@dataclass(frozen=True)
+class Plan:
+    size: Size
+    material: Material
+    device: str = "cpu"  # of both frameworks: cpu, cuda or mps
+
+
+# Start-up and conversion --------------------------------------------------------------------------
+
+HELP = Target("seconds", 0.3)
+BEFORE_AUDIO = Target("seconds", 0.5)
+OVER_TORCH: Mapping[str, Target] = {"segmentation": Target("over", 1), "full": Target("over", 2)}
+
+
+def start(plan: Plan) -> Iterator[Row]:
+    words = {
+        "samevoice --help": ["-m", "samevoice", "--help"],
+        "samevoice diarize --help": ["-m", "samevoice", "diarize", "--help"],
+    }
+    for what, found in commands(words, plan.size.runs).items():
+        yield Row("start", what, found, target=HELP)
+    loads = []
+    with plan.material.recording(0.5) as audio:
+        options = {"bundle": str(plan.material.bundle), "audio": str(audio)}
+        for _ in range(plan.size.runs + 1):
+            worker = Worker(Contender(OURS, "until_audio", options))
+            worker.close()
+            loads.append(worker.load)
+    yield Row(
+        "start", "diarize, until it reads", Series(OURS, tuple(loads[1:])), target=BEFORE_AUDIO
+    )
+
+
+def conversion(plan: Plan) -> Iterator[Row]:
+    """Whole commands beside ``import torch``, which every converter must do."""
+    words: dict[str, list[str]] = {"import torch": ["-c", "import torch"]}
+    for kind in OVER_TORCH:
+        place = str(plan.material.scratch / kind)
+        words[kind] = ["-m", "samevoice", "convert", f"reference:{kind}", "--mlx-path", place]
+        words[kind] += ["--quiet", "--overwrite"]
+    found = commands(words, plan.size.runs)
+    for kind, target in OVER_TORCH.items():
+        yield Row("conversion", kind, found[kind], found["import torch"], target)
+
+
+def memory(plan: Plan) -> Iterator[Row]:
+    for kind in plan.size.formats or big.FORMATS[:1]:
+        yield big.measured(kind, plan.material.scratch)
+
+
+# Networks -----------------------------------------------------------------------------------------
+
+PLAIN = "plain MLX"
+PLAIN_MOST = 8  # chunks: the rest would tell the same, slowly
+NETWORKS: Mapping[str, str] = {
+    "segmentation": "segmentation",
+    "lstm": "segmentation",
+    "resnet": "embedding",
+}
+ONE_PASS, THREE_PASSES = "torch", "torch, 3 passes"
+NOT_SLOWER = Target("ratio", 1.0)
+
+
+def targets(network: str, batch: int) -> Mapping[str, Target]:
+    """By who it is set beside."""
+    if network == "lstm":
+        return {ONE_PASS: Target("ratio", 5.0 if batch == 1 else 2.5), PLAIN: NOT_SLOWER}
+    if network == "resnet":
+        return {
+            ONE_PASS: Target("ratio", 1.6),
+            THREE_PASSES: Target("ratio", 0.45),
+            PLAIN: NOT_SLOWER,
+        }
+    return {PLAIN: NOT_SLOWER}
+
+
+def networks(plan: Plan) -> Iterator[Row]:
+    for batch in plan.size.batches:
+        for network in NETWORKS:
+            contenders = [*_ours(plan, network, batch), *_theirs(plan, network, batch)]
+            found = interleaved(contenders, plan.size.runs)
+            ours = found.pop(OURS)
+            aims = targets(network, batch) if plan.device == "cpu" else {}
+            if not found:
+                yield Row("networks", f"{network} × {batch}", ours)
+            for who, other in found.items():
+                yield Row("networks", f"{network} × {batch}", ours, other, aims.get(who))
+
+
+def _ours(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
+    on_gpu = plan.device != "cpu"
+    options = {
+        "bundle": str(plan.material.bundle / NETWORKS[network]),
+        "network": network,
+        "batch": batch,
+        "device": "gpu" if on_gpu else "cpu",
+    }
+    yield Contender(OURS, "mlx_network", options)
+    if not on_gpu and batch <= PLAIN_MOST:
+        alone = {"SAMEVOICE_BLAS": "none"}
+        yield Contender(PLAIN, "mlx_network", {**options, "plain": True}, alone)
+
+
+def _theirs(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
+    if plan.material.source is None:
+        return
+    options: dict[str, Any] = {
+        "source": str(plan.material.source / NETWORKS[network]),
+        "network": network,
+        "batch": batch,
+        "device": plan.device,
+        "dtype": plan.material.dtype,
+    }
+    yield Contender(ONE_PASS, "torch_network", options)
+    if network == "resnet":
+        yield Contender(THREE_PASSES, "torch_network", {**options, "passes": 3})
+
+
+# Pipelines ----------------------------------------------------------------------------------------
+
+PYANNOTE, FAST = "pyannote", "samevoice --fast"
+WHOLE = Target("ratio", 0.33)
+FAST_WHOLE = Target("ratio", 0.08)
+STAGES = ("segmentation", "embeddings", "the rest")
+
+
+def pipeline(plan: Plan) -> Iterator[Row]:
+    for minutes in plan.size.minutes:
+        with plan.material.recording(minutes) as audio:
+            contenders = [*_pyannote(plan, str(audio)), *_samevoice(plan, str(audio))]
+            runs = plan.size.runs if minutes <= LONG else 1
+            found = once_each(contenders, runs)
+        yield from _set_beside(f"{minutes:g} min", found)
+
+
+def _pyannote(plan: Plan, audio: str) -> Iterator[Contender]:
+    if plan.material.source is not None:
+        yield Contender(PYANNOTE, "pyannote", {"source": str(plan.material.source), "audio": audio})
+
+
+def _samevoice(plan: Plan, audio: str) -> Iterator[Contender]:
+    device = "cpu" if plan.device == "cpu" else "gpu"
+    options = {"bundle": str(plan.material.bundle), "audio": audio, "device": device}
+    yield Contender(OURS, "samevoice", options)
+    yield Contender(FAST, "samevoice", {**options, "fast": True})
+
+
+Found = Mapping[str, tuple[Series, Mapping[str, Any]]]
+
+
+def _set_beside(what: str, found: Found) -> Iterator[Row]:
+    """The exact pipeline, its stages, and the fast tier, which is held against the exact one."""
+    theirs = found.get(PYANNOTE)
+    ours, exact = found[OURS]
+    said = "" if theirs is None else _likeness(theirs[1]["turns"], exact["turns"], "pyannote's")
+    other = None if theirs is None else theirs[0]
+    cpu = WHOLE if theirs else None
+    yield Row("pipeline", what, ours, other, cpu, said)
+    for stage in STAGES:
+        yield Row("pipeline", f"  {stage}", _stage(ours, stage), other and _stage(other, stage))
+    fast, quick = found[FAST]
+    said = _likeness(exact["turns"], quick["turns"], "the exact ones")
+    yield Row("pipeline", f"{what}, --fast", fast, other, FAST_WHOLE if theirs else None, said)
+    for stage in STAGES:
+        yield Row("pipeline", f"  {stage}", _stage(fast, stage), other and _stage(other, stage))
+    yield Row("pipeline", f"{what}, --fast", fast, replace(ours, who="exact"))
+
+
+def _stage(one: Series, stage: str) -> Series:
+    return Series(one.who, (one.stages[stage],))
+
+
+def _likeness(expected: Sequence[Any], got: Sequence[Any], whose: str) -> str:
+    if [_rounded(turn) for turn in expected] == [_rounded(turn) for turn in got]:
+        return f"turns are {whose}"
+    both = [
+        [(float(start), float(end), str(who)) for start, end, who in x] for x in (expected, got)
+    ]
+    return f"DER {100 * errors(*both).rate:.2g} % from {whose}"
+
+
+def _rounded(turn: Sequence[Any]) -> tuple[float, float, str]:
+    start, end, who = turn
+    return round(start, 3), round(end, 3), who
+
+
+# Parity and growth --------------------------------------------------------------------------------
+
+LONG_MEMORY = Target("memory", 2.0)
+
+
+def parity(plan: Plan) -> Iterator[Row]:
+    """Whole commands, from the bundle to the written reports."""
+    for kind in ("segmentation", "embedding"):
+        bundle = str(plan.material.bundle / kind)
+        words = ["-m", "samevoice", "parity", bundle, "--source", f"{plan.material.source}/{kind}"]
+        words += ["--output", str(plan.material.scratch / f"parity-{kind}")]
+        found = commands({kind: words}, max(1, plan.size.runs // 2))
+        yield Row("parity", kind, found[kind])
+
+
+def growth(plan: Plan) -> Iterator[Row]:
+    for minutes in plan.size.growth:
+        with plan.material.recording(minutes) as audio:
+            exact = next(iter(_samevoice(plan, str(audio))))
+            found, _ = once_each([exact], 1)[OURS]
+        said = f"{found.seconds[0] / minutes / 60:.3f} s a second of audio"
+        yield Row("growth", f"{minutes:g} min", found, target=LONG_MEMORY, said=said)
+    for hours in plan.size.hours:
+        options = {"bundle": str(plan.material.bundle), "chunks": round(hours * HOUR)}
+        found, facts = once_each([Contender(OURS, "behind", options)], 1)[OURS]
+        what = f"behind the networks, {hours:g} h"
+        said = f"{facts['voices']} voices; clustering {found.stages['clustering']:.1f} s"
+        yield Row("growth", what, found, target=LONG_MEMORY, said=said)
+
+
+# All of them --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Part:
+    """``needs``: whether it is nothing without PyTorch and pyannote.audio."""
+
+    rows: Callable[[Plan], Iterator[Row]]
+    what: str
+    needs: bool = False
+
+
+PARTS: Mapping[str, Part] = {
+    "start": Part(start, "how long the command takes to begin"),
+    "conversion": Part(conversion, "convert beside import torch", needs=True),
+    "networks": Part(networks, "each network beside torch and plain MLX, a batch of 10 s chunks"),
+    "pipeline": Part(pipeline, "who spoke when, beside pyannote.audio, stage by stage"),
+    "parity": Part(parity, "what proving a network takes", needs=True),
+    "growth": Part(growth, "time and memory, as recordings grow"),
+    "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True),
+}
+ONLY_LONG = ("memory",)
+
+
+def chosen(named: Sequence[str], size: Size) -> tuple[str, ...]:
+    """The parts asked for, or all but those that only a long run has."""
+    if named:
+        return tuple(name for name in PARTS if name in named)
+    return tuple(name for name in PARTS if name not in ONLY_LONG or size.formats)

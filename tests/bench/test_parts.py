@@ -1,0 +1,90 @@
+"""Which parts run, against which targets, and what is said of two diarizations."""
+
+from __future__ import annotations
+
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from samevoice.bench import big, parts
+from samevoice.bench.material import Material
+from samevoice.bench.parts import SIZES, Plan
+from samevoice.bench.rows import Series
+from samevoice.bench.workers import BenchError
+
+TURNS = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
+
+
+def test_only_a_long_run_writes_gigabytes_unasked() -> None:
+    assert "memory" not in parts.chosen([], SIZES["usual"])
+    assert "memory" in parts.chosen([], SIZES["long"])
+    assert parts.chosen(["memory", "start"], SIZES["quick"]) == ("start", "memory")
+
+
+def test_targets_of_the_lstm_depend_on_the_batch() -> None:
+    assert parts.targets("lstm", 1)["torch"].most == 5.0
+    assert parts.targets("lstm", 32)["torch"].most == 2.5
+    assert parts.targets("resnet", 8)["torch, 3 passes"].most == 0.45
+
+
+def test_diarizations_are_set_side_by_side() -> None:
+    assert parts._likeness(TURNS, [[0.0, 1.0, "A"], [1.0, 2.0, "B"]], "hers") == "turns are hers"
+    longer = [[0.0, 1.0, "A"], [1.0, 2.1, "B"]]
+    assert parts._likeness(TURNS, longer, "hers") == "DER 5 % from hers"
+
+
+def test_a_pipeline_gives_its_stages_and_the_fast_tier_beside_both() -> None:
+    stages = dict.fromkeys(parts.STAGES, 1.0)
+    theirs = Series("pyannote", (30.0,), stages=dict.fromkeys(parts.STAGES, 10.0))
+    found = {
+        "pyannote": (theirs, {"turns": TURNS}),
+        "samevoice": (Series("samevoice", (6.0,), stages=stages), {"turns": TURNS}),
+        "samevoice --fast": (Series("fast", (2.0,), stages=stages), {"turns": TURNS[:1]}),
+    }
+    rows = list(parts._set_beside("0.5 min", found))
+    whole, fast, against = (row for row in rows if not row.is_stage)
+    assert (whole.ratio, whole.met, whole.said) == (0.2, True, "turns are pyannote's")
+    assert [row.ratio for row in rows if row.is_stage] == [0.1] * 6
+    assert fast.met is True
+    assert fast.said == "DER 50 % from the exact ones"
+    assert against.ratio == pytest.approx(1 / 3)
+    del found["pyannote"]
+    alone = next(parts._set_beside("0.5 min", found))
+    assert (alone.theirs, alone.met) == (None, None)
+
+
+def test_recordings_are_looped_to_the_sample(tmp_path: Path) -> None:
+    sound = tmp_path / "sound.wav"
+    with wave.open(str(sound), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(16_000)
+        file.writeframes(np.arange(700, dtype="<i2").tobytes())
+    material = Material(tmp_path, sound=sound)
+    with material.recording(0.1) as path, wave.open(str(path)) as file:
+        heard = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+    np.testing.assert_array_equal(heard, np.arange(96_000) % 700)
+    assert not path.exists()
+
+
+def test_a_bundle_alone_has_nothing_beside_it(tmp_path: Path, narrow_bundle: Path) -> None:
+    material = Material(tmp_path, model=narrow_bundle)
+    assert material.source is None
+    plan = Plan(SIZES["quick"], material)
+    assert [one.who for one in parts._theirs(plan, "lstm", 1)] == []
+    assert [one.who for one in parts._pyannote(plan, "clip.wav")] == []
+
+
+@pytest.mark.parametrize("kind", big.FORMATS)
+def test_a_checkpoint_of_its_own_is_converted_and_gone(kind: str, tmp_path: Path) -> None:
+    row = big.measured(kind, tmp_path, hidden=64)
+    assert row.ours.peak_gb is not None
+    assert 0.02 < row.ours.peak_gb < 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
+    with pytest.raises(BenchError, match=r"not enough disk: \d+ GB are needed below"):
+        big.measured("bin", tmp_path, hidden=10**7)

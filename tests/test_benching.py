@@ -1,0 +1,97 @@
+"""samevoice bench, typed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typed import ended
+
+from samevoice.bench import parts
+from samevoice.bench.parts import Plan
+from samevoice.bench.rows import Row, Series, Target
+
+SMALL = ["--runs", 1, "--minutes", 0.1, "--growth", "0.1", "--hours", "0.02"]
+
+
+def test_it_measures_and_writes(
+    narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "growth", "pipeline", "conversion", *SMALL, "--model", narrow_bundle]
+    assert ended(*words, "--output", tmp_path) == 0
+    said = capsys.readouterr()
+    assert max(map(len, said.out.splitlines()[2:])) <= 80
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [row["what"] for row in found["rows"] if not row["what"].startswith(" ")] == [
+        "0.1 min",
+        "0.1 min, --fast",
+        "0.1 min, --fast",
+        "0.1 min",
+        "behind the networks, 0.02 h",
+    ]
+    assert all(row["samevoice"]["median"] > 0 for row in found["rows"])
+    assert "conversion" in found["left_out"]
+    assert "conversion: it needs pyannote.audio" in said.out
+    page = (tmp_path / "bench.md").read_text()
+    assert "## growth" in page
+    assert (tmp_path / "bench.svg").read_text().startswith("<?xml")
+
+
+def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_path: Path) -> None:
+    words = ["bench", "pipeline", *SMALL, "--model", narrow_bundle]
+    assert ended(*words, "--source", references["full"], "--output", tmp_path) == 0
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert rows[0]["beside"]["who"] == "pyannote"
+    assert set(rows[0]["beside"]["stages"]) == set(parts.STAGES)
+    assert 0 < rows[0]["ratio"] < 1
+    assert rows[0]["beside"]["peak_gb"] > rows[0]["samevoice"]["peak_gb"] > 0.05
+
+
+def test_what_was_measured_before_a_fault_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+    narrow_bundle: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def breaks(_: Plan) -> Iterator[Row]:
+        yield Row("start", "first", Series("samevoice", (0.1,)), target=Target("seconds", 0.3))
+        raise KeyboardInterrupt
+
+    monkeypatch.setitem(parts.PARTS, "start", parts.Part(breaks, "broken"))
+    assert ended("bench", "start", "--model", narrow_bundle, "--output", tmp_path) == 130
+    assert capsys.readouterr().err.splitlines()[-1] == "samevoice: stopped"
+    assert json.loads((tmp_path / "bench.json").read_text())["rows"][0]["what"] == "first"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["network"], "there is no part 'network': start, conversion, networks, pipeline"),
+        (["--runs", "0"], "--runs is 0: it must be 1 or more"),
+        (["--minutes", "1,x"], "--minutes is '1,x': numbers with commas between them"),
+        (["--batch", "1.5"], "--batch is '1.5': whole numbers with commas between them"),
+        (["--growth", "-1"], "--growth is '-1': every number must be more than 0"),
+        (["--hours", "inf"], "--hours is 'inf': every number must be more than 0"),
+        (["--source", "/nowhere"], "--source /nowhere: no folder of a pipeline"),
+        (["--model", "/nowhere"], "--model /nowhere: no bundle of a whole pipeline"),
+        (["--audio", "/nowhere.wav"], "--audio /nowhere.wav: no such file"),
+        (["start", "--device", "cuda"], "device 'gpu': this MLX sees neither Metal nor CUDA"),
+    ],
+)
+def test_bad_usage_is_one_line(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert ended("bench", *words, "--output", tmp_path) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert len(err.splitlines()) == 1
+
+
+def test_half_precision_of_a_bundle_that_is_made_already(
+    narrow_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["bench", "start", "--model", narrow_bundle, "--dtype", "float16"]
+    assert ended(*words, "--output", tmp_path) == 2
+    assert "does not go with --model" in capsys.readouterr().err
