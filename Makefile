@@ -49,8 +49,7 @@ test: setup
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
 
 bench: setup
-	$(BIN)/python bench/convert.py
-	$(BIN)/python bench/diarize.py
+	$(BIN)/samevoice bench
 
 check: setup
 	$(BIN)/ruff format --check .

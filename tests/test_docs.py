@@ -61,6 +61,7 @@ NOT_RUN = {
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",
     "samevoice gallery": "spoils two networks forty times; tests/parity/test_gallery.py does it",
+    "samevoice bench": "takes minutes to hours; tests/test_benching.py does it on a small network",
 }
 
 
@@ -363,17 +364,9 @@ def installation(words: str) -> None:
             assert word in pins or word.startswith(("-", "https://download.pytorch.org/")), words
 
 
-def benchmark(words: str) -> None:
-    """A script that exists, with flags that it knows: they take minutes to hours."""
-    _, script, *flags = shlex.split(words)
-    text = (ROOT / script).read_text()
-    assert all(f'"{flag}"' in text for flag in flags if flag.startswith("--")), words
-
-
 ELSEWHERE: dict[str, Callable[[str], None]] = {
     "make ": make_target,
     "pip install ": installation,
-    ".venv/bin/python bench/": benchmark,
 }
 
 

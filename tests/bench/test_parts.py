@@ -55,7 +55,11 @@ def test_a_pipeline_gives_its_stages_and_the_fast_tier_beside_both() -> None:
     assert (alone.theirs, alone.met) == (None, None)
 
 
-def test_recordings_are_looped_to_the_sample(tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [300, 96_000])
+def test_recordings_are_looped_to_the_sample(
+    block: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("samevoice.bench.material.BLOCK", block)
     sound = tmp_path / "sound.wav"
     with wave.open(str(sound), "wb") as file:
         file.setnchannels(1)

@@ -63,7 +63,7 @@ def test_each_in_a_process_of_its_own(told: list[str]) -> None:
 
 def test_a_failing_contender_is_named_with_its_last_words() -> None:
     options: Mapping[str, Any] = {"bundle": "/nowhere", "network": "segmentation", "batch": 1}
-    with pytest.raises(BenchError, match="samevoice: mlx_network failed: .*/nowhere"):
+    with pytest.raises(BenchError, match=r"samevoice: mlx_network failed: .*/nowhere"):
         interleaved([Contender("samevoice", "mlx_network", options)], 1)
 
 
