@@ -47,7 +47,7 @@ class Dtype(StrEnum):
 def bench(
     part: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[PART]...", help=f"Of {PARTS}. [dim]\\[default: all][/]"),
+        typer.Argument(metavar="PART", help=f"Of {PARTS}. [dim]\\[default: all][/]"),
     ] = None,
     size: Annotated[
         HowMuch,

@@ -89,7 +89,7 @@ def memory(plan: Plan) -> Iterator[Row]:
 # Networks -----------------------------------------------------------------------------------------
 
 PLAIN = "plain MLX"
-PLAIN_MOST = 8  # chunks: the rest would tell the same, slowly
+PLAIN_MOST = 1  # chunks: more would tell the same, and take minutes
 NETWORKS: Mapping[str, str] = {
     "segmentation": "segmentation",
     "lstm": "segmentation",
