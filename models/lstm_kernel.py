@@ -41,6 +41,54 @@ DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 # The kernel ---------------------------------------------------------------------------------------
 
 
+# gates (T, W, B, 4H), wh (W, H, 4H) -> states (T, W, B, H). Four sums side by side wait less for
+# each other than one, and round off less. Neighbouring threads read neighbouring weights. Inputs
+# are never passed on as pointers: Metal has those of fewer than eight values in other memory.
+BODY = """
+  SHARED float hidden[H];
+  SHARED float cell[H];
+  SHARED float sums[4 * H];
+  const int rows = gates_shape[1] * gates_shape[2];
+  const size_t weights = size_t(group / gates_shape[2]) * H * 4 * H;
+  for (int unit = lane; unit < H; unit += lanes) {
+    hidden[unit] = 0.0f;
+    cell[unit] = 0.0f;
+  }
+  TOGETHER();
+  for (int step = 0; step < gates_shape[0]; ++step) {
+    const size_t row = size_t(step) * rows + group;
+    for (int gate = lane; gate < 4 * H; gate += lanes) {
+      float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
+      int unit = 0;
+      for (; unit + 3 < H; unit += 4) {
+        for (int k = 0; k < 4; ++k) {
+          const size_t place = weights + size_t(unit + k) * 4 * H + gate;
+          s[k] += hidden[unit + k] * static_cast<float>(wh[place]);
+        }
+      }
+      for (; unit < H; ++unit) {
+        s[0] += hidden[unit] * static_cast<float>(wh[weights + size_t(unit) * 4 * H + gate]);
+      }
+      const float fed = static_cast<float>(gates[row * 4 * H + gate]);
+      sums[gate] = fed + ((s[0] + s[1]) + (s[2] + s[3]));
+    }
+    // All of hidden was read, and all of sums is there.
+    TOGETHER();
+    for (int unit = lane; unit < H; unit += lanes) {
+      const float i = lstm_sigmoid(sums[unit]);
+      const float f = lstm_sigmoid(sums[H + unit]);
+      const float g = TANH(sums[2 * H + unit]);
+      const float o = lstm_sigmoid(sums[3 * H + unit]);
+      cell[unit] = f * cell[unit] + i * g;
+      hidden[unit] = o * TANH(cell[unit]);
+      states[row * H + unit] = static_cast<T>(hidden[unit]);
+    }
+    // All of sums was read, and all of hidden is there.
+    TOGETHER();
+  }
+"""
+
+
 @dataclass(frozen=True)
 class Language:
     """What differs between the two, as words that the body is written in."""
@@ -48,10 +96,11 @@ class Language:
     maker: str  # the function of mx.fast that compiles it
     header: str
     opening: str
+    body: str = BODY
 
     @property
     def source(self) -> str:
-        return self.opening + BODY
+        return self.opening + self.body
 
     @property
     def name(self) -> str:
@@ -103,53 +152,6 @@ CUDA = Language(
   const int group = int(blockIdx.x);
 """,
 )
-
-# gates (T, W, B, 4H), wh (W, H, 4H) -> states (T, W, B, H). Four sums side by side wait less for
-# each other than one, and round off less. Neighbouring threads read neighbouring weights. Inputs
-# are never passed on as pointers: Metal has those of fewer than eight values in other memory.
-BODY = """
-  SHARED float hidden[H];
-  SHARED float cell[H];
-  SHARED float sums[4 * H];
-  const int rows = gates_shape[1] * gates_shape[2];
-  const size_t weights = size_t(group / gates_shape[2]) * H * 4 * H;
-  for (int unit = lane; unit < H; unit += lanes) {
-    hidden[unit] = 0.0f;
-    cell[unit] = 0.0f;
-  }
-  TOGETHER();
-  for (int step = 0; step < gates_shape[0]; ++step) {
-    const size_t row = size_t(step) * rows + group;
-    for (int gate = lane; gate < 4 * H; gate += lanes) {
-      float s[4] = {0.0f, 0.0f, 0.0f, 0.0f};
-      int unit = 0;
-      for (; unit + 3 < H; unit += 4) {
-        for (int k = 0; k < 4; ++k) {
-          const size_t place = weights + size_t(unit + k) * 4 * H + gate;
-          s[k] += hidden[unit + k] * static_cast<float>(wh[place]);
-        }
-      }
-      for (; unit < H; ++unit) {
-        s[0] += hidden[unit] * static_cast<float>(wh[weights + size_t(unit) * 4 * H + gate]);
-      }
-      const float fed = static_cast<float>(gates[row * 4 * H + gate]);
-      sums[gate] = fed + ((s[0] + s[1]) + (s[2] + s[3]));
-    }
-    // All of hidden was read, and all of sums is there.
-    TOGETHER();
-    for (int unit = lane; unit < H; unit += lanes) {
-      const float i = lstm_sigmoid(sums[unit]);
-      const float f = lstm_sigmoid(sums[H + unit]);
-      const float g = TANH(sums[2 * H + unit]);
-      const float o = lstm_sigmoid(sums[3 * H + unit]);
-      cell[unit] = f * cell[unit] + i * g;
-      hidden[unit] = o * TANH(cell[unit]);
-      states[row * H + unit] = static_cast<T>(hidden[unit]);
-    }
-    // All of sums was read, and all of hidden is there.
-    TOGETHER();
-  }
-"""
 
 
 @cache
