@@ -398,7 +398,7 @@ def _self_test(releases: list[Path], as_json: bool) -> None:
     for one in self_test(releases):
         found.append(one)
         if not as_json:
-            terminal.tested(terminal.console(), one)
+            terminal.tried(terminal.console(), one)
     if as_json:
         typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
     if wrong := [one for one in found if one.state == "broken"]:

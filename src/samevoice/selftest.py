@@ -42,7 +42,7 @@ MOST = {"float32": 1e-5, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.05}
 
 
 @dataclass(frozen=True)
-class Tested:
+class Tried:
     """One line: on which device, what, how far off it is, and what follows.
 
     ``error`` is a noise ratio: RMS error over that of the plain form; None where there is none.
@@ -58,7 +58,7 @@ class Tested:
         return asdict(self)
 
 
-def self_test(releases: Sequence[Path] = ()) -> Iterator[Tested]:
+def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
     """One line a form and device, as each is done."""
     for choice in _devices():
         device = backend.device(choice)
@@ -70,7 +70,7 @@ def self_test(releases: Sequence[Path] = ()) -> Iterator[Tested]:
         for release in releases:
             yield _guarded(name, f"golden {release.name}", partial(_replayed, release, choice))
     if not releases:
-        yield Tested(
+        yield Tried(
             "-", "golden replay", "missing", None,
             "left out: samevoice doctor --self-test RELEASE",
         )  # fmt: skip
@@ -94,7 +94,7 @@ def _on(device: mx.Device) -> Iterator[None]:
 Found = tuple[float | None, State, str]
 
 
-def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tested:
+def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
     """A form that breaks off is broken, and the others are tested all the same."""
     try:
         error, state, found = test()
@@ -102,7 +102,7 @@ def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tested:
         error, state, found = None, "broken", str(fault)
     except Exception as fault:
         error, state, found = None, "broken", said(fault)
-    return Tested(device, name, state, error, found)
+    return Tried(device, name, state, error, found)
 
 
 def _judged(proof: Proof, kind: str, form: str, *, optional: bool = False) -> Found:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samevoice.converters.inspect import Inspection
     from samevoice.converters.rules import Row, Shape
     from samevoice.doctor import Check
-    from samevoice.selftest import Tested
+    from samevoice.selftest import Tried
 
 _STYLES = {"used": "green", "derived": "cyan", "dropped": "yellow", "identity": "dim"}
 
@@ -181,7 +181,7 @@ def doctor(console: Console, checks: Iterable[Check]) -> None:
             console.print(f"  {'':<18} [dim]→[/] {escape(check.mend)}", soft_wrap=True)
 
 
-def tested(console: Console, one: Tested) -> None:
+def tried(console: Console, one: Tried) -> None:
     """A line of the self-test: device, what, and what was found."""
     console.print(f"{MARKS[one.state]} {one.device:<5} ", end="")
     say(console, f"{one.name:<14} {one.found}")
