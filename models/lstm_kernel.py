@@ -4,10 +4,10 @@ The plain graph launches some ten operations a step, and a step is too small to 
 Here one group of threads runs all steps of one row of the batch in one direction: each thread sums
 up some of the gates, then, when all sums are there, moves some of the units on.
 
-Nobody has run these kernels on a device before they were shipped. So each of them is compared with
-the plain graph, at its first use for a device, a type and a size, on a small input whose truth is
-known in float64. Where it is wrong or does not run it is left out with one warning. The environment
-variable SAMEVOICE_LSTM holds ``graph`` to leave it out at once.
+No device was at hand to run it on. So it is compared with the plain graph, at its first use for a
+device, a type and a size, on a small input whose truth is known in float64. Where it is wrong or
+does not run it is left out with one warning. The environment variable SAMEVOICE_LSTM holds
+``graph`` to leave it out at once.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ Recurrence = Callable[[mx.array, mx.array], mx.array]
 MOST_UNITS = 1024
 # Fewer than the 1024 that devices allow, so that a kernel that needs many registers still starts.
 MOST_THREADS = 512
+# All steps are one launch, and a system ends what keeps its GPU for seconds. Nobody measured where:
+# these leave room for several of the usual batches (589 steps, 32 items, 128 units).
+MOST_STEPS = 1 << 15
+MOST_VALUES = 1 << 27
 DTYPES = (mx.float32, mx.float16, mx.bfloat16)
 
 
@@ -199,8 +203,8 @@ def language() -> Language | None:
 
 def fits(gates: mx.array, wh: mx.array) -> bool:
     """Whether the kernel takes these; what it does not take is the graph's."""
-    size = wh.shape[1] <= MOST_UNITS and gates.size > 0
-    return size and gates.dtype == wh.dtype and gates.dtype in DTYPES
+    short = gates.shape[0] <= MOST_STEPS and 0 < gates.size <= MOST_VALUES
+    return short and wh.shape[1] <= MOST_UNITS and gates.dtype == wh.dtype and gates.dtype in DTYPES
 
 
 # Its proof ----------------------------------------------------------------------------------------

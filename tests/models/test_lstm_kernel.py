@@ -369,6 +369,10 @@ def test_without_metal_and_cuda_there_is_none(gpu: Device, monkeypatch: pytest.M
         (mx.zeros((2, 1, 1, 4)), mx.zeros((1, 1, 4), dtype=mx.float16), False),
         (mx.zeros((1, 1, 1, 4096)), mx.zeros((1, 1024, 4096)), True),
         (mx.zeros((1, 1, 1, 4100)), mx.zeros((1, 1025, 4100)), False),
+        (mx.zeros((1 << 15, 1, 1, 4)), mx.zeros((1, 1, 4)), True),
+        (mx.zeros(((1 << 15) + 1, 1, 1, 4)), mx.zeros((1, 1, 4)), False),
+        (mx.zeros((589, 2, 64, 512)), mx.zeros((2, 128, 512)), True),
+        (mx.zeros((589, 2, 256, 512)), mx.zeros((2, 128, 512)), False),
     ],
 )
 def test_what_it_does_not_take_is_the_graphs(gates: mx.array, wh: mx.array, taken: bool) -> None:
