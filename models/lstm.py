@@ -6,7 +6,7 @@ import math
 
 import mlx.core as mx
 
-from samevoice.models import backend, cpu, taps
+from samevoice.models import backend, cpu, lstm_kernel, taps
 from samevoice.models.layers import Module
 
 
@@ -36,7 +36,7 @@ class BiLSTM(Module):
         inputs = [taps.feed(f"{name}.{way}", x).swapaxes(0, 1) for way in ways]
         # The backward direction sees time reversed, and its output is turned around again.
         inputs[1:] = [reverse(x) for x in inputs[1:]]
-        run = on_host if backend.on_cpu() else in_graph
+        run = on_host if backend.on_cpu() else on_gpu
         outputs = run(inputs, [self[way] for way in ways])
         outputs[1:] = [reverse(y) for y in outputs[1:]]
         pairs = zip(ways, outputs, strict=True)
@@ -66,17 +66,36 @@ def for_host(weight: mx.array) -> mx.array:
     return mx.concatenate([-i, -f, -o, g])
 
 
+def on_gpu(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
+    """(T, B, D) -> (T, B, H) for each direction: in one kernel where it has proven itself."""
+    gates, wh = side_by_side(inputs, layers)
+    return apart(lstm_kernel.chosen(gates, wh, steps)(gates, wh))
+
+
 def in_graph(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
-    """(T, B, D) -> (T, B, H) for each direction, all of it MLX; the directions go side by side."""
+    """(T, B, D) -> (T, B, H) for each direction, all of it MLX."""
+    return apart(steps(*side_by_side(inputs, layers)))
+
+
+def side_by_side(inputs: list[mx.array], layers: list[LSTM]) -> tuple[mx.array, mx.array]:
+    """(T, B, D) for each of W directions -> (T, W, B, 4H) times Wx, and all Wh as (W, H, 4H)."""
     pairs = zip(inputs, layers, strict=True)
-    projected = mx.stack([mx.addmm(way.bias, x, way.Wx.T) for x, way in pairs], axis=1)
-    wh = mx.stack([way.Wh.T for way in layers])
-    hidden = mx.zeros((*projected.shape[1:3], wh.shape[1]), dtype=projected.dtype)
+    gates = mx.stack([mx.addmm(way.bias, x, way.Wx.T) for x, way in pairs], axis=1)
+    return gates, mx.stack([way.Wh.T for way in layers])
+
+
+def apart(states: mx.array) -> list[mx.array]:
+    """(T, W, B, H) -> (T, B, H) for each direction."""
+    return [states[:, way] for way in range(states.shape[1])]
+
+
+def steps(gates: mx.array, wh: mx.array) -> mx.array:
+    """(T, W, B, 4H), (W, H, 4H) -> (T, W, B, H), an operation at a time."""
+    hidden = mx.zeros((*gates.shape[1:3], wh.shape[1]), dtype=gates.dtype)
     cell, states = hidden, []
-    for gates in projected:
-        i, f, g, o = mx.split(gates + hidden @ wh, 4, axis=-1)
+    for fed in gates:
+        i, f, g, o = mx.split(fed + hidden @ wh, 4, axis=-1)
         cell = mx.sigmoid(f) * cell + mx.sigmoid(i) * mx.tanh(g)
         hidden = mx.sigmoid(o) * mx.tanh(cell)
         states.append(hidden)
-    outputs = mx.stack(states)
-    return [outputs[:, way] for way in range(len(layers))]
+    return mx.stack(states)

@@ -90,7 +90,7 @@ BAD_USAGE = {
     "convert a --frobnicate": "No such option: --frobnicate",
     "inspect": "Missing argument 'PATH'",
     "inspect nowhere": "no such file or folder",
-    "doctor now": "unexpected extra argument",
+    "doctor now": "a RELEASE goes with --self-test",
     "frobnicate": "No such command 'frobnicate'",
     "--frobnicate": "No such option: --frobnicate",
     "''": "No such command ''",

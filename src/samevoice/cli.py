@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
@@ -21,7 +24,7 @@ from samevoice import (
     reporting,
 )
 from samevoice.comparing import UsageError
-from samevoice.errors import SamevoiceError
+from samevoice.errors import NotPassedError, SamevoiceError, SlowerWarning
 
 if TYPE_CHECKING:
     from samevoice.converters.convert import Conversion
@@ -355,20 +358,62 @@ app.add_typer(enrolling.app, name="speakers", rich_help_panel=DIARIZING)
 
 @app.command(
     rich_help_panel=THE_MACHINE,
-    epilog="[bold]Examples[/bold]\n\nsamevoice doctor\n\nsamevoice doctor --json",
+    epilog="[bold]Examples[/bold]\n\nsamevoice doctor\n\nsamevoice doctor --json\n\n"
+    "samevoice doctor --self-test\n\nsamevoice doctor --self-test out/release",
 )
 def doctor(
+    releases: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="RELEASE",
+            help="With --self-test: folders of releases to replay on every device, or bundles "
+            "with golden data in their folder golden.",
+        ),
+    ] = None,
+    self_test: Annotated[
+        bool,
+        typer.Option(
+            "--self-test",
+            help="Run each fast form on every device beside the plain one, and say how far both "
+            "are off. Exit 1 where one is wrong.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Say what is installed, what MLX runs on, and how to mend what is missing."""
     from samevoice import terminal
     from samevoice.doctor import examine
 
+    if self_test:
+        _self_test(releases or [], as_json)
+        return
+    if releases:
+        raise UsageError("a RELEASE goes with --self-test, which replays it")
     checks = examine()
     if as_json:
         typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
     else:
         terminal.doctor(terminal.console(), checks)
+
+
+def _self_test(releases: list[Path], as_json: bool) -> None:
+    from samevoice import terminal
+    from samevoice.selftest import no_release, self_test
+
+    if whys := [why for why in map(no_release, releases) if why]:
+        raise UsageError(whys[0])
+    found = []
+    for one in self_test(releases):
+        found.append(one)
+        if not as_json:
+            terminal.tried(terminal.console(), one)
+    if as_json:
+        typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
+    if wrong := [one for one in found if one.state == "broken"]:
+        raise NotPassedError(
+            f"{len(wrong)} of {len(found)} tests failed, first {wrong[0].name} on "
+            f"{wrong[0].device}: {wrong[0].found}"
+        )
 
 
 app.command(
@@ -385,7 +430,8 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     code = 0
     try:
-        _run([word for word in given if word != "--debug"])
+        with _warnings_in_a_line():
+            _run([word for word in given if word != "--debug"])
     except typer.Exit as asked:
         code = asked.exit_code
     except (BrokenPipeError, SystemExit):  # the reader, such as head, has seen enough; rich exits
@@ -400,6 +446,31 @@ def main(arguments: list[str] | None = None) -> None:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
     sys.exit(code)
+
+
+@contextmanager
+def _warnings_in_a_line() -> Iterator[None]:
+    """What samevoice itself warns of, without the place in its code; others' as Python has it."""
+    with warnings.catch_warnings():
+        before = warnings.showwarning
+
+        def show(
+            message: Warning | str,
+            category: type[Warning],
+            filename: str,
+            lineno: int,
+            file: TextIO | None = None,
+            line: str | None = None,
+        ) -> None:
+            if not issubclass(category, SlowerWarning):
+                before(message, category, filename, lineno, file, line)
+                return
+            from samevoice import terminal
+
+            terminal.note(terminal.stderr(), str(message))
+
+        warnings.showwarning = show
+        yield
 
 
 def _run(words: list[str]) -> None:

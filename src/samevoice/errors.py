@@ -44,3 +44,7 @@ class DiarizationError(SamevoiceError, ValueError):
 
 class BundleError(SamevoiceError):
     """A bundle cannot be written, or what lies there is none."""
+
+
+class SlowerWarning(UserWarning):
+    """Something fast was left out for something slower that is as right."""

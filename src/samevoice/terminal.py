@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from samevoice.converters.inspect import Inspection
     from samevoice.converters.rules import Row, Shape
     from samevoice.doctor import Check
+    from samevoice.selftest import Tried
 
 _STYLES = {"used": "green", "derived": "cyan", "dropped": "yellow", "identity": "dim"}
 
@@ -167,12 +168,20 @@ def _fates(counts: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
+MARKS = {"good": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}
+
+
 def doctor(console: Console, checks: Iterable[Check]) -> None:
     """One line a check; under each that is not good, the command that mends it."""
-    marks = {"good": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}
     for check in checks:
         console.print(
-            f"{marks[check.state]} {escape(check.name):<18} {escape(check.found)}", soft_wrap=True
+            f"{MARKS[check.state]} {escape(check.name):<18} {escape(check.found)}", soft_wrap=True
         )
         if check.mend:
             console.print(f"  {'':<18} [dim]→[/] {escape(check.mend)}", soft_wrap=True)
+
+
+def tried(console: Console, one: Tried) -> None:
+    """A line of the self-test: device, what, and what was found."""
+    console.print(f"{MARKS[one.state]} {one.device:<5} ", end="")
+    say(console, f"{one.name:<14} {one.found}")
