@@ -215,7 +215,7 @@ class SpeakerDiarizationPipeline:
 
     def segment(self, waveforms: np.ndarray) -> np.ndarray:
         """(B, N) -> (B, F, S) of zeros and ones."""
-        return np.array(self.decode(self.segmentation(mx.array(waveforms))))
+        return np.array(self.decode(self.segmentation(waveforms)))
 
     def decode(self, scores: mx.array) -> mx.array:
         """(B, F, K) -> (B, F, S)."""
