@@ -204,13 +204,14 @@ def ahead(make: Callable[[int], Floats], numbers: Sequence[int]) -> Iterator[Flo
 class _Single:
     """How many callers want one thread; the first sets it, the last puts back what there was."""
 
-    def __init__(self) -> None:
+    def __init__(self, whose: str) -> None:
+        self.whose = whose
         self.lock = Lock()
         self.callers = 0
         self.before = 1
 
     def enter(self) -> None:
-        read, write = _openblas()
+        read, write = _openblas(self.whose)
         with self.lock:
             self.callers += 1
             if self.callers == 1 and read:
@@ -218,35 +219,35 @@ class _Single:
                 write(1)
 
     def leave(self) -> None:
-        _, write = _openblas()
+        _, write = _openblas(self.whose)
         with self.lock:
             self.callers -= 1
             if not self.callers and write:
                 write(self.before)
 
 
-_single = _Single()
+_single = {whose: _Single(whose) for whose in ("numpy", "scipy")}
 
 
 @contextmanager
-def one_blas_thread() -> Iterator[None]:
-    """numpy's OpenBLAS on a single thread, where numpy has brought one.
+def one_blas_thread(whose: str = "numpy") -> Iterator[None]:
+    """numpy's OpenBLAS, or scipy's, on a single thread, where it has brought one.
 
     A step's product is small. On a busy machine two threads that spin for each other have been
     seen to take fifty times as long as one.
     """
     # The setting is the whole process's: another thread may still be in here when this one leaves.
-    _single.enter()
+    _single[whose].enter()
     try:
         yield
     finally:
-        _single.leave()
+        _single[whose].leave()
 
 
 @cache
-def _openblas() -> tuple[Any, Any]:
-    """The functions that read and set the number of threads of numpy's own OpenBLAS, or Nones."""
-    libraries = (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*")
+def _openblas(whose: str) -> tuple[Any, Any]:
+    """The functions that read and set a package's own OpenBLAS' number of threads, or Nones."""
+    libraries = (Path(np.__file__).parents[1] / f"{whose}.libs").glob("*openblas*")
     for library in map(ctypes.CDLL, map(str, libraries)):
         for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"):
             if hasattr(library, name.format("get")):
