@@ -8,7 +8,7 @@ step (2 cores, both busy): a quarter of the processor time of MLX's operations.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,8 +19,9 @@ from samevoice.models.layers import EPSILON
 
 Doubles = NDArray[np.float64]
 
-# Rows of a convolution that are gathered at once: they and their product stay in the cache. A
-# multiple of what the BLAS works on, so that a row's sums are the same wherever in a strip it lies.
+# Rows of a convolution that are gathered at once, so that they and their product stay in the cache.
+# They begin at fixed places: how a row is rounded depends on where in a product it lies, and the
+# number of cores must not show.
 STRIP = 480
 # A chunk whose mean is larger than this share of its deviation is filtered for itself, behind its
 # mean: what the filters round off goes by the whole, and they would lose digits to the mean.
@@ -75,15 +76,18 @@ class Front:
         """(N,), its filters' outputs where they are known -> (T, 60)."""
         samples = waveform[:, None]
         mean, deviation = moments(samples)
-        if filtered is None or abs(mean[0]) > LEVEL * deviation[0]:
+        samples = seen(samples, self.filters, self.stride)
+        if abs(mean[0]) > LEVEL * deviation[0]:
             taken = mean.astype(np.float32)
             mean = mean - taken
             filtered = convolved(samples - taken, self.filters, share, self.stride)
+        elif filtered is None:
+            filtered = convolved(samples, self.filters, share, self.stride)
         scale = self.level.weight / np.sqrt(deviation**2 + EPSILON)
         shift = (self.level.bias - mean * scale) * self.filters.sum(axis=0, dtype=np.float64)
         x = normed(pooled_sizes(filtered, scale, shift), self.norms[0])
         for conv, norm in zip(self.convs, self.norms[1:], strict=True):
-            x = normed(pooled(convolved(x, conv, share)), norm)
+            x = normed(pooled(convolved(seen(x, conv), conv, share)), norm)
         return x
 
 
@@ -101,6 +105,13 @@ def _rows(size: int, width: int, stride: int) -> int:
     return 1 + (size - width) // stride
 
 
+def seen(x: Floats, weight: Floats, stride: int = 1) -> Floats:
+    """(T, I), (K * I, O): without the last frames, which reach nothing that is pooled."""
+    kernel = len(weight) // x.shape[1]
+    pooled_rows = _rows(len(x), kernel, stride) // POOL * POOL
+    return x[: kernel + stride * (pooled_rows - 1)]
+
+
 def convolved(x: Floats, weight: Floats, share: Share, stride: int = 1) -> Floats:
     """(T, I), (K * I, O) -> (T', O)."""
     inputs, (width, outputs) = x.shape[1], weight.shape
@@ -111,16 +122,37 @@ def convolved(x: Floats, weight: Floats, share: Share, stride: int = 1) -> Float
     made = np.empty((count, outputs), dtype=np.float32)
 
     def work(start: int) -> None:
-        rows, where = windows[start : start + STRIP], made[start : start + STRIP]
-        if len(rows) == STRIP:
-            np.matmul(np.ascontiguousarray(rows), weight, out=where)
-            return
-        filled = np.zeros((STRIP, width), dtype=np.float32)
-        filled[: len(rows)] = rows
-        where[:] = (filled @ weight)[: len(rows)]
+        rows = np.ascontiguousarray(windows[start : start + STRIP])
+        np.matmul(rows, weight, out=made[start : start + STRIP])
 
     share(work, range(0, count, STRIP))
+    for first, last in still(x, width // inputs, stride):
+        made[first:last] = made[first]
     return made
+
+
+def still(x: Floats, kernel: int, stride: int) -> Iterator[tuple[int, int]]:
+    """Where nothing varies: the runs of windows, from the first to behind the last, that are one.
+
+    A BLAS rounds a row by where in a product it lies. Behind digital silence each norm takes that
+    times 300, and with trained weights somebody was heard in it.
+    """
+    # Almost always one channel tells that there is none.
+    if _longest(_edges(x[:, :1])) <= kernel:
+        return
+    edges = _edges(x)
+    for run in np.flatnonzero(np.diff(edges) > kernel):
+        yield -(-edges[run] // stride), 1 + (edges[run + 1] - kernel) // stride
+
+
+def _edges(x: Floats) -> NDArray[np.int64]:
+    """Where frames begin to be other ones, and the end."""
+    changed = (x[1:] != x[:-1]).any(axis=1) if x.shape[1] > 1 else x[1:, 0] != x[:-1, 0]
+    return np.concatenate([[0], np.flatnonzero(changed) + 1, [len(x)]])
+
+
+def _longest(edges: NDArray[np.int64]) -> int:
+    return int(np.diff(edges).max())
 
 
 def pooled(x: Floats) -> Floats:

@@ -1,6 +1,7 @@
 """Whose voice each slot of each chunk is: filtering, AHC, VBx, KMeans, assignment.
 
-On the host and in float64; scipy's imports wait until there is something to cluster. C chunks, S slots a chunk, F frames, E numbers an embedding, K speakers.
+On the host and in float64; scipy's imports wait until there is something to cluster. C chunks, S
+slots a chunk, F frames, E numbers an embedding, K speakers.
 """
 
 from __future__ import annotations
