@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -188,17 +188,18 @@ def alone(work: Callable[[int], None], numbers: Iterable[int]) -> None:
         work(number)
 
 
-def ahead(make: Callable[[int], Floats], numbers: Sequence[int]) -> Iterator[Floats]:
+def ahead(make: Callable[[int], Floats], numbers: Iterable[int]) -> Iterator[Floats]:
     """What ``make`` gives for each number, the next one made while the last one is used."""
     if cores() == 1:
         yield from map(make, numbers)
         return
-    coming = [pool().submit(make, number) for number in numbers[:1]]
-    for number in [*numbers[1:], None]:
-        made = coming.pop().result()
-        if number is not None:
-            coming.append(pool().submit(make, number))
-        yield made
+    coming: Future[Floats] | None = None
+    for number in numbers:
+        before, coming = coming, pool().submit(make, number)
+        if before is not None:
+            yield before.result()
+    if coming is not None:
+        yield coming.result()
 
 
 class _Single:
