@@ -86,10 +86,11 @@ def test_what_is_made_ahead_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> N
     for cores in (1, 2):
         monkeypatch.setattr(cpu, "cores", lambda cores=cores: cores)
         made.clear()
+        got = []
         for place, found in enumerate(cpu.ahead(make, range(5))):
-            assert found.item() == place
+            got.append(found.item())
             assert len(made) <= place + cores  # never so far that a buffer in use is written to
-        assert made == [*range(5)]
+        assert got == [*range(5)]
     assert list(cpu.ahead(make, [])) == []
 
 
