@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import mlx.core as mx
+import numpy as np
 
 from samevoice.models import backend, cpu, lstm_kernel, taps
 from samevoice.models.layers import Module
@@ -30,6 +31,11 @@ class BiLSTM(Module):
         if bidirectional:
             self.backward = LSTM(inputs, hidden)
 
+    @property
+    def ways(self) -> list[LSTM]:
+        """Forward, and backward where there is one."""
+        return [self[way] for way in ("forward", "backward") if way in self]
+
     def __call__(self, x: mx.array, name: str = "lstm") -> mx.array:
         """(B, T, D) -> (B, T, H) or, forward's features first, (B, T, 2H)."""
         ways = ["forward", "backward"] if "backward" in self else ["forward"]
@@ -51,19 +57,20 @@ def reverse(x: mx.array) -> mx.array:
 
 
 def on_host(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:
-    """(T, B, D) -> (T, B, H) for each direction: products with Wx in MLX, recurrence in numpy."""
-    projected = [
-        mx.addmm(for_host(layer.bias), x.astype(mx.float32), for_host(layer.Wx).T)
-        for x, layer in zip(inputs, layers, strict=True)
-    ]
-    outputs = cpu.recur(projected, [for_host(layer.Wh) for layer in layers])
-    return [y.astype(x.dtype) for x, y in zip(inputs, outputs, strict=True)]
+    """(T, B, D) -> (T, B, H) for each direction, in numpy."""
+    found = cpu.recur([as_float32(x) for x in inputs], for_host(layers))
+    return [mx.array(found[:, way], dtype=x.dtype) for way, x in enumerate(inputs)]
 
 
-def for_host(weight: mx.array) -> mx.array:
-    """(4H, ...) by gates i, f, g, o -> the same in float32 as -i, -f, -o, g."""
-    i, f, g, o = mx.split(weight.astype(mx.float32), 4)
-    return mx.concatenate([-i, -f, -o, g])
+def for_host(layers: list[LSTM]) -> cpu.Gates:
+    """The directions' weights as the host takes them."""
+    ways = ((as_float32(way.Wx), as_float32(way.Wh), as_float32(way.bias)) for way in layers)
+    return cpu.Gates.of(ways)
+
+
+def as_float32(x: mx.array) -> cpu.Floats:
+    """Onto the host."""
+    return np.array(x.astype(mx.float32))
 
 
 def on_gpu(inputs: list[mx.array], layers: list[LSTM]) -> list[mx.array]:

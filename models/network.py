@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 import mlx.core as mx
+import numpy as np
 
 from samevoice.models import geometry
 from samevoice.models.geometry import Window
 from samevoice.models.layers import Module
+
+Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 
 
 class Network(Module):
@@ -46,7 +49,7 @@ class Network(Module):
         return geometry.receptive_field_center(self.windows, frame)
 
 
-def as_batch(waveforms: mx.array) -> mx.array:
+def as_batch(waveforms: Waveforms) -> Waveforms:
     """(B, 1, N) or (B, N) -> (B, N)."""
     if waveforms.ndim == 3 and waveforms.shape[1] == 1:
         return waveforms[:, 0]

@@ -11,19 +11,13 @@ even and odd ones, so that every step below reads unbroken memory.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samevoice.models.cpu import one_blas_thread
-
-Floats = NDArray[np.float32]
-Share = Callable[[Callable[[int], None], Iterable[int]], None]
+from samevoice.models.cpu import Floats, Share, alone, cores, one_blas_thread, together
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what
 # they leave to be in the cache when it is wanted again.
@@ -84,17 +78,17 @@ class Trunk:
 
     def __call__(self, fbank: Floats, *, between: bool = False) -> Floats:
         """(B, T, M) -> (B, F, T', C); with the frames ``between``, about twice as many."""
-        cores = _cores()
+        many = cores()
         found: list[Floats | None] = [None] * len(fbank)
         with one_blas_thread():
-            if len(fbank) >= cores:
+            if len(fbank) >= many:
 
                 def work(number: int) -> None:
-                    found[number] = self._run(fbank[number], _alone, between)
+                    found[number] = self._run(fbank[number], alone, between)
 
-                _together(work, range(len(fbank)))
+                together(work, range(len(fbank)))
             else:
-                share = _together if cores > 1 else _alone
+                share = together if many > 1 else alone
                 found = [self._run(one, share, between) for one in fbank]
         return np.stack([one for one in found if one is not None])
 
@@ -271,25 +265,3 @@ def whole(image: Floats, size: Size) -> Floats:
     height, width = size
     together = image.swapaxes(1, 2).reshape(image.shape[0], -1, image.shape[-1])
     return together[1 : height + 1, 1 : width + 1]
-
-
-# Cores --------------------------------------------------------------------------------------------
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@cache
-def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_cores(), thread_name_prefix="samevoice")
-
-
-def _together(work: Callable[[int], None], numbers: Iterable[int]) -> None:
-    for _ in _pool().map(work, numbers):
-        pass
-
-
-def _alone(work: Callable[[int], None], numbers: Iterable[int]) -> None:
-    for number in numbers:
-        work(number)

@@ -1,6 +1,7 @@
 """Whose voice each slot of each chunk is: filtering, AHC, VBx, KMeans, assignment.
 
-On the host and in float64. C chunks, S slots a chunk, F frames, E numbers an embedding, K speakers.
+On the host and in float64; scipy's imports wait until there is something to cluster. C chunks, S
+slots a chunk, F frames, E numbers an embedding, K speakers.
 """
 
 from __future__ import annotations
@@ -10,9 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
 
 from samevoice.errors import DiarizationError
 from samevoice.models.cpu import one_blas_thread
@@ -158,6 +156,8 @@ def _one_speaker(
 
 def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
     """(N, E) of unit length -> (N,): clusters whose centroids lie nearer than the threshold."""
+    from scipy.cluster.hierarchy import fcluster, linkage
+
     if len(normed) <= EXACT_LINKAGE:
         tree = linkage(normed, method="centroid", metric="euclidean")
     else:
@@ -173,6 +173,8 @@ def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
 
 def similarities(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """(C, S, E), (K, E) -> (C, S, K): 2 minus the cosine distance, in float64."""
+    from scipy.spatial.distance import cdist
+
     found = np.empty((*embeddings.shape[:2], len(centroids)))
     for start in range(0, len(embeddings), BLOCK):
         rows = embeddings[start : start + BLOCK]
@@ -190,6 +192,8 @@ def silenced(soft: np.ndarray, segmentations: np.ndarray) -> np.ndarray:
 
 def constrained(soft: np.ndarray) -> np.ndarray:
     """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one."""
+    from scipy.optimize import linear_sum_assignment
+
     known = np.nan_to_num(soft, nan=np.nanmin(soft))
     hard = np.full(soft.shape[:2], NOBODY)
     for row, scores in zip(hard, known, strict=True):

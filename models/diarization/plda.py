@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.linalg import LinAlgError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
-from scipy.linalg import LinAlgError, eigh
 
 from samevoice.errors import BundleError
+from samevoice.models.cpu import one_blas_thread
 
 WEIGHTS = "model.safetensors"
 NAMES = ("plda.mu", "plda.tr", "plda.psi", "xvec.mean1", "xvec.mean2", "xvec.lda")
@@ -19,14 +21,14 @@ NAMES = ("plda.mu", "plda.tr", "plda.psi", "xvec.mean1", "xvec.mean2", "xvec.lda
 
 @dataclass(frozen=True)
 class Plda:
-    """Arrays as the checkpoint has them, and what the eigenvectors make of them."""
+    """Arrays as the checkpoint has them, and two covariances that have eigenvectors in common."""
 
     mean1: np.ndarray  # (E,)
     mean2: np.ndarray  # (D,)
     lda: np.ndarray  # (E, D)
     mu: np.ndarray  # (D,)
-    basis: np.ndarray  # (D, D), rows by falling variance between speakers
-    phi: np.ndarray  # (D,)
+    within: np.ndarray  # (D, D), of one speaker's voices
+    between: np.ndarray  # (D, D), of speakers
 
     @classmethod
     def load(cls, folder: str | Path) -> Plda:
@@ -43,10 +45,35 @@ class Plda:
     @classmethod
     def of(cls, tensors: Mapping[str, np.ndarray]) -> Plda:
         mu, tr, psi, mean1, mean2, lda = (tensors[name] for name in NAMES)
-        within = np.linalg.inv(tr.T @ tr)
-        between = np.linalg.inv((tr.T / psi) @ tr)
-        values, vectors = eigh(between, within)
-        return cls(mean1, mean2, lda, mu, vectors.T[::-1], values[::-1])
+        # Two threads have been seen to take fifty times as long, and so small a matrix rounds
+        # otherwise by their number.
+        with one_blas_thread():
+            within = np.linalg.inv(tr.T @ tr)
+            between = np.linalg.inv((tr.T / psi) @ tr)
+            if not (np.isfinite(within).all() and np.isfinite(between).all()):
+                raise ValueError("its covariances are not finite")
+            np.linalg.cholesky(within)  # what the eigenvectors will ask of it
+        return cls(mean1, mean2, lda, mu, within, between)
+
+    @property
+    def phi(self) -> np.ndarray:
+        """(D,): the variance between speakers along each row of ``basis``, falling."""
+        return self._spectrum[0]
+
+    @property
+    def basis(self) -> np.ndarray:
+        """(D, D)."""
+        return self._spectrum[1]
+
+    @cached_property
+    def _spectrum(self) -> tuple[np.ndarray, np.ndarray]:
+        # Not before there are voices to cluster: scipy's import takes longer than all of a
+        # bundle's loading.
+        from scipy.linalg import eigh
+
+        with one_blas_thread("scipy"):
+            values, vectors = eigh(self.between, self.within)
+        return values[::-1], vectors.T[::-1]
 
     def whiten(self, embeddings: np.ndarray) -> np.ndarray:
         """(N, E) -> (N, D): centred, normalised, reduced, centred and normalised again."""

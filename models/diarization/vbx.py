@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp, softmax
 
 SMOOTHING = 7.0
 ITERATIONS = 20
@@ -29,6 +28,8 @@ def vbx(
     labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb: float
 ) -> Posterior:
     """First clusters (N,), PLDA features (N, D), variances (D,) -> the posterior."""
+    from scipy.special import logsumexp, softmax
+
     first = np.zeros((len(labels), int(labels.max()) + 1))
     first[np.arange(len(labels)), labels] = 1.0
     gamma = softmax(SMOOTHING * first, axis=1)

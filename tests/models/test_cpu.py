@@ -55,7 +55,7 @@ class Threads:
 
 def test_one_blas_thread_until_the_last_caller_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     blas = Threads(4)
-    monkeypatch.setattr(cpu, "_openblas", lambda: (blas.read, blas.write))
+    monkeypatch.setattr(cpu, "_openblas", lambda _: (blas.read, blas.write))
     inside, leave = Event(), Event()
 
     def first() -> None:
@@ -74,3 +74,32 @@ def test_one_blas_thread_until_the_last_caller_leaves(monkeypatch: pytest.Monkey
     with pytest.raises(RuntimeError), cpu.one_blas_thread(), cpu.one_blas_thread():
         raise RuntimeError
     assert blas.count == 4
+
+
+def test_what_is_made_ahead_comes_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def make(number: int) -> np.ndarray:
+        made.append(number)
+        return np.full(1, number, dtype=np.float32)
+
+    for cores in (1, 2):
+        monkeypatch.setattr(cpu, "cores", lambda cores=cores: cores)
+        made.clear()
+        got = []
+        for place, found in enumerate(cpu.ahead(make, range(5))):
+            got.append(found.item())
+            assert len(made) <= place + cores  # never so far that a buffer in use is written to
+        assert got == [*range(5)]
+    assert list(cpu.ahead(make, [])) == []
+
+
+def test_a_gate_by_itself() -> None:
+    # One unit, one input: gates i, f, g, o stand as -i, -f, -o, g.
+    wx = np.array([[1], [2], [3], [4]], dtype=np.float32)
+    wh, bias = 10 * wx, 100 * wx[:, 0]
+    gates = cpu.Gates.of([(wx, wh, bias), (-wx, -wh, -bias)])
+    for got, times in ((gates.wx, 1), (gates.wh, 10), (gates.bias, 100)):
+        assert got.shape == (4, 2, 1, 1)
+        assert (got[:, 0, 0, 0] / times).tolist() == [-1, -2, -4, 3]
+        assert (got[:, 1, 0, 0] / times).tolist() == [1, 2, 4, -3]

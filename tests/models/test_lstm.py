@@ -61,6 +61,28 @@ def test_host_and_graph_agree(batch: int, ways: int) -> None:
         np.testing.assert_allclose(np.array(host), np.array(graph), atol=1e-6)
 
 
+@pytest.mark.parametrize("batch", [1, 3, 200])
+def test_blocks_of_steps_follow_each_other(batch: int) -> None:
+    # 300 steps are several blocks for each of these, the last one shorter than the others.
+    mx.random.seed(3)
+    layers = [BiLSTM(5, 8, bidirectional=False).forward for _ in range(2)]
+    inputs = [mx.random.normal((301, batch, 5)) for _ in range(2)]
+    for host, graph in zip(on_host(inputs, layers), in_graph(inputs, layers), strict=True):
+        np.testing.assert_allclose(np.array(host), np.array(graph), atol=2e-6)
+
+
+@pytest.mark.parametrize("batch", [1, 7])
+def test_the_same_bytes_on_one_core(monkeypatch: pytest.MonkeyPatch, batch: int) -> None:
+    mx.random.seed(4)
+    layers = [BiLSTM(5, 8, bidirectional=False).forward for _ in range(2)]
+    inputs = [mx.random.normal((301, batch, 5)) for _ in range(2)]
+    found = []
+    for cores in (1, 2):
+        monkeypatch.setattr(cpu, "cores", lambda cores=cores: cores)
+        found.append([np.array(y).tobytes() for y in on_host(inputs, layers)])
+    assert found[0] == found[1]
+
+
 @pytest.mark.parametrize("dtype", [mx.float16, mx.bfloat16])
 def test_half_precision_stays_close(dtype: mx.Dtype) -> None:
     mx.random.seed(2)
@@ -95,7 +117,7 @@ def test_a_gate_that_is_nearly_shut_keeps_its_digits(form: Any) -> None:
 
 
 def test_numpys_threads_are_given_back() -> None:
-    read, _ = cpu._openblas()
+    read, _ = cpu._openblas("numpy")
     if read is None:
         pytest.skip("this numpy has no OpenBLAS of its own")
     before = read()

@@ -6,6 +6,8 @@ import inspect
 import io
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
+from safetensors.numpy import load_file, save_file
 
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import pipeline as module
@@ -402,6 +405,35 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
             SpeakerDiarizationPipeline(silent)
 
 
+def test_a_plda_without_eigenvectors_is_known_before_a_recording_is_heard(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tensors = load_file(bundle / "plda" / "model.safetensors")
+    torn = copied(bundle, tmp_path / "torn")
+    for name, value in (("plda.tr", 0.0), ("plda.psi", np.nan)):
+        changed = tensors | {name: np.full_like(tensors[name], value)}
+        save_file(changed, torn / "plda" / "model.safetensors")
+        with pytest.raises(BundleError, match="holds no valid PLDA"):
+            SpeakerDiarizationPipeline(torn)
+    # What rounding may make of a matrix that is all but singular.
+    monkeypatch.setattr(np.linalg, "inv", lambda matrix: -np.eye(len(matrix)))
+    with pytest.raises(BundleError, match="holds no valid PLDA"):
+        SpeakerDiarizationPipeline(bundle)
+
+
+def test_nothing_is_imported_before_it_is_needed(bundle: Path) -> None:
+    """What takes longer to import than all of a bundle to load waits for the audio's end."""
+    code = (
+        "import sys; from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline; "
+        "SpeakerDiarizationPipeline(sys.argv[1]); "
+        "print(*{name.partition('.')[0] for name in sys.modules})"
+    )
+    command = [sys.executable, "-c", code, str(bundle)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    heavy = {"scipy", "fastcluster", "torch", "pyannote", "huggingface_hub", "matplotlib", "rich"}
+    assert not heavy & set(done.stdout.split())
+
+
 def test_reference_weights_say_so(pipeline: SpeakerDiarizationPipeline, bundle: Path) -> None:
     assert pipeline.reference_only
     assert len(pipeline.embedding_fingerprint) == 64
@@ -416,7 +448,7 @@ def test_batches_are_sized_to_the_memory(
     for memory in (0, 2**30, 2**40):
         monkeypatch.setattr(module, "available_memory", lambda m=memory: float(m))
         sizes[memory] = pipeline._batch()
-    assert sizes == {0: 1, 2**30: 2, 2**40: 8}
+    assert sizes == {0: 1, 2**30: 2, 2**40: 16}
 
 
 @pytest.mark.parametrize(
