@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from samevoice.models import backend, resnet, taps
 from samevoice.models.layers import BatchNorm, Conv2d
 from samevoice.models.resnet import LAYOUTS, Layout, ResNet
-from samevoice.models.trunk import Conv, Trunk, convolved, parted, whole
+from samevoice.models.trunk import TILES, Conv, Trunk, _strips, convolved, parted, whole
 
 pytestmark = pytest.mark.skipif(not backend.on_cpu(), reason="MLX runs on a GPU here")
 
@@ -195,3 +195,14 @@ def test_the_real_layout_has_every_layer() -> None:
     assert trunk is not None
     assert (len(trunk.blocks), len(trunk.last)) == (13, 3)
     assert sum(block.shortcut is not None for block in (*trunk.blocks, *trunk.last)) == 3
+
+
+@given(st.integers(1, 60), st.integers(1, 1600))
+def test_strips_are_alike_and_even_in_number(rows: int, columns: int) -> None:
+    edges = _strips(rows, columns)
+    sizes = np.diff(edges)
+    assert (edges[0], edges[-1]) == (0, rows)
+    assert sizes.min() >= 1
+    assert sizes.max() - sizes.min() <= 1
+    assert len(sizes) % 2 == 0 or len(sizes) == rows
+    assert columns * sizes.max() <= TILES + columns
