@@ -61,6 +61,9 @@ NOT_RUN = {
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",
     "samevoice gallery": "spoils two networks forty times; tests/parity/test_gallery.py does it",
+    "samevoice parity BUNDLE --source SOURCE --fast": (
+        "runs pyannote on recordings of one's own; tests/parity/test_diarization.py does it"
+    ),
     "samevoice bench": "takes minutes to hours; tests/test_benching.py does it on a small network",
 }
 

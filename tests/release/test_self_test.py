@@ -6,6 +6,7 @@ import json
 import shutil
 from typing import Any
 
+import numpy as np
 import pytest
 from made_release import Ready
 from typed import ended
@@ -46,10 +47,10 @@ def test_a_bundle_with_golden_data_is_replayed(
 def test_what_diverges_is_broken(
     ready: Ready, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samevoice.models import layers, pyannet
+    from samevoice.models import pyannet
 
     shutil.copytree(ready.parity / "golden", ready.bundle / "golden")
-    monkeypatch.setattr(pyannet, "leaky_relu", layers.relu)
+    monkeypatch.setattr(pyannet, "leaky", lambda x: np.maximum(x, 0))  # of the form for a CPU
     assert ended("doctor", "--self-test", ready.bundle, ready.release) == 1
     said = capsys.readouterr()
     assert said.out.count("✗ CPU   golden ") == 2

@@ -27,6 +27,7 @@ from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import WebDriverWait
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 FLAGS = (
@@ -106,6 +107,10 @@ def show(
     for kind in ("browser", "performance"):
         logged(browser, kind)  # what came before is forgotten
     browser.get(page)
+    # On a full machine the driver has been seen to come back with half of a page.
+    WebDriverWait(browser, 60).until(
+        lambda it: script(it, "return document.readyState") == "complete"
+    )
 
 
 def logged(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
