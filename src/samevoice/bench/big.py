@@ -26,7 +26,7 @@ SAMPLE_EVERY = 0.02
 WRITE_BLOCK = 1 << 22  # values
 
 
-def measured(kind: str, scratch: Path, hidden: int = HIDDEN) -> Row:
+def measured(kind: str, dtype: str, scratch: Path, hidden: int = HIDDEN) -> Row:
     """Write the checkpoint, convert it, and clean up, whatever happens.
 
     The memory is the most that is anonymous: pages of mapped files, which the system takes back
@@ -40,11 +40,12 @@ def measured(kind: str, scratch: Path, hidden: int = HIDDEN) -> Row:
         folder.mkdir()
         source = (_write_safetensors if kind == "safetensors" else _write_torch)(folder, slots)
         words = ["-m", "samevoice", "convert", str(source), "--mlx-path", str(folder / "bundle")]
-        seconds, peak = _watch([sys.executable, *words, "--max-shard-size", "2GB", "--quiet"])
+        words += ["--max-shard-size", "2GB", "--dtype", dtype, "--quiet"]
+        seconds, peak = _watch([sys.executable, *words])
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     ours = Series("samevoice", (seconds,), peak_gb=peak / 1e9)
-    return Row("memory", f"{size / 1e9:.2f} GB of {kind}", ours, target=MEMORY)
+    return Row("memory", f"{size / 1e9:.2f} GB of {kind} to {dtype}", ours, target=MEMORY)
 
 
 def _refuse_small_disks(size: int, scratch: Path) -> None:

@@ -83,7 +83,7 @@ def conversion(plan: Plan) -> Iterator[Row]:
 
 def memory(plan: Plan) -> Iterator[Row]:
     for kind in plan.size.formats or big.FORMATS[:1]:
-        yield big.measured(kind, plan.material.scratch)
+        yield big.measured(kind, plan.material.dtype, plan.material.scratch)
 
 
 # Networks -----------------------------------------------------------------------------------------
