@@ -96,3 +96,13 @@ def test_half_precision_of_a_bundle_that_is_made_already(
     words = ["bench", "start", "--model", narrow_bundle, "--dtype", "float16"]
     assert ended(*words, "--output", tmp_path) == 2
     assert "does not go with --model" in capsys.readouterr().err
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
+    narrow_bundle: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    words = ["bench", "pipeline", "--model", narrow_bundle, "--output", tmp_path / "file" / "here"]
+    assert ended(*words) == 2
+    said = capsys.readouterr()
+    assert said.err == f"samevoice: {tmp_path}/file/here cannot be written: Not a directory\n"

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import made_up
+import numpy as np
 import pytest
+import soundfile
 from safetensors.numpy import save_file
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -351,3 +353,21 @@ def test_the_doctor_works_without_most_of_it(tmp_path: Path) -> None:
     assert "✗ mlx                not installed: runs the models" in said.stdout
     assert "✗ device             ModuleNotFoundError" in said.stdout
     assert said.stderr == ""
+
+
+def test_without_torch_the_benchmark_measures_samevoice_alone(
+    narrow_bundle: Path, tmp_path: Path
+) -> None:
+    hidden = ["torch", "pyannote", "matplotlib"]
+    small = ("bench", "pipeline", "conversion", "--minutes", "0.1", "--runs", "1")
+    said = without(hidden, *small, cwd=tmp_path, code=2)
+    assert said.stderr.startswith("samevoice: there is no pipeline to measure: pass --model BUNDLE")
+    given = ("--model", narrow_bundle)
+    said = without(hidden, *small, *given, cwd=tmp_path, code=2)
+    assert "which ships a recording, name one: --audio" in said.stderr
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(0, 0.1, 16_000), 16_000)
+    said = without(hidden, *small, *given, "--audio", "a.wav", cwd=tmp_path, code=0)
+    assert "conversion: it needs pyannote.audio" in said.stdout
+    assert "no bench.svg" in said.stdout
+    (row, *_) = json.loads((tmp_path / "out" / "bench" / "bench.json").read_text())["rows"]
+    assert (row["beside"], row["samevoice"]["who"]) == (None, "samevoice")

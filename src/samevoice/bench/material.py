@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.util import find_spec
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +16,14 @@ from samevoice.bench.workers import BenchError
 
 RATE = 16_000
 BLOCK = 60 * RATE  # samples written at once
+
+
+def has_pyannote() -> bool:
+    try:
+        version("pyannote.audio")
+    except PackageNotFoundError:
+        return False
+    return True
 
 
 @dataclass(frozen=True)
@@ -32,7 +40,7 @@ class Material:
     @cached_property
     def source(self) -> Path | None:
         """The PyTorch pipeline's folder, or None where there is none or nothing to run it with."""
-        if find_spec("pyannote.audio") is None:
+        if not has_pyannote():
             return None
         if self.given is None and self.model is None:
             from samevoice.converters import reference
@@ -58,7 +66,7 @@ class Material:
     @cached_property
     def samples(self) -> np.ndarray:
         """(N,) in int16: what recordings are looped from."""
-        if self.sound is None and find_spec("pyannote.audio") is not None:
+        if self.sound is None and has_pyannote():
             from samevoice.converters import reference
 
             found = reference.sample()

@@ -12,6 +12,7 @@ from typing import Any
 
 from samevoice.bench.parts import PARTS
 from samevoice.bench.rows import Row
+from samevoice.bench.workers import BenchError
 from samevoice.converters.bundle import write_json
 from samevoice.converters.convert import versions
 
@@ -39,9 +40,12 @@ class Record:
         }
 
     def write(self, folder: Path) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_json(folder / "bench.json", self.as_dict())
-        (folder / "bench.md").write_text(self.markdown(), encoding="utf-8")
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_json(folder / "bench.json", self.as_dict())
+            (folder / "bench.md").write_text(self.markdown(), encoding="utf-8")
+        except OSError as error:
+            raise BenchError(f"{folder} cannot be written: {error.strerror or error}") from error
 
     def markdown(self) -> str:
         lines = ["# Benchmarks", "", self.sentence(), ""]
