@@ -170,10 +170,15 @@ def _measure(plan: Plan, names: Sequence[str], output: Path) -> None:
     from samevoice.bench.record import Record, machine
 
     console = terminal.console()
-    options = {"size": repr(plan.size), "device": plan.device, "dtype": plan.material.dtype}
+    options = {
+        "pipeline": str(plan.material.model or plan.material.source),
+        "size": vars(plan.size),
+        "device": plan.device,
+        "dtype": plan.material.dtype,
+    }
     record = Record(machine(plan.device), options)
     record.write(output)  # before anything is measured: it must be possible
-    assert plan.material.bundle  # made by now, or it is said what is missing
+    plan.material.prepare()
     terminal.say(console, record.sentence())
     for name in names:
         one = parts.PARTS[name]

@@ -63,6 +63,10 @@ class Material:
         convert.convert(str(self.source), made, dtype=self.dtype)
         return made
 
+    def prepare(self) -> Path:
+        """What is missing is said now, and not after the first part."""
+        return self.bundle
+
     @cached_property
     def samples(self) -> np.ndarray:
         """(N,) in int16: what recordings are looped from."""
