@@ -9,6 +9,8 @@ import importlib.util
 import os
 import shutil
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -88,6 +90,19 @@ def device(choice: Choice = "auto") -> mx.Device:
     if choice not in ("auto", "gpu", "cpu"):
         raise DeviceError(f"device {choice!r}: choose 'auto', 'gpu' or 'cpu'")
     return mx.Device(mx.gpu if has_gpu and choice != "cpu" else mx.cpu)
+
+
+@contextmanager
+def using(which: mx.Device) -> Iterator[None]:
+    """This device as MLX's default, and afterwards the one that was."""
+    import mlx.core as mx
+
+    before = mx.default_device()
+    mx.set_default_device(which)
+    try:
+        yield
+    finally:
+        mx.set_default_device(before)
 
 
 def device_name(which: mx.Device) -> str:

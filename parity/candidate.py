@@ -7,7 +7,6 @@ be run as a bundle is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +32,7 @@ class Candidate:
 
     @classmethod
     def load(cls, bundle: str | Path, device: backend.Choice = "auto") -> Candidate:
-        with _default_device(backend.device(device)):
+        with backend.using(backend.device(device)):
             return cls(registry.load(bundle), device)
 
     @property
@@ -47,7 +46,7 @@ class Candidate:
 
     def run(self, example: Example) -> Array:
         """The output in the forms that people run: nobody listens, so the fast ones are free to."""
-        with _default_device(self.device):
+        with backend.using(self.device):
             return as_numpy(self.network(*(mx.array(x) for x in example.arrays)))
 
     def try_run(self, example: Example) -> tuple[Array | None, str]:
@@ -60,7 +59,7 @@ class Candidate:
     def try_features(self, example: Example) -> tuple[Array | None, str]:
         """An embedding's output from filterbank features, or why there is none."""
         network: Any = self.network
-        with _default_device(self.device):
+        with backend.using(self.device):
             try:
                 features = network.compute_fbank(mx.array(example.waveforms))
                 masks = (mx.array(x) for x in example.arrays[1:])
@@ -74,7 +73,7 @@ class Candidate:
         A network that breaks off half-way leaves what it gave until then, and why it did.
         """
         seen = Recording()
-        with _default_device(self.device), taps.hear() as inputs, taps.record() as outputs:
+        with backend.using(self.device), taps.hear() as inputs, taps.record() as outputs:
             forced = {name: mx.array(x) for name, x in (fed or {}).items()}
             try:
                 with taps.replace(forced):
@@ -130,13 +129,3 @@ def as_numpy(x: mx.array) -> Array:
     if x.dtype == mx.bfloat16:
         return np.array(x.view(mx.uint16)).view(ml_dtypes.bfloat16)
     return np.array(x)
-
-
-@contextmanager
-def _default_device(device: mx.Device) -> Iterator[None]:
-    before = mx.default_device()
-    mx.set_default_device(device)
-    try:
-        yield
-    finally:
-        mx.set_default_device(before)

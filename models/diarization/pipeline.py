@@ -12,7 +12,7 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -269,14 +269,8 @@ class SpeakerDiarizationPipeline:
     def _seconds(self, samples: int) -> float:
         return samples / self.frames.sample_rate
 
-    @contextmanager
-    def _on_device(self) -> Iterator[None]:
-        before = mx.default_device()
-        mx.set_default_device(self.device)
-        try:
-            yield
-        finally:
-            mx.set_default_device(before)
+    def _on_device(self) -> AbstractContextManager[None]:
+        return backend.using(self.device)
 
     # The host -------------------------------------------------------------------------------------
 

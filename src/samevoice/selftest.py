@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -64,7 +63,7 @@ def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
         device = backend.device(choice)
         name = backend.device_name(device)
         for form, test in FORMS:
-            with _on(device):
+            with backend.using(device):
                 tested = _guarded(name, form, test)
             yield tested
         for release in releases:
@@ -78,16 +77,6 @@ def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
 
 def _devices() -> tuple[Choice, ...]:
     return ("cpu", "gpu") if mx.is_available(mx.Device(mx.gpu)) else ("cpu",)
-
-
-@contextmanager
-def _on(device: mx.Device) -> Iterator[None]:
-    before = mx.default_device()
-    mx.set_default_device(device)
-    try:
-        yield
-    finally:
-        mx.set_default_device(before)
 
 
 # What a test finds: the error's figure, the state, and words.
