@@ -32,7 +32,7 @@ TALK = """\
 SPEAKER a 1 0.000 1.000 <NA> <NA> ana <NA> <NA>
 SPEAKER a 1 1.000 0.750 <NA> <NA> bob <NA> <NA>
 """
-LIMITS = '[limits]\nnoise_ratio = 200.0\n\n[limits.taps.weight]\nmax_abs = 1e-3\n'
+LIMITS = "[limits]\nnoise_ratio = 200.0\n\n[limits.taps.weight]\nmax_abs = 1e-3\n"
 # Format -> what soundfile calls it; the others are ffmpeg's.
 SOUNDS = {
     "wav": "WAV", "flac": "FLAC", "ogg": "OGG", "mp3": "MP3",
@@ -85,7 +85,8 @@ def _pipeline(folder: Path) -> None:
 
     for part in ("segmentation", "embedding", "plda"):
         (folder / part).mkdir(parents=True)
-    network = made_up.pyannet(layers=1, linear=1)
+    # Of this seed one voice speaks alone for long enough to be enrolled.
+    network = made_up.pyannet(layers=1, linear=1, seed=4)
     made_up.save(network, folder / "segmentation" / "pytorch_model.bin")
     wide = made_up.resnet()
     state = {name: _narrow(value) for name, value in wide.state_dict().items()}
@@ -155,7 +156,7 @@ def _dumps(folder: Path) -> None:
 
     folder.mkdir()
     random = np.random.default_rng(0)
-    arrays = {
+    arrays: dict[str, Any] = {
         "weight": random.standard_normal((8, 6)).astype(np.float32),
         "bias": random.standard_normal(8),
         "steps": np.arange(5),

@@ -50,7 +50,7 @@ class Guard:
     def __init__(self, folder: Path, outside: Path) -> None:
         self.folder = str(folder)
         self.outside = Watched(outside)
-        places = (sys.prefix, sys.base_prefix, _ROOT, *filter(None, sys.path))
+        places = [sys.prefix, sys.base_prefix, str(_ROOT), *filter(None, sys.path)]
         real = {os.path.realpath(place) for place in places}
         self._readable = (*real, "/usr", "/lib", "/proc", "/sys", "/etc/ld.so", "/etc/localtime")
         self._devices = ("/dev/null", "/dev/urandom")
@@ -77,10 +77,11 @@ class Guard:
 
     def _ended(self, command: Callable[[], None]) -> int:
         assert self._seen is not None
-        signal.signal(signal.SIGALRM, _too_long)
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        handler = signal.signal(signal.SIGALRM, _too_long)
+        left, _ = signal.setitimer(signal.ITIMER_REAL, SECONDS)
         try:
             command()
+            return 0
         except SystemExit as ended:
             return ended.code if isinstance(ended.code, int) else 1
         except TooLongError as late:
@@ -88,7 +89,8 @@ class Guard:
         except BaseException as error:
             self._seen.append(f"raised {type(error).__name__}: {error}: {_where(error)}"[:400])
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_REAL, left)
+            signal.signal(signal.SIGALRM, handler)
         return -1
 
     def _audit(self, event: str, given: tuple[Any, ...]) -> None:
@@ -183,11 +185,15 @@ def _captured(folder: str) -> Iterator[dict[str, str]]:
         file = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(file, number)
         os.close(file)
+    before = sys.stdout, sys.stderr
+    sys.stdout = os.fdopen(1, "w", closefd=False, encoding="utf-8", errors="surrogateescape")
+    sys.stderr = os.fdopen(2, "w", closefd=False, encoding="utf-8", errors="backslashreplace")
     try:
         yield said
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+        sys.stdout, sys.stderr = before
         for number, file in enumerate(kept, start=1):
             os.dup2(file, number)
             os.close(file)

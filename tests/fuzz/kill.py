@@ -40,14 +40,24 @@ class Job:
     pieces: bool = False  # whether it writes several things one after the other, each whole
 
 
+_ON = "--model bundle --device cpu"
 JOBS = (
     Job("convert", "convert full --mlx-path t/b --quiet --overwrite", 60),
-    Job("parity", "parity proof/bundle --source sources/zip.ckpt --output t/p --device cpu", 40, True),
-    Job("release", "release proof/bundle --result proof/parity --license-ok --output t/r --overwrite", 40),
-    Job("diarize", "diarize audio/a.wav --model bundle --output t/a.rttm --device cpu", 40),
-    Job("diarize m4a", "diarize audio/a.m4a --model bundle --output t/a.rttm --device cpu", 20),
-    Job("enroll", "speakers enroll Cleo audio/a.wav --model bundle --db t/v --main-speaker --device cpu", 40),
-)  # fmt: skip
+    Job(
+        "parity",
+        "parity proof/bundle --source sources/zip.ckpt --output t/p --device cpu",
+        40,
+        pieces=True,
+    ),
+    Job(
+        "release",
+        "release proof/bundle --result proof/parity --license-ok --output t/r --overwrite",
+        40,
+    ),
+    Job("diarize", f"diarize audio/a.wav {_ON} --output t/a.rttm", 40),
+    Job("diarize m4a", f"diarize audio/a.m4a {_ON} --output t/a.rttm", 20),
+    Job("enroll", f"speakers enroll Cleo audio/a.wav {_ON} --db t/v --main-speaker", 40),
+)
 
 
 @dataclass
@@ -90,7 +100,7 @@ class Field:
         random = Random(f"{seed} {job.name} {number}")
         number_of_signal = random.choice((signal.SIGKILL, signal.SIGTERM))
         two, over = random.random() < 0.3, random.random() < 0.4
-        how = f"{number_of_signal.name}{', two at once' if two else ''}{', over an old one' if over else ''}"
+        how = number_of_signal.name + ", two at once" * two + ", over an old one" * over
         found = Outcome(job.name, number, how)
         self.clear()
         before: State = {}
@@ -106,7 +116,9 @@ class Field:
         if code:
             found.faults.append(f"the next run fails: {code}, {said()}")
         elif look("t") != self.whole[job.name]:
-            found.faults.append(f"the next run leaves {_difference(look('t'), self.whole[job.name])}")
+            found.faults.append(
+                f"the next run leaves {_difference(look('t'), self.whole[job.name])}"
+            )
         if left := os.listdir("tmp"):
             found.faults.append(f"a temporary file stays: {left[0]}")
         return found

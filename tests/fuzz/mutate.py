@@ -25,33 +25,39 @@ SIZES = (0, 1, -1, 7, 8, 255, 256, 65_535, 1 << 16, (1 << 31) - 1, 1 << 31, (1 <
 # Where a name or a path is expected.
 NAMES = (
     "", ".", "..", "/", "../outside/secret.wav", "/etc/passwd", "a/../../x", "a\x00b", "a\nb",
-    "C:\\x", "~/x", "-rf", "\ud800", "\u202eabc", "é" * 40, "x" * 5000, "CON", "file:///etc/passwd",
-    "http://127.0.0.1:9/x", "model.safetensors", "{}", "%s%n", "../bundle", "/dev/zero", "/dev/stdin",
+    "C:\\x", "~/x", "-rf", "\ud800", "\u202eabc", "é" * 40, "x" * 5000, "CON", "../bundle",
+    "file:///etc/passwd", "http://127.0.0.1:9/x", "model.safetensors", "{}", "%s%n", "/dev/zero",
+    "/dev/stdin",
 )  # fmt: skip
 # As they stand in JSON's text.
 RAW = (
     "null", "true", "0", "-1", "1", "2", "0.5", "1e-300", "1e38", "1e308", "1e999", "-1e999", "NaN",
-    "Infinity", "9" * 20, "9" * 400, "9" * 5000, '""', "[]", "{}", "[[]]", '{"":{}}', '"nan"', '"inf"',
-    '"\\ud800"', '"\\u0000"', "[" * 500 + "]" * 500, "[" * 100_000, '{"a":' * 2000 + "1" + "}" * 2000,
-    "[1,2,3]", '["a"]', "1.0000001", "4294967296", "18446744073709551616", "-0.0", '"float16"',
+    "Infinity", "-0.0", "1.0000001", "4294967296", "18446744073709551616", "9" * 20, "9" * 400,
+    "9" * 5000, '""', "[]", "{}", "[[]]", '{"":{}}', '"nan"', '"inf"', '"\\ud800"', '"\\u0000"',
+    "[1,2,3]", '["a"]', '"float16"', "[" * 500 + "]" * 500, "[" * 100_000,
+    '{"a":' * 2000 + "1" + "}" * 2000,
 )  # fmt: skip
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
 )
 YAML = (
-    BOMB + "pipeline: *i\n", "&a [*a]\n", "pipeline: &a {x: *a}\n", "[" * 5000, "{" * 5000, "- " * 5000,
-    "!!python/object/apply:os.system ['touch pwned']\n", "a: 1\n" * 50_000, "%YAML 9.9\n---\n", "\t",
-    "? [a]\n: b\n", "pipeline: 2001-01-01\n", "--- 1\n--- 2\n", "pipeline: !!binary aGk=\n", "<<: *x\n",
-    "pipeline:\n  params: .nan\n", "!!set {a}\n", "pipeline: 0o9\n", "a: &a b\nc: *a\n", "\ufeffx: y\n",
+    BOMB + "pipeline: *i\n", "&a [*a]\n", "pipeline: &a {x: *a}\n", "[" * 5000, "{" * 5000,
+    "- " * 5000, "a: 1\n" * 50_000, "!!python/object/apply:os.system ['touch pwned']\n", "\t",
+    "%YAML 9.9\n---\n", "? [a]\n: b\n", "pipeline: 2001-01-01\n", "--- 1\n--- 2\n", "!!set {a}\n",
+    "pipeline: !!binary aGk=\n", "<<: *x\n", "pipeline:\n  params: .nan\n", "pipeline: 0o9\n",
+    "a: &a b\nc: *a\n", "\ufeffx: y\n",
 )  # fmt: skip
 TOML = (
     "noise_ratio = 'x'", "noise_ratio = nan", "noise_ratio = -inf", "noise_ratio = 1e999", "x = 1",
-    "noise_ratio = true", "noise_ratio = 1979-05-27", "[limits]", "[limits.limits.limits]", "[[limits]]",
-    "noise_ratio = " + "[" * 3000, "noise_ratio = " + "9" * 5000, '"\\u0000" = 1', "a.b.c = 1", "= 1",
-    "cosine_min = 2", "max_abs = -1", "max_abs = {a = 1}", '"" = 1', "noise_ratio = 0x7fffffffffffffffff",
+    "noise_ratio = true", "noise_ratio = 1979-05-27", "[limits]", "[limits.limits.limits]", "= 1",
+    "[[limits]]", "noise_ratio = " + "[" * 3000, "noise_ratio = " + "9" * 5000, '"\\u0000" = 1',
+    "a.b.c = 1", "cosine_min = 2", "max_abs = -1", "max_abs = {a = 1}", '"" = 1',
+    "noise_ratio = 0x7fffffffffffffffff",
 )  # fmt: skip
-TOKENS = ("nan", "inf", "-1", "1e309", "9" * 400, "", "\f", "\x85", "\u2028", "\x00", "é", "<NA>", "0",
-          "x" * 3000, "../x", "\ufeff", "\r", "SPEAKER", ";;")  # fmt: skip
+TOKENS = (
+    "nan", "inf", "-1", "1e309", "9" * 400, "", "\f", "\x85", "\u2028", "\x00", "é", "<NA>", "0",
+    "x" * 3000, "../x", "\ufeff", "\r", "SPEAKER", ";;",
+)  # fmt: skip
 
 
 def mutate(random: Random, kind: str, data: bytes, times: int = 1) -> bytes:
@@ -79,7 +85,7 @@ def _place(random: Random, data: bytes) -> int:
 
 def flip(random: Random, data: bytes) -> bytes:
     changed = bytearray(data or b"\0")
-    changed[_place(random, changed)] ^= 1 << random.randrange(8)
+    changed[_place(random, data)] ^= 1 << random.randrange(8)
     return bytes(changed)
 
 
@@ -90,7 +96,9 @@ def overwrite(random: Random, data: bytes) -> bytes:
 
 
 def truncate(random: Random, data: bytes) -> bytes:
-    return data[: random.choice((0, 1, len(data) // 2, max(len(data) - 1, 0), _place(random, data)))]
+    return data[
+        : random.choice((0, 1, len(data) // 2, max(len(data) - 1, 0), _place(random, data)))
+    ]
 
 
 def cut_out(random: Random, data: bytes) -> bytes:
@@ -121,7 +129,17 @@ def length(random: Random, data: bytes) -> bytes:
     return data[:at] + struct.pack(form, number) + data[at + size :]
 
 
-BYTES: tuple[Mutator, ...] = (flip, flip, overwrite, truncate, cut_out, double, splice, append, length)
+BYTES: tuple[Mutator, ...] = (
+    flip,
+    flip,
+    overwrite,
+    truncate,
+    cut_out,
+    double,
+    splice,
+    append,
+    length,
+)
 
 
 # JSON ---------------------------------------------------------------------------------------------
@@ -250,7 +268,10 @@ def archive(random: Random, data: bytes) -> bytes:
     elif way == 1:
         pairs.append((name, flip(random, content) if random.random() < 0.5 else content))
     elif way == 2:
-        pairs[at] = (random.choice((*NAMES[1:8], name + ".npy", name.removesuffix(".npy"))), content)
+        pairs[at] = (
+            random.choice((*NAMES[1:8], name + ".npy", name.removesuffix(".npy"))),
+            content,
+        )
     elif way == 3:
         pairs.append((name.removesuffix(".npy") if name.endswith(".npy") else name + "x", content))
     elif way == 4:
@@ -294,11 +315,17 @@ def npy(random: Random, content: bytes) -> bytes:
     buffer = io.BytesIO(content)
     np.lib.format.read_magic(buffer)
     shape, fortran, dtype = np.lib.format.read_array_header_1_0(buffer)
-    shape = random.choice((shape, (), (0,), (1 << 40,), (-1,), (1 << 62, 4), shape[::-1], (1,) * 70))
-    descr = random.choice((dtype.str, "|O", "<U1", "<c16", "|V8", "<M8[s]", "<f2", ">f8", "<i8", "|S0"))
+    shape = random.choice(
+        (shape, (), (0,), (1 << 40,), (-1,), (1 << 62, 4), shape[::-1], (1,) * 70)
+    )
+    descr = random.choice(
+        (dtype.str, "|O", "<U1", "<c16", "|V8", "<M8[s]", "<f2", ">f8", "<i8", "|S0")
+    )
     header = f"{{'descr': {descr!r}, 'fortran_order': {fortran}, 'shape': {shape}, }}"
     if random.random() < 0.2:
-        header = random.choice(("{", "__import__('os').system('touch pwned')", "(" * 3000, header * 300))
+        header = random.choice(
+            ("{", "__import__('os').system('touch pwned')", "(" * 3000, header * 300)
+        )
     plain = header.encode().ljust(117) + b"\n"
     return b"\x93NUMPY\x01\0" + struct.pack("<H", len(plain) % 65536) + plain + buffer.read()
 
@@ -309,7 +336,17 @@ PICKLES = (
     b"cbuiltins\nopen\n(S'../outside/secret.wav'\ntR.",
     b"cbuiltins\nexec\n(S'1'\ntR.",
     b"ctorch._utils\n_rebuild_tensor_v2\n(tR.",
-    b"\x80\x02}q\x00.", b"\x80\x02]q\x00.", b"\x80\x02K\x01.", b"(" * 5000, b"\x80\x05\x95" + b"\xff" * 8,
+    b"\x80\x02}q\x00.", b"\x80\x02]q\x00.", b"\x80\x02K\x01.", b"(" * 5000,
+    b"\x80\x05\x95" + b"\xff" * 8,
+)  # fmt: skip
+
+
+SWAPS = (
+    (b"_rebuild_tensor_v2", b"_rebuild_parameter_"), (b"collections", b"subprocess\n"),
+    (b"OrderedDict", b"defaultdict"), (b"FloatStorage", b"LongStorage"), (b"cpu", b"meta"),
+    (b"state_dict", b"state_dicu"), (b"Specifications", b"Specificationz"), (b"duration", b"dur"),
+    (b"classes", b"classez"), (b"problem", b"probleM"), (b"pyannote.audio", b"pyannote.audip"),
+    (b"powerset_max_classes", b"powerset_max_classez"), (b"hyper_parameters", b"hyper_parameterz"),
 )  # fmt: skip
 
 
@@ -317,12 +354,7 @@ def pickled(random: Random, content: bytes) -> bytes:
     """A pickle in its place, or its own with another word in it."""
     if random.random() < 0.4:
         return random.choice(PICKLES)
-    swaps = ((b"_rebuild_tensor_v2", b"_rebuild_parameter_"), (b"collections", b"subprocess\n"),
-             (b"OrderedDict", b"defaultdict"), (b"FloatStorage", b"LongStorage"), (b"state_dict", b"state_dicu"),
-             (b"Specifications", b"Specificationz"), (b"classes", b"classez"), (b"problem", b"probleM"),
-             (b"powerset_max_classes", b"powerset_max_classez"), (b"hyper_parameters", b"hyper_parameterz"),
-             (b"duration", b"durations"), (b"cpu", b"meta"), (b"pyannote.audio", b"pyannote.audip"))  # fmt: skip
-    there = [swap for swap in swaps if swap[0] in content]
+    there = [swap for swap in SWAPS if swap[0] in content]
     if not there:
         return random.choice(BYTES)(random, content)
     return content.replace(*random.choice(there))

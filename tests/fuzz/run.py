@@ -1,8 +1,8 @@
 """make fuzz: thousands of spoilt files, two processes, and a figure for each target.
 
-    python -m fuzz.run                          everything
-    python -m fuzz.run --only yaml --share 0.1  a tenth of the cases of one target
-    python -m fuzz.run --again out/fuzz/failures/yaml-17    one case that failed
+python -m fuzz.run                          everything
+python -m fuzz.run --only yaml --share 0.1  a tenth of the cases of one target
+python -m fuzz.run --again out/fuzz/failures/yaml-17    one case that failed
 """
 
 from __future__ import annotations

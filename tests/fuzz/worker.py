@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
+
 from fuzz import goods
 from fuzz.guard import Guard, Ran
 from fuzz.targets import BY_NAME, TARGETS, Command, Target, draw, files, read_rttm
@@ -62,7 +63,8 @@ class Worker:
         Path(file).write_bytes(after)
         self.state[file] = _stamp(file)
         ran = self._run(command.of(file), command)
-        if ran.code == 0 and before != after and command.counts(before, after):
+        noted = command.noted and "note " in ran.out
+        if ran.code == 0 and not noted and before != after and command.counts(before, after):
             ran.faults.append("said to be good, though it was changed in what counts")
         shutil.copy2(self.goods / file, file)
         self.state[file] = _stamp(file)
@@ -126,7 +128,7 @@ def _bounded() -> None:
 
 
 def _tell(answers: TextIO, said: Any) -> None:
-    print(json.dumps(said), file=answers, flush=True)  # noqa: T201
+    print(json.dumps(said), file=answers, flush=True)
 
 
 def main() -> None:
