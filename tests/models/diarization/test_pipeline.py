@@ -15,6 +15,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
+from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
 from samevoice.errors import BundleError, DiarizationError
@@ -419,6 +420,37 @@ def test_a_plda_without_eigenvectors_is_known_before_a_recording_is_heard(
     monkeypatch.setattr(np.linalg, "inv", lambda matrix: -np.eye(len(matrix)))
     with pytest.raises(BundleError, match="holds no valid PLDA"):
         SpeakerDiarizationPipeline(bundle)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [("segmentation", "classifier.bias"), ("embedding", "resnet.seg_1.bias")],
+)
+def test_weights_that_make_no_numbers_are_no_result(
+    bundle: Path, talk: np.ndarray, part: str, tensor: str, value: float, fast: bool
+) -> None:
+    damaged = SpeakerDiarizationPipeline(bundle, fast=fast)
+    network = getattr(damaged, part)
+    weights = dict(tree_flatten(network.parameters()))
+    network.load_weights([(tensor, mx.full(weights[tensor].shape, value))], strict=False)
+    with pytest.raises(BundleError, match=f"{part} gives numbers that are not finite"):
+        damaged(heard(talk))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_voices_that_are_no_numbers_are_no_result(
+    bundle: Path, talk: np.ndarray, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    """Of what is said, where the silent voice is one."""
+    damaged = SpeakerDiarizationPipeline(bundle, fast=fast)
+    silent = damaged.silent_embedding()
+    embed = type(damaged.embedding).embed
+    monkeypatch.setattr(damaged, "silent_embedding", lambda: silent)
+    monkeypatch.setattr(type(damaged.embedding), "embed", lambda *given: embed(*given) * mx.nan)
+    with pytest.raises(BundleError, match="embedding gives numbers that are not finite"):
+        damaged(heard(talk))
 
 
 def test_nothing_is_imported_before_it_is_needed(bundle: Path) -> None:
