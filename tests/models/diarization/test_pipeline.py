@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -396,6 +397,10 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
     weights = torn / "plda" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(BundleError, match="plda"):
+        SpeakerDiarizationPipeline(torn)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(BundleError, match="is not an ordinary file"):
         SpeakerDiarizationPipeline(torn)
     silent = copied(bundle, tmp_path / "silent")
     config = json.loads((silent / "config.json").read_text())
