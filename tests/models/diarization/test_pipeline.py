@@ -219,8 +219,12 @@ def test_captured_stages_give_the_captured_rttm(
     assert result.to_rttm() == (folder / "reference.rttm").read_text()
 
 
+@pytest.mark.parametrize("seconds", [11, 3.3])
 def test_pyannotes_turns_on_real_speech(
-    golden: Path, pyannote: Any, fitted: SpeakerDiarizationPipeline
+    golden: Path,
+    pyannote: Any,
+    fitted: SpeakerDiarizationPipeline,
+    seconds: float,
 ) -> None:
     import torch
     from pyannote.audio import Pipeline
@@ -228,7 +232,7 @@ def test_pyannotes_turns_on_real_speech(
     samples, _ = soundfile.read(
         golden / "clips" / "02_pyannote_sample" / "clip_16k.wav",
         start=10 * RATE,
-        frames=11 * RATE,
+        frames=round(seconds * RATE),
         dtype="float32",
     )
     theirs = Pipeline.from_pretrained(golden / "checkpoints" / "community-1-fitted")
@@ -238,6 +242,9 @@ def test_pyannotes_turns_on_real_speech(
     assert found.to_rttm(exclusive=True) == wanted.exclusive_speaker_diarization.to_rttm()
     assert len(found.labels) == 2
     np.testing.assert_allclose(found.speaker_embeddings, wanted.speaker_embeddings, atol=1e-4)
+    if seconds == 3.3:  # the chunk goes on in silence, and so does the last turn, with both
+        end = wanted.speaker_diarization.get_timeline().extent().end
+        assert max(turn.end for turn, _ in found.speaker_diarization) == end > seconds
 
 
 # --- what it refuses ----------------------------------------------------------------------------
