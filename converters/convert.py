@@ -31,6 +31,7 @@ from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.sources import Source
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import CheckpointError, ConversionError
+from samevoice.files import read_text
 
 DTYPES = ("float32", "float16", "bfloat16")
 MODEL_TYPES = ("auto", "segmentation", "embedding", "plda", "full")
@@ -336,7 +337,7 @@ def _write_pipeline(folder: Path, planned: Conversion, source: Source) -> None:
     bundle.write_json(
         folder / bundle.CONFIG, config | ({"note": planned.note} if planned.note else {})
     )
-    yaml = pipeline.bundled_yaml((source.root / source.files[0]).read_text(encoding="utf-8"))
+    yaml = pipeline.bundled_yaml(read_text(source.root / source.files[0], ConversionError))
     (folder / bundle.ORIGIN).mkdir()
     (folder / bundle.ORIGIN / pipeline.CONFIG_YAML).write_text(yaml, encoding="utf-8")
     _finish(folder, planned)
