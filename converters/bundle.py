@@ -25,6 +25,7 @@ from samevoice.converters.transforms import Array
 from samevoice.errors import BundleError, SamevoiceError
 from samevoice.files import read_json as _read_json
 from samevoice.files import read_text, refuse_special
+from samevoice.files import sha256 as _sha256
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -177,9 +178,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def sha256(path: Path) -> str:
-    refuse_special(path, BundleError)
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _sha256(path, BundleError)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import stat
@@ -67,6 +68,8 @@ def parse_json(text: str) -> dict[str, Any]:
             json.dumps(found, ensure_ascii=False).encode("utf-8")
     except UnicodeEncodeError:
         raise ValueError("it holds half of a character") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(found, dict):
@@ -86,3 +89,10 @@ def _finite(text: str) -> float:
     if not isfinite(value):
         raise ValueError(f"{text[:20]} is no number that a file may hold")
     return value
+
+
+def sha256(path: Path, error: type[SamevoiceError]) -> str:
+    """Of an ordinary file; OSError is left to the caller."""
+    refuse_special(path, error)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
