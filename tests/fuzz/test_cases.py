@@ -20,6 +20,10 @@ from fuzz.targets import BY_NAME, Command, Counts, draw
 from fuzz.worker import Worker
 from samevoice import cli
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the fuzzer watches files with inotify and reads /proc"
+)
+
 
 def npz(**arrays: object) -> bytes:
     buffer = io.BytesIO()

@@ -18,6 +18,10 @@ import pytest
 from fuzz import guard
 from fuzz.guard import Guard, Ran
 
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the fuzzer watches files with inotify and reads /proc"
+)
+
 
 @pytest.fixture
 def guarded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Guard:

@@ -8,8 +8,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from fuzz import kill, targets
 from fuzz.run import ROOT
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux", reason="the fuzzer watches files with inotify and reads /proc"
+)
 
 
 def share(name: str, out: Path, *words: str) -> str:
