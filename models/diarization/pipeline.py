@@ -233,10 +233,13 @@ class SpeakerDiarizationPipeline:
         if len(speaking):
             frames = self.embedding.frames(mx.array(waveforms[speaking]))
             weights = self.weights(masks[speaking])
-            # Chunk by chunk, so that how many there are does not change how the last sums round.
-            pairs = zip(frames, weights, strict=True)
-            found = [self.embedding.embed(one[None], mask[None])[0] for one, mask in pairs]
-            vectors[speaking] = np.array(mx.stack(found))
+            if backend.on_cpu():
+                # Chunk by chunk, so that how many there are does not change how sums round.
+                pairs = zip(frames, weights, strict=True)
+                found = [self.embedding.embed(one[None], mask[None])[0] for one, mask in pairs]
+                vectors[speaking] = np.array(mx.stack(found))
+            else:
+                vectors[speaking] = np.array(self.embedding.embed(frames, weights))
         return vectors
 
     def weights(self, masks: np.ndarray) -> mx.array:
