@@ -37,7 +37,10 @@ Form = TypeVar("Form")
 
 
 class Kept(Generic[Form]):
-    """What was made of weights: made again after one was replaced, not after one changed in place."""
+    """What was made of weights: made again once another array is in the place of one.
+
+    A weight that is changed in place is not noticed.
+    """
 
     def __init__(self) -> None:
         self._weights: Sequence[mx.array] = ()  # alive, so that no other array gets its identity
