@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from safetensors.numpy import save_file
 from typed import Answer, Run
 
 import samevoice
-from samevoice import cli
+from samevoice import cli, doctor
 
 COMMANDS: dict[str, Any] = typer.main.get_command(cli.app).commands  # type: ignore[attr-defined]
 SAMEVOICE = (sys.executable, "-m", "samevoice")
@@ -243,14 +243,72 @@ def test_ctrl_c_leaves_what_was_there(
         assert samevoice.inspect(target).config["dtype"] == "float32"
 
 
-def interrupted(*words: str) -> Answer:
-    """SIGINT in the middle of writing."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_it_unwinds_whatever_signal_stops_it(
+    source: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """Twice at once, as timeout(1) sends it."""
+    words = ("convert", str(source), "--mlx-path", str(tmp_path / "made"))
+    answer = interrupted(*words, numbers=(number, number))
+    assert answer == Answer(128 + number, "", "samevoice: stopped\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+NATIVE = """
+import hashlib
+from samevoice import doctor
+
+def stuck():
+    print("working", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # for minutes, and without Python
+
+doctor.examine = stuck
+from samevoice.cli import main
+main(["doctor"])
+"""
+
+
+def test_a_second_signal_ends_it_at_once_even_in_native_code() -> None:
+    command = [sys.executable, "-c", NATIVE]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"working\n"
+        process.terminate()
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(1.2)
+        process.terminate()
+        assert process.wait(5) == 128 + signal.SIGTERM
+
+
+def test_what_was_told_to_ignore_a_signal_ignores_it(
+    run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As nohup tells it; and Python's own handlers are back when the command has ended."""
+
+    def examine() -> list[Any]:
+        signal.raise_signal(signal.SIGHUP)
+        return []
+
+    monkeypatch.setattr(doctor, "examine", examine)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert run("doctor", "--json").code == 0
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        assert run("doctor", "--json").code == 128 + signal.SIGHUP
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def interrupted(*words: str, numbers: Iterable[int] = (signal.SIGINT,)) -> Answer:
+    """A signal in the middle of writing."""
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     command = [sys.executable, "-c", STUCK, *words]
     with subprocess.Popen(command, text=True, **pipes) as process:  # type: ignore[call-overload]
         try:
             assert process.stdout.readline() == "writing\n"
-            process.send_signal(signal.SIGINT)
+            for number in numbers:
+                process.send_signal(number)
             out, err = process.communicate(timeout=30)
         finally:
             process.kill()

@@ -221,6 +221,7 @@ def test_a_folder_means_its_recordings(run: Run, tmp_path: Path, told: type[Told
     for name in ("b.wav", "a.flac", "deep/down/c.MP3", ".hidden.wav", ".git/d.wav"):
         recording(tmp_path / "talks" / name, format=name[-4:].strip(".").upper())
     (tmp_path / "talks/notes.txt").write_text("no sound")
+    os.mkfifo(tmp_path / "talks/pipe.wav")
     answer = run("talks --model full --output out")
     assert answer.code == 0
     assert left(tmp_path / "out") == {"a.rttm", "b.rttm", "c.rttm"}

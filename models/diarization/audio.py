@@ -7,10 +7,13 @@ that is installed. Nothing is ever in memory as a whole but a waveform that was 
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
+import select
 import shutil
 import stat
+import struct
 import subprocess
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
@@ -31,6 +34,8 @@ LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
 _UNKNOWN = 1 << 62  # libsndfile's count where a header gives none
 _SLACK = 0.05  # seconds that MP3 and Vorbis headers may be off without a word
 _SPOOL = 1 << 20
+LOUDEST = 2.0**31  # floats on the scale of 32-bit integers; beyond it float32 overflows on the way
+PATIENCE = 30.0  # seconds that a pipe or ffmpeg may give nothing
 
 
 class AudioError(SamevoiceError):
@@ -115,10 +120,10 @@ class Audio:
             )
 
     def _mono(self, stream: Stream) -> Iterator[Samples]:
-        """The mean of the channels, as pyannote mixes them, and refused where it is no number."""
+        """The mean of the channels, as pyannote mixes them, and refused where it is no sound."""
         at = 0
         for block in stream.blocks:
-            if not np.isfinite(block).all():
+            if not (np.abs(block) <= LOUDEST).all():
                 self._refuse(block, at, stream.rate)
             if self._channel is not None:
                 block = block[:, self._channel : self._channel + 1]
@@ -126,10 +131,12 @@ class Audio:
             yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
     def _refuse(self, block: Samples, at: int, rate: int) -> None:
-        frame, channel = np.argwhere(~np.isfinite(block))[0]
-        what = "NaN" if np.isnan(block[frame, channel]) else "infinity"
+        frame, channel = np.argwhere(~(np.abs(block) <= LOUDEST))[0]
+        value = float(block[frame, channel])
+        what = "NaN" if math.isnan(value) else "infinity" if math.isinf(value) else f"{value:.3g}"
+        scale = ", where full scale is 1" if math.isfinite(value) else ""
         raise AudioError(
-            f"{self._name} holds {what} at {(at + int(frame)) / rate:.3f} s: "
+            f"{self._name} holds {what} at {(at + int(frame)) / rate:.3f} s{scale}: "
             "mend it, or cut that part out"
         )
 
@@ -176,8 +183,13 @@ class _Waveform:
         del notes
         channels, total = self.values.shape
         pieces = (self.values[:, at : at + size].T for at in range(0, total, size))
-        blocks = (np.ascontiguousarray(piece, np.float32) for piece in pieces)
-        yield Stream(self.rate, channels, blocks)
+        yield Stream(self.rate, channels, map(_float32, pieces))
+
+
+def _float32(values: NDArray[Any]) -> Samples:
+    """What float32 does not hold becomes infinity, and is refused with its time."""
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(values, np.float32)
 
 
 def _waveform(given: Any) -> NDArray[Any]:
@@ -228,9 +240,9 @@ def _file(
     if path is None:
         kept = _spooled(source, name)
     elif not path.is_file():  # a pipe, such as the shell's <(...)
-        with _readable(name), open(path, "rb") as pipe:
+        with _readable(name), _Pipe(path, name) as pipe:
             kept = _spooled(pipe, name)
-    where = Path(kept.name) if kept is not None else path
+    where = Path(f"/dev/fd/{kept.fileno()}") if kept is not None else path
     assert where is not None
     return Audio(
         _reader(where, name),
@@ -266,12 +278,40 @@ def _readable(name: str) -> Iterator[None]:
         raise AudioError(f"{name} cannot be read: {reason}") from error
 
 
+class _Pipe:
+    """A pipe's bytes; one into which nobody writes is an error, not a wait without end."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._name = name
+        # Opening blocks until somebody writes, where it is not asked not to.
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+
+    def __enter__(self) -> _Pipe:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        os.close(self._descriptor)
+
+    def read(self, size: int) -> bytes:
+        if not _ready(self._descriptor):
+            raise AudioError(f"{self._name} is a pipe, and gave nothing for {PATIENCE:g} s")
+        return os.read(self._descriptor, size)
+
+
+def _ready(descriptor: int) -> bool:
+    """Whether bytes, or the end, came while one can be expected to wait."""
+    poll = select.poll()  # not select(): that knows no descriptor above 1023
+    poll.register(descriptor, select.POLLIN)
+    return bool(poll.poll(PATIENCE * 1000))
+
+
 def _spooled(source: Any, name: str) -> Any:
     """A file object's bytes in a temporary file, which any reader can go through again and again.
 
-    A seekable one is read from its start and left where it stood.
+    A seekable one is read from its start and left where it stood. The temporary file has no name,
+    so that a process that is killed leaves nothing behind.
     """
-    kept = tempfile.NamedTemporaryFile(prefix="samevoice-")  # noqa: SIM115  closed with its Audio
+    kept = tempfile.TemporaryFile()  # noqa: SIM115  closed with its Audio
     with _readable(name):
         stood = source.tell() if getattr(source, "seekable", lambda: False)() else None
         if stood is not None:
@@ -313,12 +353,19 @@ class _UnreadableError(Exception):
     """libsndfile cannot open it; ffmpeg may."""
 
 
+def _opened(path: Path) -> int:
+    """Its descriptor, at its start: elsewhere than on Linux, /dev/fd/N shares N's place."""
+    descriptor = os.open(path, os.O_RDONLY)
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
+
+
 def _sound_file(path: Path, name: str) -> Any:
     """libsndfile's view of a file, told apart by its content and not by its name."""
     import soundfile
 
     with _readable(name):
-        descriptor = os.open(path, os.O_RDONLY)
+        descriptor = _opened(path)
     try:
         file = soundfile.SoundFile(descriptor, closefd=True)
     except (soundfile.LibsndfileError, TypeError, ValueError) as error:
@@ -403,14 +450,21 @@ def _skip(file: Any, frames: int) -> None:
         frames -= len(skipped)
 
 
+# How libsndfile tells of the part with the samples, or in W64 and RF64 of the whole file.
+_SHORT = re.compile(
+    r"^\s*(?:data|SSND|Data Size|BODY|riff|Riff size)\s*: (\d+) \(should be (\d+)\)", re.MULTILINE
+)
+# What a program writes that cannot go back: it claims nothing.
+_NO_CLAIM = (0xFFFF_FFFE, 0xFFFF_FFFF, (1 << 63) - 1, (1 << 64) - 1)
+
+
 def _claimed(file: Any) -> float | None:
-    """The frames that a WAV's header claims, where libsndfile saw that the file is shorter."""
-    found = re.search(r"^data\s*: (\d+) \(should be (\d+)\)", file.extra_info, re.MULTILINE)
+    """The frames that a header claims, where libsndfile saw that the file is shorter."""
+    found = _SHORT.search(file.extra_info)
     if not found:
         return None
     claimed, there = map(int, found.groups())
-    # 2^32 - 1 is what a program writes that cannot go back: it claims nothing.
-    if not there or claimed >= 0xFFFF_FFFF - 1:
+    if not there or claimed in _NO_CLAIM:
         return None
     return float(file.frames) * claimed / there
 
@@ -418,8 +472,18 @@ def _claimed(file: Any) -> float | None:
 # ffmpeg ------------------------------------------------------------------------------------------
 
 _AU_MAGIC, _AU_HEADER, _AU_FLOAT = b".snd", 24, 6
-# It reads this one file: no playlist may send it to the network.
-_QUIET = ("-hide_banner", "-v", "error", "-protocol_whitelist", "file,pipe")
+# Containers that hold their sound themselves. ffmpeg knows more, such as playlists, which send it
+# to other files or wait for the next entry.
+_CONTAINERS = (
+    "aa aac ac3 act aea aiff amr amrnb amrwb ape asf asf_o au avi avr caf dsf dts dtshd dv eac3 "
+    "flac flv gxf ircam latm loas matroska,webm mlp mov,mp4,m4a,3gp,3g2,mj2 mp3 mpc mpc8 mpeg "
+    "mpegts mxf nistsphere nut ogg oma paf pvf qcp rm rso s337m shn sox spdif tak tta truehd voc "
+    "w64 wav wsd wtv wv xwma"
+)
+_WHITELISTS = (
+    "-format_whitelist", _CONTAINERS.replace(" ", ","), "-protocol_whitelist", "file"
+)  # fmt: skip
+_QUIET = ("-hide_banner", "-v", "error", *_WHITELISTS)
 
 
 @dataclass(frozen=True)
@@ -435,39 +499,53 @@ class _Ffmpeg:
         probe = shutil.which("ffprobe")
         if probe is None:
             return None
-        asked = ("-show_entries", "format=duration", "-of", "json", self._url)
-        done = subprocess.run(
-            [probe, *_QUIET, *asked], stdin=subprocess.DEVNULL, capture_output=True, check=False
-        )
-        try:
-            return float(json.loads(done.stdout)["format"]["duration"])
-        except (ValueError, KeyError, TypeError):
-            return None
+        with self._source() as (url, descriptor):
+            asked = ("-show_entries", "format=duration", "-of", "json", url)
+            try:
+                done = subprocess.run(
+                    [probe, *_QUIET, *asked],
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    check=False,
+                    pass_fds=(descriptor,),
+                    timeout=PATIENCE,
+                )
+                return float(json.loads(done.stdout)["format"]["duration"])
+            except (subprocess.TimeoutExpired, ValueError, KeyError, TypeError):
+                return None
 
-    @property
-    def _url(self) -> str:
-        # Absolute, behind its protocol: a name may begin with a dash or hold a colon.
-        return f"file:{self.path.absolute()}"
+    @contextmanager
+    def _source(self) -> Iterator[tuple[str, int]]:
+        """Opened here: what the file is called, and where it lies, is nothing to ffmpeg."""
+        with _readable(self.name):
+            descriptor = _opened(self.path)
+        try:
+            yield f"file:/dev/fd/{descriptor}", descriptor
+        finally:
+            os.close(descriptor)
 
     @contextmanager
     def open(self, size: int, notes: list[str]) -> Iterator[Stream]:
         # AU: the simplest container that says how many channels and samples a second follow.
         wanted = ("-map", "0:a:0", "-c:a", "pcm_f32be", "-f", "au", "pipe:1")
-        command = [self.program, "-nostdin", *_QUIET, "-i", self._url, *wanted]
-        with tempfile.TemporaryFile() as said:
+        with tempfile.TemporaryFile() as said, self._source() as (url, descriptor):
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=said
+                [self.program, "-nostdin", *_QUIET, "-i", url, *wanted],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=said,
+                bufsize=0,
+                pass_fds=(descriptor,),
             )
             try:
-                assert process.stdout is not None
-                header = process.stdout.read(_AU_HEADER)
+                header = self._read(process, _AU_HEADER)
                 if len(header) < _AU_HEADER or header[:4] != _AU_MAGIC:
                     process.wait()
                     why = self._reason(said)
                     raise AudioError(f"{self.name} cannot be read: {why}: is it a whole recording?")
                 offset, _, coding, rate, channels = np.frombuffer(header[4:], ">u4").tolist()
                 assert coding == _AU_FLOAT
-                process.stdout.read(offset - _AU_HEADER)
+                self._read(process, offset - _AU_HEADER)
                 blocks = self._blocks(process, size, channels, rate, said, notes)
                 yield Stream(rate, channels, blocks)
             finally:
@@ -475,6 +553,20 @@ class _Ffmpeg:
                 process.wait()
                 if process.stdout is not None:
                     process.stdout.close()
+
+    def _read(self, process: subprocess.Popen[bytes], size: int) -> bytes:
+        """So many bytes, or all up to the end."""
+        assert process.stdout is not None
+        pieces, missing = [], size
+        while missing:
+            if not _ready(process.stdout.fileno()):
+                raise AudioError(f"{self.name}: ffmpeg gave nothing for {PATIENCE:g} s")
+            piece = process.stdout.read(missing)
+            if not piece:
+                break
+            pieces.append(piece)
+            missing -= len(piece)
+        return b"".join(pieces)
 
     def _blocks(
         self,
@@ -485,9 +577,8 @@ class _Ffmpeg:
         said: Any,
         notes: list[str],
     ) -> Iterator[Samples]:
-        assert process.stdout is not None
         frame, read = 4 * channels, 0
-        while piece := process.stdout.read(size * frame):
+        while piece := self._read(process, size * frame):
             whole = len(piece) - len(piece) % frame
             block = np.frombuffer(piece[:whole], ">f4").reshape(-1, channels)
             read += len(block)
@@ -497,12 +588,38 @@ class _Ffmpeg:
             raise AudioError(f"{self.name}: ffmpeg was killed after {read / rate:.3f} s")
         if read and said.seek(0, os.SEEK_END):
             notes.append(f"{self.name} is damaged, says ffmpeg: {self._reason(said)}")
+        elif read and (missing := _missing_in_caf(self.path)):
+            seconds = read / rate
+            notes.append(
+                f"{self.name} claims {seconds / (1 - missing):.3f} s and holds {seconds:.3f} s"
+            )
 
     def _reason(self, said: Any) -> str:
-        """ffmpeg's last word, without the file's name, and why libsndfile did not do."""
+        """ffmpeg's last word, without what differs from run to run, and why libsndfile failed."""
         said.seek(0)
-        lines = said.read().decode("utf-8", "replace").replace(f"{self._url}: ", "").splitlines()
+        lines = _PLACE.sub("", said.read().decode("utf-8", "replace")).splitlines()
         words = [line.strip() for line in lines if line.strip()]
         if any("matches no streams" in line for line in words):
             return "it holds no sound"
+        if any("not on whitelist" in line for line in words):
+            return "it is a playlist, or of a format that is not read"
         return f"{words[-1] if words else 'ffmpeg gave nothing'} ({self.why})"
+
+
+_PLACE = re.compile(r"file:/dev/fd/\d+: | @ 0x[0-9a-f]+")
+
+
+def _missing_in_caf(path: Path) -> float:
+    """The share of a CAF's samples that were cut off: neither library says so."""
+    with open(_opened(path), "rb") as file:
+        end = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        if file.read(8)[:4] != b"caff":
+            return 0.0
+        while len(header := file.read(12)) == 12:
+            kind, size = struct.unpack(">4sq", header)
+            there = end - file.tell()
+            if kind == b"data" or not 0 <= size <= there:
+                return 1 - there / size if kind == b"data" and size > there else 0.0
+            file.seek(size, os.SEEK_CUR)
+    return 0.0

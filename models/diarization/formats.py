@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import refuse_special
 
 if TYPE_CHECKING:
     from samevoice.models.diarization.output import Turns
@@ -99,6 +100,7 @@ def _refuse_other(kind: str, where: str) -> None:
 
 
 def _text(path: Path) -> str:
+    refuse_special(path, RttmError)
     try:
         return path.read_bytes().decode("utf-8-sig")
     except OSError as error:

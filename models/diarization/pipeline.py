@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -197,26 +197,40 @@ class SpeakerDiarizationPipeline:
         segmentations, embeddings = [], []
         with self._on_device():
             silent = self.silent_embedding()
+            self._refuse_damage("embedding", [silent])
             shared = self._shared(silent)
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)
                 with clock("embeddings"):
                     if shared is None:
-                        embeddings.append(self.embed(batch, found, silent))
+                        made = [self.embed(batch, found, silent)]
                     else:
-                        embeddings += shared.heard(batch, np.array(self.weights(found)))
+                        made = shared.heard(batch, np.array(self.weights(found)))
+                    self._refuse_damage("embedding", made)
+                    embeddings += made
                 segmentations.append(found.astype(np.uint8))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
             with clock("embeddings"):
                 if shared is not None:
                     embeddings += shared.rest()
+                    self._refuse_damage("embedding", embeddings)
         return Analysis(np.concatenate(segmentations), np.concatenate(embeddings), chunks.samples)
 
     def segment(self, waveforms: np.ndarray) -> np.ndarray:
         """(B, N) -> (B, F, S) of zeros and ones."""
-        return np.array(self.decode(self.segmentation(waveforms)))
+        scores = self.segmentation(waveforms)
+        self._refuse_damage("segmentation", [scores])
+        return np.array(self.decode(scores))
+
+    def _refuse_damage(self, part: str, made: Iterable[Any]) -> None:
+        """Whatever the audio, no healthy network gives what is not finite."""
+        if not all(mx.isfinite(mx.array(one)).all() for one in made):
+            raise BundleError(
+                f"{self._folder / part} gives numbers that are not finite: its weights are "
+                "damaged, so convert it again"
+            )
 
     def decode(self, scores: mx.array) -> mx.array:
         """(B, F, K) -> (B, F, S)."""

@@ -13,6 +13,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
 from samevoice.errors import BundleError
+from samevoice.files import refuse_special
 from samevoice.models.cpu import one_blas_thread
 
 WEIGHTS = "model.safetensors"
@@ -33,6 +34,7 @@ class Plda:
     @classmethod
     def load(cls, folder: str | Path) -> Plda:
         file = Path(folder) / WEIGHTS
+        refuse_special(file, BundleError)
         try:
             return cls.of(load_file(file))
         except (OSError, SafetensorError) as error:

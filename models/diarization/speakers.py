@@ -29,6 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import refuse_special
 
 if TYPE_CHECKING:
     from samevoice.models.diarization.output import Diarization
@@ -547,6 +548,7 @@ def read(folder: Path) -> State | None:
 
 
 def index_text(folder: Path) -> bytes | None:
+    refuse_special(folder / INDEX, SpeakersError)
     try:
         return (folder / INDEX).read_bytes()
     except FileNotFoundError:
@@ -608,6 +610,7 @@ def voices_of(folder: Path, index: Mapping[str, Any]) -> dict[str, Array] | None
     name, digest = str(index["voices"]["file"]), index["voices"]["sha256"]
     if not VOICES.fullmatch(name):
         raise ValueError(f"voices cannot be in {name!r}")
+    refuse_special(folder / name, SpeakersError)
     try:
         data = (folder / name).read_bytes()
     except FileNotFoundError:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
+import threading
+import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -430,14 +433,14 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     code = 0
     try:
-        with _warnings_in_a_line():
+        with _warnings_in_a_line(), _signals_unwind():
             _run([word for word in given if word != "--debug"])
     except typer.Exit as asked:
         code = asked.exit_code
     except (BrokenPipeError, SystemExit):  # the reader, such as head, has seen enough; rich exits
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        code = _fail("stopped", debug, 130)
+    except KeyboardInterrupt as stopped:
+        code = _fail("stopped", debug, 128 + (stopped.args or [signal.SIGINT])[0])
     except SamevoiceError as error:
         code = _fail(str(error), debug, error.exit_code)
     except UsageError as error:
@@ -446,6 +449,48 @@ def main(arguments: list[str] | None = None) -> None:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
         code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
     sys.exit(code)
+
+
+@contextmanager
+def _signals_unwind() -> Iterator[None]:
+    """SIGTERM and SIGHUP stop a command as Ctrl-C does, so that nothing temporary stays behind.
+
+    Another signal, a second later or more, ends it at once, whatever it is doing.
+    """
+    read, write = os.pipe()
+    os.set_blocking(write, False)
+    stopped = False
+
+    def stop(number: int, _: object) -> None:
+        nonlocal stopped
+        if not stopped:
+            stopped = True
+            raise KeyboardInterrupt(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    heeded = [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, stop) for number in heeded}
+    # Native code delays what a handler does, but not the byte that a signal writes here.
+    signal.set_wakeup_fd(write)
+    threading.Thread(target=_end_at_second, args=(read,), daemon=True).start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(-1)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        os.close(write)
+
+
+def _end_at_second(read: int) -> None:
+    with open(read, "rb", buffering=0) as signals:
+        if not signals.read(1):
+            return
+        # timeout(1) sends its signal to the process, and again to the group.
+        first = time.monotonic()
+        while number := signals.read(1):
+            if time.monotonic() - first > 1:
+                os._exit(128 + number[0])
 
 
 @contextmanager

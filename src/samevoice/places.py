@@ -45,7 +45,10 @@ def recordings(given: Sequence[str]) -> list[str]:
 
 
 def _inside(folder: str) -> list[str]:
-    """The recordings below a folder, sorted; hidden ones are somebody's own business."""
+    """The recordings below a folder, sorted; hidden ones are somebody's own business.
+
+    A pipe is read where it is named, not where it is found: it may give nothing for ever.
+    """
 
     def unreadable(error: OSError) -> None:
         raise OutputError(f"{error.filename} cannot be searched: {error.strerror}") from error
@@ -56,7 +59,9 @@ def _inside(folder: str) -> list[str]:
         found += [
             Path(place, name)
             for name in files
-            if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES
+            if not name.startswith(".")
+            and Path(name).suffix.lower() in SUFFIXES
+            and not Path(place, name).is_fifo()
         ]
     return [str(path) for path in sorted(found)]
 

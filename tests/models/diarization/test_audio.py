@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import struct
 import subprocess
+import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_audio import RATE, noise, recording, tone
 
+from samevoice.models.diarization import audio
 from samevoice.models.diarization.audio import Audio, AudioError, open_audio
 from samevoice.models.diarization.resampling import Resampler
 
@@ -274,6 +279,36 @@ def test_a_file_that_was_cut_off(tmp_path: Path) -> None:
     assert "claims 1.000 s and holds 0.49" in found.notes[0] or "holds 0.5" in found.notes[0]
 
 
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("a.aiff", {}),
+        ("a.aiff", {"subtype": "FLOAT"}),
+        ("a.au", {"subtype": "ULAW"}),
+        ("a.w64", {}),
+        ("a.rf64", {}),
+        ("a.svx", {"subtype": "PCM_16"}),
+        pytest.param("a.caf", {}, marks=with_ffmpeg),
+        pytest.param("a.caf", {"subtype": "FLOAT"}, marks=with_ffmpeg),
+    ],
+)
+def test_whatever_the_container_a_recording_cut_off_says_so(
+    tmp_path: Path, name: str, options: dict[str, Any]
+) -> None:
+    path = recording(tmp_path / name, noise(10 * RATE), **options)
+    whole = open_audio(path)
+    assert len(joined(whole)) == 10 * RATE
+    assert whole.notes == []
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2 // 4 * 4])
+    found = open_audio(path)
+    seconds = len(joined(found)) / RATE
+    assert 4.7 < seconds < 5.0
+    said = re.fullmatch(rf"{path} claims (.+) s and holds {seconds:.3f} s", found.notes[0])
+    assert said
+    assert float(said[1]) == pytest.approx(10, abs=0.02)
+
+
 def test_a_header_written_without_going_back_claims_nothing(tmp_path: Path) -> None:
     found = open_audio(wav(tmp_path, size_of(0xFFFF_FFFF)))
     assert len(joined(found)) == RATE
@@ -320,17 +355,23 @@ def test_a_damaged_flac_is_heard_up_to_the_damage(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "said"), [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity")]
+    ("value", "said"),
+    [(np.nan, "NaN"), (np.inf, "infinity"), (-np.inf, "infinity"), (-1e38, r"-1e\+38")],
 )
-def test_what_is_no_number_is_refused_with_its_time(
-    tmp_path: Path, value: float, said: str
-) -> None:
+@pytest.mark.filterwarnings("error")
+def test_what_is_no_sound_is_refused_with_its_time(tmp_path: Path, value: float, said: str) -> None:
     sound = noise(40_000, 2)
     sound[24_000, 1] = value
     path = recording(tmp_path / "a.wav", sound, 8_000, subtype="FLOAT")
     for source in (path, {"waveform": sound.T, "sample_rate": 8_000}):
         with pytest.raises(AudioError, match=f"holds {said} at 3.000 s"):
             list(open_audio(source).blocks(1_000))
+
+
+@pytest.mark.filterwarnings("error")
+def test_numbers_too_large_for_float32_are_refused() -> None:
+    sound = np.full(100, 1e300)
+    assert "holds infinity at 0.000 s" in refused({"waveform": sound, "sample_rate": RATE})
 
 
 # --- ffmpeg -------------------------------------------------------------------------------------
@@ -390,6 +431,137 @@ def test_a_film_that_was_cut_off(film: Callable[..., Path]) -> None:
 
 
 @with_ffmpeg
+@pytest.mark.parametrize("name", ["a.wav", "a.m3u8", "a.ffconcat", "a.m4a"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n#EXT-X-ENDLIST\n",
+        "#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n{other}\n",  # more is to come
+        "ffconcat version 1.0\nfile {other}\n",
+        "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=audio 5004 RTP/AVP 0\n",
+    ],
+    ids=["hls", "hls without an end", "concat", "sdp"],
+)
+def test_no_playlist_makes_it_read_another_file(
+    film: Callable[..., Path], tmp_path: Path, name: str, text: str
+) -> None:
+    secret = film("secret.ts")
+    for other in (secret, secret.name):
+        path = tmp_path / name
+        path.write_text(text.format(other=other))
+        said = refused(path)
+        assert said.startswith(f"{path} cannot be read: it is a playlist, or of a format")
+        assert len(said) < 300
+
+
+def boxed(kind: bytes, *inside: bytes) -> bytes:
+    body = b"".join(inside)
+    return struct.pack(">I", 8 + len(body)) + kind + body
+
+
+def with_reference(data: bytes, other: Path) -> bytes:
+    """A QuickTime film whose sound lies in another file."""
+    made, at = b"", 0
+    while at < len(data):
+        size, kind = struct.unpack(">I4s", data[at : at + 8])
+        body = data[at + 8 : at + size]
+        if kind in (b"moov", b"trak", b"mdia", b"minf", b"dinf"):
+            body = with_reference(body, other)
+        elif kind == b"dref":
+            path, name = bytes(other), other.name.encode()
+            alias = bytes(10) + b"\3" + b"Vol".ljust(27, b"\0") + bytes(12)
+            alias += bytes([len(name)]) + name.ljust(63, b"\0") + bytes(16)
+            alias += struct.pack(">HH", 1, 1) + bytes(16)
+            alias += struct.pack(">HH", 2, len(path)) + path + bytes(len(path) % 2)
+            alias += struct.pack(">hH", -1, 0)
+            body = bytes(4) + struct.pack(">I", 1) + boxed(b"alis", bytes(4), alias)
+        made += boxed(kind, body)
+        at += size
+    return made
+
+
+@with_ffmpeg
+def test_no_film_makes_it_read_another_file(film: Callable[..., Path], tmp_path: Path) -> None:
+    path, other = film("a.mov", "-c:a", "pcm_s16le"), tmp_path / "other.raw"
+    data = path.read_bytes()
+    other.write_bytes(b"\x11\x22" * len(data))
+    path.write_bytes(with_reference(data, other))
+    follow = ("ffmpeg", "-v", "quiet", "-enable_drefs", "1", "-use_absolute_path", "1", "-i")
+    told_to = subprocess.run(
+        [*follow, path, "-f", "s16le", "-"], stdout=subprocess.PIPE, check=True
+    )
+    assert told_to.stdout[:4] == b"\x11\x22\x11\x22"
+    assert "holds no samples" in refused(path)
+
+
+@with_ffmpeg
+def test_a_note_is_the_same_in_every_run(film: Callable[..., Path]) -> None:
+    path = film("a.m4a", "-movflags", "faststart")
+    path.write_bytes(path.read_bytes()[:-5_000])
+    found = open_audio(path)
+    joined(found)
+    (note,) = found.notes
+    assert note.startswith(f"{path} is damaged, says ffmpeg: ")
+    assert " @ 0x" not in note
+    assert "/dev/fd" not in note
+
+
+def stand_in(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> Path:
+    """A program in ffmpeg's place."""
+    program = folder / "bin" / "ffmpeg"
+    program.parent.mkdir()
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{program.parent}:{os.environ['PATH']}")
+    path = folder / "a.m4a"
+    path.write_bytes(b"\0\0\0\x18ftypM4A " + bytes(500))
+    return path
+
+
+HEADER = r"printf '.snd\0\0\0\030\377\377\377\377\0\0\0\006\0\0\076\200\0\0\0\001'"
+
+
+@pytest.mark.parametrize("script", ["exec sleep 60", f"{HEADER}; exec sleep 60"])
+def test_an_ffmpeg_that_gives_nothing_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
+) -> None:
+    path = stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; {script}")
+    monkeypatch.setattr(audio, "PATIENCE", 0.5)
+    assert refused(path) == f"{path}: ffmpeg gave nothing for 0.5 s"
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
+
+
+@with_ffmpeg
+def test_an_ffmpeg_whose_reader_was_killed_ends(film: Callable[..., Path]) -> None:
+    path = film("a.mka", "-c:a", "pcm_f32le", seconds=60.0)
+    reader = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys, time\n"
+            "from samevoice.models.diarization.audio import open_audio\n"
+            "blocks = open_audio(sys.argv[1]).blocks(100)\n"
+            "next(blocks)\n"
+            "print('reading', flush=True)\n"
+            "time.sleep(60)",
+            path,
+        ],
+        stdout=subprocess.PIPE,
+    )
+    with reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == b"reading\n"
+        children = Path(f"/proc/{reader.pid}/task/{reader.pid}/children").read_text().split()
+        assert children
+        reader.kill()
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{child}").exists() for child in children):
+        assert time.monotonic() < deadline, "ffmpeg is still running"
+        time.sleep(0.02)
+
+
+@with_ffmpeg
 def test_no_ffmpeg_is_left_behind(
     film: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -433,6 +605,21 @@ def test_a_file_object_is_read_whole_and_left_where_it_stood(tmp_path: Path) -> 
     assert (named.uri, len(joined(named))) == ("mine", RATE)
 
 
+@pytest.mark.parametrize("name", ["a.wav", pytest.param("a.m4a", marks=with_ffmpeg)])
+def test_what_is_kept_of_a_file_object_has_no_name(
+    film: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """A process that is killed leaves nothing behind."""
+    data = io.BytesIO(film(name).read_bytes())
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(kept))
+    found = open_audio(data)
+    assert list(kept.iterdir()) == []
+    assert abs(len(joined(found)) - 2 * RATE) < 3_000
+    np.testing.assert_array_equal(joined(found), joined(found))
+
+
 def test_odd_file_objects() -> None:
     assert "is empty" in refused(io.BytesIO())
     assert "gives text" in refused(io.StringIO("text"))
@@ -447,6 +634,25 @@ def test_a_pipe_is_read_once_and_kept(tmp_path: Path) -> None:
     found = open_audio(pipe)
     writer.join()
     assert len(joined(found)) == len(joined(found)) == RATE
+
+
+def test_a_pipe_into_which_nobody_writes_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audio, "PATIENCE", 0.2)
+    pipe = tmp_path / "pipe.wav"
+    os.mkfifo(pipe)
+    assert refused(pipe) == f"{pipe} is a pipe, and gave nothing for 0.2 s"
+    with open(os.open(pipe, os.O_RDWR), "wb") as silent:
+        assert refused(pipe) == f"{pipe} is a pipe, and gave nothing for 0.2 s"
+        silent.write(b"RIFF")
+        silent.flush()
+        assert refused(pipe) == f"{pipe} is a pipe, and gave nothing for 0.2 s"
+
+
+def test_a_link_to_a_device_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").symlink_to("/dev/zero")
+    assert "no ordinary file" in refused(tmp_path / "a.wav")
 
 
 # --- waveforms ----------------------------------------------------------------------------------

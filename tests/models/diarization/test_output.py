@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 import json
+import os
 import random
 import re
 import xml.etree.ElementTree as ET
@@ -251,6 +252,12 @@ def test_what_is_no_rttm(tmp_path: Path, line: Any, said: str) -> None:
         read_rttm(path)
     assert said in str(error.value)
     assert str(path) in str(error.value)
+
+
+def test_a_pipe_is_no_rttm(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.rttm")
+    with pytest.raises(RttmError, match="is not an ordinary file"):
+        read_rttm(tmp_path / "a.rttm")
 
 
 @settings(max_examples=200, deadline=None)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 import soundfile
+from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
 from samevoice.errors import BundleError, DiarizationError
@@ -217,8 +219,12 @@ def test_captured_stages_give_the_captured_rttm(
     assert result.to_rttm() == (folder / "reference.rttm").read_text()
 
 
+@pytest.mark.parametrize("seconds", [11, 3.3])
 def test_pyannotes_turns_on_real_speech(
-    golden: Path, pyannote: Any, fitted: SpeakerDiarizationPipeline
+    golden: Path,
+    pyannote: Any,
+    fitted: SpeakerDiarizationPipeline,
+    seconds: float,
 ) -> None:
     import torch
     from pyannote.audio import Pipeline
@@ -226,7 +232,7 @@ def test_pyannotes_turns_on_real_speech(
     samples, _ = soundfile.read(
         golden / "clips" / "02_pyannote_sample" / "clip_16k.wav",
         start=10 * RATE,
-        frames=11 * RATE,
+        frames=round(seconds * RATE),
         dtype="float32",
     )
     theirs = Pipeline.from_pretrained(golden / "checkpoints" / "community-1-fitted")
@@ -236,6 +242,9 @@ def test_pyannotes_turns_on_real_speech(
     assert found.to_rttm(exclusive=True) == wanted.exclusive_speaker_diarization.to_rttm()
     assert len(found.labels) == 2
     np.testing.assert_allclose(found.speaker_embeddings, wanted.speaker_embeddings, atol=1e-4)
+    if seconds == 3.3:  # the chunk goes on in silence, and so does the last turn, with both
+        end = wanted.speaker_diarization.get_timeline().extent().end
+        assert max(turn.end for turn, _ in found.speaker_diarization) == end > seconds
 
 
 # --- what it refuses ----------------------------------------------------------------------------
@@ -396,6 +405,10 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(BundleError, match="plda"):
         SpeakerDiarizationPipeline(torn)
+    weights.unlink()
+    os.mkfifo(weights)
+    with pytest.raises(BundleError, match="is not an ordinary file"):
+        SpeakerDiarizationPipeline(torn)
     silent = copied(bundle, tmp_path / "silent")
     config = json.loads((silent / "config.json").read_text())
     for name in ("threshold", "embedding_exclude_overlap"):
@@ -419,6 +432,37 @@ def test_a_plda_without_eigenvectors_is_known_before_a_recording_is_heard(
     monkeypatch.setattr(np.linalg, "inv", lambda matrix: -np.eye(len(matrix)))
     with pytest.raises(BundleError, match="holds no valid PLDA"):
         SpeakerDiarizationPipeline(bundle)
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize(
+    ("part", "tensor"),
+    [("segmentation", "classifier.bias"), ("embedding", "resnet.seg_1.bias")],
+)
+def test_weights_that_make_no_numbers_are_no_result(
+    bundle: Path, talk: np.ndarray, part: str, tensor: str, value: float, fast: bool
+) -> None:
+    damaged = SpeakerDiarizationPipeline(bundle, fast=fast)
+    network = getattr(damaged, part)
+    weights = dict(tree_flatten(network.parameters()))
+    network.load_weights([(tensor, mx.full(weights[tensor].shape, value))], strict=False)
+    with pytest.raises(BundleError, match=f"{part} gives numbers that are not finite"):
+        damaged(heard(talk))
+
+
+@pytest.mark.parametrize("fast", [False, True])
+def test_voices_that_are_no_numbers_are_no_result(
+    bundle: Path, talk: np.ndarray, monkeypatch: pytest.MonkeyPatch, fast: bool
+) -> None:
+    """Of what is said, where the silent voice is one."""
+    damaged = SpeakerDiarizationPipeline(bundle, fast=fast)
+    silent = damaged.silent_embedding()
+    embed = type(damaged.embedding).embed
+    monkeypatch.setattr(damaged, "silent_embedding", lambda: silent)
+    monkeypatch.setattr(type(damaged.embedding), "embed", lambda *given: embed(*given) * mx.nan)
+    with pytest.raises(BundleError, match="embedding gives numbers that are not finite"):
+        damaged(heard(talk))
 
 
 def test_nothing_is_imported_before_it_is_needed(bundle: Path) -> None:

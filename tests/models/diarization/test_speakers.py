@@ -495,6 +495,25 @@ def test_no_edit_makes_it_a_fault_of_ours(
     assert len(database.names) == len(database.speakers)
 
 
+@pytest.mark.parametrize("name", [INDEX, "voices-*.safetensors"])
+@pytest.mark.parametrize("make", [os.mkfifo, lambda path: os.symlink("/dev/zero", path)])
+def test_a_pipe_or_a_device_in_it_is_refused(
+    tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    enrolled(tmp_path, Ana=EAST)
+    (path,) = tmp_path.glob(name)
+    path.unlink()
+    make(path)
+    with pytest.raises(SpeakersError, match=f"{path.name} is not an ordinary file"):
+        Database.open(tmp_path, PRINT)
+
+
+def test_a_database_that_is_a_pipe_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "db")
+    with pytest.raises(SpeakersError, match="is no folder"):
+        Database.open(tmp_path / "db", PRINT, create=True)
+
+
 def test_a_folder_of_others_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
     with pytest.raises(SpeakersError, match=r"holds 'mine.txt' and no speakers.json"):
