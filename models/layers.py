@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Generic, TypeVar
 
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers import base
+from mlx.utils import tree_flatten
 
 from samevoice.models import backend, cpu
 
@@ -24,17 +26,48 @@ class Module(base.Module):
         tree: dict[str, Any] = super().parameters()  # type: ignore[no-untyped-call]
         return tree
 
+    @property
+    def arrays(self) -> list[mx.array]:
+        """Every weight, in the order of their names."""
+        flat: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
+        return [array for _, array in flat]
+
+
+Form = TypeVar("Form")
+
+
+class Kept(Generic[Form]):
+    """What was made of weights: made again once another array is in the place of one.
+
+    A weight that is changed in place is not noticed.
+    """
+
+    def __init__(self) -> None:
+        self._weights: Sequence[mx.array] = ()  # alive, so that no other array gets its identity
+        self._made: tuple[list[Hashable], Form] | None = None
+
+    def of(
+        self, weights: Sequence[mx.array], make: Callable[[], Form], key: Hashable = None
+    ) -> Form:
+        wanted = [key, *map(id, weights)]
+        if self._made is None or self._made[0] != wanted:
+            self._weights, self._made = weights, (wanted, make())
+        return self._made[1]
+
 
 def total(x: mx.array, axis: int) -> mx.array:
     """The sum over one axis: first in short runs, then pair by pair, so that little is rounded off.
 
-    One long run of n float32 numbers loses about sqrt(n / 3) roundings, this about two.
+    One long run of n float32 numbers loses about sqrt(n / 3) roundings, this about two. A GPU sums
+    up in pairs by itself.
     """
     x = x.swapaxes(axis, 0)
     step = max(1, math.isqrt(x.shape[0]))
     whole = x.shape[0] - x.shape[0] % step
     runs = x[:whole].reshape(whole // step, step, *x.shape[1:]).sum(axis=1)
     runs = mx.concatenate([runs, x[whole:]])
+    if not backend.on_cpu():
+        return runs.sum(axis=0, keepdims=True).swapaxes(axis, 0).squeeze(axis)
     while (count := runs.shape[0]) > 1:
         half = count // 2
         runs = mx.concatenate([runs[:half] + runs[half : 2 * half], runs[2 * half :]])
@@ -75,10 +108,15 @@ class BatchNorm(Module):
             self.bias = mx.zeros((channels,))
         self.running_mean = mx.zeros((channels,))
         self.running_var = mx.ones((channels,))
+        self._kept: Kept[tuple[mx.array, mx.array]] = Kept()
 
     def __call__(self, x: mx.array) -> mx.array:
+        scale, shift = self._kept.of(self.arrays, lambda: self._as(x.dtype), x.dtype)
+        return x * scale + shift
+
+    def _as(self, dtype: mx.Dtype) -> tuple[mx.array, mx.array]:
         scale, shift = self.scale_shift()
-        return x * mx.array(scale, dtype=x.dtype) + mx.array(shift, dtype=x.dtype)
+        return mx.array(scale, dtype=dtype), mx.array(shift, dtype=dtype)
 
     def scale_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """(C,), (C,) in float64, so that BatchNorm is ``x * scale + shift``."""

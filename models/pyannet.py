@@ -9,12 +9,11 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
-from mlx.utils import tree_flatten
 
 from samevoice.models import backend, cpu, sincnet, taps
 from samevoice.models.front import Front, leaky
 from samevoice.models.geometry import Window
-from samevoice.models.layers import leaky_relu
+from samevoice.models.layers import Kept, leaky_relu
 from samevoice.models.lstm import BiLSTM, as_float32, for_host
 from samevoice.models.network import Network, as_batch
 from samevoice.models.sincnet import SincNet
@@ -89,7 +88,7 @@ class PyanNet(Network):
         width = self._build_linear(width, **config["linear"])
         self.classifier = Linear(width, int(config["num_classes"]))
         self.activation = config["activation"]
-        self._made: tuple[list[mx.array] | None, Host | None] = None, None
+        self._kept: Kept[Host | None] = Kept()
 
     def _build_lstm(self, hidden_size: int, num_layers: int, bidirectional: bool, **_: Any) -> int:
         width = hidden_size * (2 if bidirectional else 1)
@@ -126,13 +125,8 @@ class PyanNet(Network):
 
     def _host(self) -> Host | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
-        leaves = [*(array for _, array in flat), self.sincnet.conv[0].filters()]
-        held, host = self._made
-        if held is None or [*map(id, held)] != [*map(id, leaves)]:
-            host = _for_host(self)
-            self._made = leaves, host
-        return host
+        weights = [*self.arrays, self.sincnet.conv[0].filters()]
+        return self._kept.of(weights, lambda: _for_host(self))
 
     @property
     def windows(self) -> tuple[Window, ...]:

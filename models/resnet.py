@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
-from mlx.utils import tree_flatten
 
 from samevoice.models import backend, taps
 from samevoice.models.fbank import Fbank
 from samevoice.models.geometry import Window
-from samevoice.models.layers import BatchNorm, Conv2d, Module, relu
+from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu
 from samevoice.models.network import Network, as_batch
 from samevoice.models.pooling import stats_pool
 from samevoice.models.trunk import Conv, Step, Trunk
@@ -93,7 +92,8 @@ class ResNet(Module):
         if two_emb_layer:
             self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
             self.seg_2 = Linear(embed_dim, embed_dim)
-        self._made: tuple[list[mx.array] | None, Trunk | None] = None, None
+        self._host: Kept[Trunk | None] = Kept()
+        self._fused: Kept[Callable[[mx.array], mx.array]] = Kept()
 
     @property
     def blocks(self) -> list[tuple[str, Block]]:
@@ -111,8 +111,24 @@ class ResNet(Module):
 
         Only the last stage runs twice for them: what it sees has half of its stride.
         """
-        if backend.on_cpu() and not taps.active() and (trunk := self._trunk()) is not None:
-            return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
+        if taps.active():
+            return self._by_layers(fbank, name, between)
+        if not backend.on_cpu():
+            return self._on_gpu(between)(fbank)
+        trunk = self._trunk()
+        if trunk is None:
+            return self._by_layers(fbank, name, between)
+        return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
+
+    def _on_gpu(self, between: bool) -> Callable[[mx.array], mx.array]:
+        """The layers as one function, so that MLX joins what stands between the convolutions."""
+
+        def layers(fbank: mx.array) -> mx.array:
+            return self._by_layers(fbank, "resnet", between)
+
+        return self._fused.of(self.arrays, lambda: mx.compile(layers), between)
+
+    def _by_layers(self, fbank: mx.array, name: str, between: bool) -> mx.array:
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
         x = taps.call(f"{name}.conv1", self.conv1, x)
         x = relu(taps.call(f"{name}.bn1", self.bn1, x))
@@ -132,13 +148,7 @@ class ResNet(Module):
 
     def _trunk(self) -> Trunk | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
-        leaves = [array for _, array in flat]
-        held, trunk = self._made
-        if held is None or [*map(id, held)] != [*map(id, leaves)]:
-            trunk = _host_trunk(self)
-            self._made = leaves, trunk
-        return trunk
+        return self._host.of(self.arrays, lambda: _host_trunk(self))
 
     def embed(
         self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"

@@ -656,7 +656,7 @@ class _Ffmpeg:
         if any("matches no streams" in line for line in words):
             return "it holds no sound"
         if any("not on whitelist" in line for line in words):
-            return "it is not a format that holds its sound itself"
+            return "it is a playlist, or of a format that is not read"
         return f"{words[-1] if words else 'ffmpeg gave nothing'} ({self.why})"
 
 

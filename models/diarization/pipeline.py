@@ -43,7 +43,7 @@ OVERLAP = "embedding_exclude_overlap"
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 # Sixteen take seven eighths of eight's time a chunk in the LSTMs' many steps on a CPU; 32 no less.
-BATCH = 16
+BATCH, GPU_BATCH = 16, 32  # chunks at once
 
 
 class Hook(Protocol):
@@ -243,10 +243,13 @@ class SpeakerDiarizationPipeline:
         if len(speaking):
             frames = self.embedding.frames(mx.array(waveforms[speaking]))
             weights = self.weights(masks[speaking])
-            # Chunk by chunk, so that how many there are does not change how the last sums round.
-            pairs = zip(frames, weights, strict=True)
-            found = [self.embedding.embed(one[None], mask[None])[0] for one, mask in pairs]
-            vectors[speaking] = np.array(mx.stack(found))
+            if backend.on_cpu():
+                # Chunk by chunk, so that how many there are does not change how sums round.
+                pairs = zip(frames, weights, strict=True)
+                found = [self.embedding.embed(one[None], mask[None])[0] for one, mask in pairs]
+                vectors[speaking] = np.array(mx.stack(found))
+            else:
+                vectors[speaking] = np.array(self.embedding.embed(frames, weights))
         return vectors
 
     def weights(self, masks: np.ndarray) -> mx.array:
@@ -274,7 +277,8 @@ class SpeakerDiarizationPipeline:
         return SharedTrunk(self.embedding, self.frames, silent, self.apart)
 
     def _batch(self) -> int:
-        return max(1, min(BATCH, int(available_memory() // (4 * CHUNK_MEMORY))))
+        most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
+        return max(1, min(most, int(available_memory() // (4 * CHUNK_MEMORY))))
 
     def _seconds(self, samples: int) -> float:
         return samples / self.frames.sample_rate

@@ -78,7 +78,7 @@ def mlx_network(
         return model(given["waveforms"])
 
     def lstm() -> mx.array:
-        x = given["features"]
+        x = given["features"].astype(model.lstm[0].forward.Wx.dtype)
         for layer in model.lstm:
             x = layer(x)
         return x
@@ -172,14 +172,14 @@ def _masks(batch: int) -> Any:
 # Whole pipelines ----------------------------------------------------------------------------------
 
 
-def pyannote(source: str, audio: str) -> Job:
+def pyannote(source: str, audio: str, device: str = "cpu") -> Job:
     from samevoice.converters.reference import import_pyannote
 
     import_pyannote()
     import torch
     from pyannote.audio import Pipeline
 
-    pipeline: Any = Pipeline.from_pretrained(source)
+    pipeline: Any = Pipeline.from_pretrained(source).to(torch.device(device))
     samples = torch.from_numpy(_samples(audio))[None]
 
     def job() -> Mapping[str, Any]:

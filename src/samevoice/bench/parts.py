@@ -174,7 +174,8 @@ def pipeline(plan: Plan) -> Iterator[Row]:
 
 def _pyannote(plan: Plan, audio: str) -> Iterator[Contender]:
     if plan.material.source is not None:
-        yield Contender(PYANNOTE, "pyannote", {"source": str(plan.material.source), "audio": audio})
+        options = {"source": str(plan.material.source), "audio": audio, "device": plan.device}
+        yield Contender(PYANNOTE, "pyannote", options)
 
 
 def _samevoice(plan: Plan, audio: str) -> Iterator[Contender]:
