@@ -72,8 +72,8 @@ def _bundle(folder: Path) -> Inspection:
             provenance["model_type"],
             config,
             tallies,
-            tuple(provenance["notes"]),
-            provenance["note"],
+            tuple(map(_text, provenance["notes"])),
+            _text(provenance["note"]),
             bundle.changed(folder, provenance["outputs"]),
         )
 
@@ -82,10 +82,17 @@ def _rows(folder: Path) -> tuple[Row, ...]:
     def shape(value: Any) -> tuple[int, ...] | None:
         return None if value is None else tuple(value)
 
-    return tuple(
-        Row(**row | {side: shape(row[side]) for side in ("source_shape", "target_shape")})
-        for row in bundle.read_json(folder / bundle.PROVENANCE)["tensors"]
-    )
+    def value(key: str, found: Any) -> Any:
+        return shape(found) if key.endswith("_shape") else _text(found)
+
+    rows = bundle.read_json(folder / bundle.PROVENANCE)["tensors"]
+    return tuple(Row(**{key: value(key, found) for key, found in row.items()}) for row in rows)
+
+
+def _text(found: Any) -> str:
+    if not isinstance(found, str):
+        raise TypeError(f"a {type(found).__name__} where a text is expected")
+    return found
 
 
 def values(rows: tuple[Row, ...]) -> Counter[str]:

@@ -61,3 +61,22 @@ def test_a_provenance_of_nonsense(source: Path, tmp_path: Path) -> None:
     (tmp_path / "out" / "provenance.json").write_text("{}")
     with pytest.raises(BundleError, match=r"provenance\.json lacks or misstates"):
         samevoice.inspect(tmp_path / "out")
+
+
+@pytest.mark.parametrize("key", ["source", "rule", "fate", "why", "target_dtype"])
+def test_a_tally_of_other_things_than_texts(key: str, source: Path, tmp_path: Path) -> None:
+    samevoice.convert(source, tmp_path / "out")
+    path = tmp_path / "out" / "provenance.json"
+    found = json.loads(path.read_text())
+    found["tensors"][0][key] = ["a list"]
+    path.write_text(json.dumps(found))
+    with pytest.raises(BundleError, match=r"provenance\.json lacks or misstates"):
+        samevoice.inspect(tmp_path / "out")
+
+
+def test_a_note_that_is_no_text(source: Path, tmp_path: Path) -> None:
+    samevoice.convert(source, tmp_path / "out")
+    path = tmp_path / "out" / "provenance.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"notes": [[1]]}))
+    with pytest.raises(BundleError, match=r"provenance\.json lacks or misstates"):
+        samevoice.inspect(tmp_path / "out")

@@ -126,6 +126,8 @@ class Guard:
 
     def _started(self, given: tuple[Any, ...]) -> None:
         program, words = given[0], [os.fsdecode(word) for word in given[1]]
+        if words == ["/sbin/ldconfig", "-p"]:  # so ctypes looks for a library
+            return
         if os.path.basename(os.fsdecode(program)) not in _PLAYERS:
             self._note(f"starts {words[:3]}")
         for word in words[1:]:

@@ -66,7 +66,12 @@ class Process:
         folder.mkdir()
         words = [sys.executable, "-m", "fuzz.worker", str(self.place / "goods"),
                  str(folder / "w"), str(self.place / "outside"), self.seed]  # fmt: skip
-        env = {**os.environ, **_ENV, "MPLCONFIGDIR": str(folder / "mpl")}
+        env = {
+            **os.environ,
+            **_ENV,
+            "MPLCONFIGDIR": str(folder / "mpl"),
+            "HF_HOME": str(folder / "w" / "hf"),
+        }
         self.process = subprocess.Popen(
             words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
             stderr=(folder / "stderr").open("w"), start_new_session=True,

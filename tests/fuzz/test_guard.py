@@ -125,7 +125,7 @@ def test_a_child_that_stays_is_seen(guarded: Guard) -> None:
     started = guarded.run(lambda: children.append(subprocess.Popen(["sleep", "9"])))
     children[0].kill()
     children[0].wait()
-    assert "a child stays: sleep" in started.faults
+    assert any("a child stays: " in fault for fault in started.faults)
 
 
 def test_a_good_command_is_left_in_peace(guarded: Guard) -> None:
