@@ -23,6 +23,9 @@ from samevoice.converters.rules import Tensor
 from samevoice.converters.safetensors_file import Advance, Slot
 from samevoice.converters.transforms import Array
 from samevoice.errors import BundleError, SamevoiceError
+from samevoice.files import read_json as _read_json
+from samevoice.files import read_text, refuse_special
+from samevoice.files import sha256 as _sha256
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -137,6 +140,7 @@ def _compare(path: Path, slots: tuple[Slot, ...], digests: Mapping[str, str]) ->
 
 
 def read_file(path: Path) -> dict[str, Tensor]:
+    refuse_special(path, BundleError)
     try:
         return safetensors_file.read(path)[0]
     except OSError as error:
@@ -170,20 +174,11 @@ def write_json(path: Path, content: Any, *, sort: bool = True) -> None:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-        return content
-    except FileNotFoundError as error:
-        raise BundleError(f"{path.parent} has no {path.name}: it is no samevoice bundle") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise BundleError(f"{path} cannot be read: {error}") from error
+    return _read_json(path, BundleError)
 
 
 def sha256(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return _sha256(path, BundleError)
 
 
 def file_hashes(folder: Path) -> dict[str, str]:
@@ -209,7 +204,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     """Name -> sha256, as SHA256SUMS has them; a name that leads out of the folder is refused."""
     path = folder / SUMS
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = read_text(path, BundleError).splitlines()
     except FileNotFoundError:
         raise BundleError(f"{folder} has no {SUMS}: it is no samevoice release") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -353,12 +348,24 @@ def _rename(aside: Path, target: Path, overwrite: bool) -> None:
     shutil.rmtree(old)
 
 
+# What comes of a number, a name or a list where another was meant.
+_MISTAKES = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+    IndexError,
+    RecursionError,
+    OverflowError,
+)
+
+
 @contextmanager
 def understood(what: Path | str, error: type[SamevoiceError] = BundleError) -> Iterator[None]:
     """Files that were edited or damaged are the reader's trouble, not a fault of ours."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as found:
+    except _MISTAKES as found:
         said = f"{type(found).__name__}: {found}"
         raise error(f"{what} lacks or misstates something ({said})") from found
 

@@ -12,22 +12,23 @@ from __future__ import annotations
 
 import copyreg
 import errno
-import json
 import pickle
 import warnings
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import ml_dtypes
-import numpy as np
 
 from samevoice.converters import safetensors_file
 from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array
 from samevoice.errors import CheckpointError, MissingExtraError, SamevoiceError
+from samevoice.files import read_json, refuse_special
+from samevoice.npz import Npz
 
 if TYPE_CHECKING:
     import torch
@@ -88,6 +89,8 @@ class Checkpoint:
 def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
     """The checkpoint that these files of a folder make up: one file, or shards with their index."""
     paths = [root / name for name in files if not name.endswith(".json")]
+    for name in files:
+        refuse_special(root / name, CheckpointError)
     suffix = paths[0].suffix.lower()
     if suffix == ".npz":
         return _read_npz(paths)
@@ -112,7 +115,7 @@ def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
 
 def _check_index(path: Path, held: Mapping[str, set[str]]) -> None:
     """Every tensor is in the shard that the index names for it."""
-    said = json.loads(path.read_text(encoding="utf-8"))["weight_map"]
+    said = read_json(path, CheckpointError)["weight_map"]
     found = {name: shard for shard, names in held.items() for name in names}
     wrong = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
     if wrong:
@@ -142,18 +145,16 @@ def _read_npz(paths: list[Path]) -> Checkpoint:
     fortran: list[str] = []
     texts: dict[str, str] = {}
     for path in paths:
-        try:
-            with np.load(path, allow_pickle=False) as archive:
-                arrays = {f"{path.stem}.{name}": archive[name] for name in archive.files}
-        except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
-            raise _corrupt(path, error) from error
-        for name, array in arrays.items():
-            if array.dtype.kind == "U":
-                texts[name] = str(array)
-                metadata |= _noted({name.rpartition(".")[2]: str(array)})
+        archive = Npz(path, CheckpointError)
+        for inner in archive.names:
+            name, header = f"{path.stem}.{inner}", archive.header(inner)
+            if header.dtype.kind == "U":
+                texts[name] = str(archive.read(inner))
+                metadata |= _noted({inner: texts[name]})
                 continue
-            tensors[name] = Tensor.of(array)
-            if array.ndim > 1 and array.flags.f_contiguous:
+            load = partial(archive.read, inner)
+            tensors[name] = Tensor(header.shape, header.dtype.name, load)
+            if len(header.shape) > 1 and header.fortran:
                 fortran.append(name)
     return Checkpoint(
         tensors, metadata, beside={"fortran_order": fortran, "texts": texts}, format="npz"

@@ -31,6 +31,7 @@ from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.sources import Source
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import CheckpointError, ConversionError
+from samevoice.files import read_text
 
 DTYPES = ("float32", "float16", "bfloat16")
 MODEL_TYPES = ("auto", "segmentation", "embedding", "plda", "full")
@@ -74,7 +75,6 @@ class Part:
     config: Mapping[str, Any]
     plan: Plan
     options: Options
-    remarks: list[str] = field(default_factory=list)  # what only the values could tell
 
     @cached_property
     def quantised(self) -> frozenset[str]:
@@ -148,8 +148,10 @@ class Part:
             raise ConversionError(
                 f"{name!r} reaches {np.abs(array).max():.3g}, beyond {dtype}: use a wider --dtype"
             )
-        self.remarks.append(f"{np.count_nonzero(~finite)} values of {name} are not finite")
-        return rounded
+        raise ConversionError(
+            f"{name!r} holds {np.count_nonzero(~finite)} values that are NaN or infinite in the "
+            "source: no network can use them"
+        )
 
     def _quantise(self, name: str, array: Array) -> Iterator[tuple[str, Array]]:
         import mlx.core as mx
@@ -181,7 +183,6 @@ class Part:
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")
-        said += self.remarks
         if self.options.q_bits and self.family.model_type != "plda":
             counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
             share = sum(counts[name] for name in self.quantised) / sum(counts.values())
@@ -336,7 +337,7 @@ def _write_pipeline(folder: Path, planned: Conversion, source: Source) -> None:
     bundle.write_json(
         folder / bundle.CONFIG, config | ({"note": planned.note} if planned.note else {})
     )
-    yaml = pipeline.bundled_yaml((source.root / source.files[0]).read_text(encoding="utf-8"))
+    yaml = pipeline.bundled_yaml(read_text(source.root / source.files[0], ConversionError))
     (folder / bundle.ORIGIN).mkdir()
     (folder / bundle.ORIGIN / pipeline.CONFIG_YAML).write_text(yaml, encoding="utf-8")
     _finish(folder, planned)

@@ -10,10 +10,12 @@ from typing import Any
 
 import yaml
 
+from samevoice import plain_yaml
 from samevoice.converters import sources
 from samevoice.converters.bundle import understood
 from samevoice.converters.sources import Source
 from samevoice.errors import ConversionError
+from samevoice.files import read_text
 
 CONFIG_YAML = "config.yaml"
 PARTS = ("segmentation", "embedding", "plda")
@@ -63,7 +65,7 @@ def read(source: Source) -> Settings:
     path = source.root / source.files[0]
     where = f"{path.name} of {source.name}"
     with understood(f"{where} is no pipeline config: it", ConversionError):
-        return _settings(path.read_text(encoding="utf-8"), where)
+        return _settings(read_text(path, ConversionError), where)
 
 
 def parameters(text: str, where: str) -> dict[str, Any]:
@@ -85,9 +87,9 @@ def check(text: str, where: str) -> None:
 
 def _settings(text: str, where: str) -> Settings:
     try:
-        config = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConversionError(f"{where} is no readable YAML") from error
+        config = plain_yaml.load(text)
+    except plain_yaml.PlainYamlError as error:
+        raise ConversionError(f"{where} is no readable YAML ({error})") from error
     block = config["pipeline"]
     params, tuned = block.get("params") or {}, config.get("params") or {}
     if block["name"] not in _PIPELINES:
@@ -155,7 +157,7 @@ def _locate(source: Source, part: str, where: Any) -> Source:
 
 def bundled_yaml(text: str) -> str:
     """config.yaml for the way back: as it was, but with every part beside it."""
-    config = yaml.safe_load(text)
+    config = plain_yaml.load(text)
     params = config["pipeline"]["params"]
     wanted = {part: f"$model/{part}" for part in PARTS}
     if all(params[part] == where for part, where in wanted.items()):

@@ -126,10 +126,15 @@ def _specifications(problem: str, classes: list[str], at_once: int | None) -> di
 
 def _check_classes(saved: Mapping[str, Any], classes: int) -> None:
     names, at_once = saved.get("classes") or (), saved.get("powerset_max_classes")
-    if at_once is None:
-        expected = len(names)
-    else:
-        expected = sum(comb(len(names), size) for size in range(at_once + 1))
+    if not (at_once is None or (type(at_once) is int and 1 <= at_once <= max(1, len(names)))):
+        raise ConversionError(
+            f"powerset_max_classes is {at_once!r:.40}, which is no number of them"
+        )
+    expected = len(names) if at_once is None else 0
+    for size in range((at_once or -1) + 1):
+        expected += comb(len(names), size)
+        if expected > classes:  # enough to know, and of many classes the rest would take for ever
+            break
     if expected != classes:
         raise ConversionError(
             f"wrong shape: 'classifier.bias' has {classes} classes, but the checkpoint's own "

@@ -20,6 +20,7 @@ from samevoice.converters.rules import Tensor
 from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import BundleError, MissingExtraError
+from samevoice.files import read_text
 
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 # Casts that lose nothing, so that the way back finds the same bits.
@@ -174,7 +175,8 @@ def _write_npz(folder: Path, target: Path) -> int:
 def _write_full(folder: Path, target: Path) -> int:
     """pyannote's folder: config.yaml, and each part below it."""
     path = folder / bundle.ORIGIN / pipeline.CONFIG_YAML
-    text = path.read_text(encoding="utf-8")
+    with bundle.understood(path):
+        text = read_text(path, BundleError)
     pipeline.check(text, f"{bundle.ORIGIN}/{path.name} of {folder}")
     (target / pipeline.CONFIG_YAML).write_text(text, encoding="utf-8")
     count = 0

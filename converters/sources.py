@@ -17,10 +17,10 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
-import yaml
-
+from samevoice import plain_yaml
 from samevoice.converters.bundle import stays_below
 from samevoice.errors import SourceError
+from samevoice.files import parse_json, read_text, refuse_special
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo
@@ -315,10 +315,11 @@ def _pipeline(place: _Place) -> tuple[str, ...]:
     if not place.has(PIPELINE):
         return ()
     try:
-        config = yaml.safe_load(_text(place, PIPELINE))
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        config = plain_yaml.load(_text(place, PIPELINE))
+    except ValueError as error:
+        why = error if isinstance(error, plain_yaml.PlainYamlError) else type(error).__name__
         raise SourceError(
-            f"{PIPELINE} in {place.label} is no readable YAML ({type(error).__name__}): "
+            f"{PIPELINE} in {place.label} is no readable YAML ({why}): "
             "mend it, or name the checkpoint file itself"
         ) from None
     return (PIPELINE,) if isinstance(config, dict) and "pipeline" in config else ()
@@ -379,7 +380,7 @@ def _plda(place: _Place) -> tuple[str, ...]:
 
 def _text(place: _Place, name: str) -> str:
     try:
-        return place.fetch(name).read_text("utf-8")
+        return read_text(place.fetch(name), SourceError)
     except OSError as error:
         raise SourceError(
             f"cannot read {name} in {place.label} ({error.strerror}): check its permissions"
@@ -388,21 +389,20 @@ def _text(place: _Place, name: str) -> str:
 
 def _json(place: _Place, name: str) -> dict[str, Any]:
     try:
-        data = json.loads(_text(place, name))
-    except (ValueError, RecursionError):
-        data = None
-    if not isinstance(data, dict):
+        return parse_json(_text(place, name))
+    except ValueError:
         raise SourceError(
             f"{name} in {place.label} is no JSON object: get it again from its source"
-        )
-    return data
+        ) from None
 
 
 def _checked(place: _Place, files: tuple[str, ...]) -> tuple[str, ...]:
     """``files``, sorted, when each is here and holds something."""
     for name in files:
         try:
-            with place.fetch(name).open("rb") as file:
+            path = place.fetch(name)
+            refuse_special(path, SourceError)
+            with path.open("rb") as file:
                 head = file.read(64)
         except OSError as error:
             raise SourceError(
@@ -425,7 +425,7 @@ def licence_in(root: Path) -> Licence | None:
     """As the README.md of a folder says; one that leads out of the folder is not read."""
     try:
         place = _folder(root)
-        if not place.has(_CARD) or not place.inside(_CARD):
+        if not place.has(_CARD) or not place.inside(_CARD):  # has: no pipe either
             return None
         with (root / _CARD).open("rb") as file:
             head = file.read(_CARD_MOST)
@@ -456,34 +456,12 @@ def _line(given: object) -> str | None:
 
 
 def _front_matter(head: bytes) -> dict[str, object]:
-    """The plain texts, and the lists of such, at the top of a card's YAML.
-
-    Nothing is built from the YAML but these: a few lines of anchors and merges are enough to
-    build for ever.
-    """
+    """The plain texts, and the lists of such, at the top of a card's YAML."""
     lines = head.decode("utf-8-sig", errors="replace").splitlines()
     ends = [i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"]
     if not ends or lines[0].rstrip() != "---":
         return {}
-    try:
-        top = yaml.compose("\n".join(lines[1 : ends[0]]), Loader=yaml.SafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        return {}
-    if not isinstance(top, yaml.MappingNode):
-        return {}
-    found = ((_scalar(key), _plain(value)) for key, value in top.value)
-    return {name: value for name, value in found if name is not None}
-
-
-def _plain(node: yaml.Node) -> object:
-    if isinstance(node, yaml.SequenceNode):
-        return [_scalar(item) for item in node.value]
-    return _scalar(node)
-
-
-def _scalar(node: yaml.Node) -> str | None:
-    is_text = isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:str"
-    return str(node.value) if is_text else None  # `license: no` is a boolean, not a licence
+    return plain_yaml.texts_at_top("\n".join(lines[1 : ends[0]]))
 
 
 # --- the hub ----------------------------------------------------------------------------------

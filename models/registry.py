@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,16 @@ from mlx.nn.layers.base import Module
 from mlx.nn.layers.quantized import quantize as nn_quantize
 
 from samevoice.errors import BundleError
-from samevoice.models import backend
+from samevoice.files import read_json as _read_json
+from samevoice.files import refuse_special
+from samevoice.models import backend, recorded
 from samevoice.models.network import Network
 from samevoice.models.pyannet import PyanNet
 from samevoice.models.resnet import LAYOUTS, WeSpeakerResNet
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
 
 ARCHITECTURES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
     "PyanNet": PyanNet,
@@ -26,6 +31,44 @@ ARCHITECTURES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
 KEEP_FLOAT32 = tuple(f"sincnet.conv.0.{name}" for name in ("low_hz", "band_hz", "window", "time"))
 
 
+# What a number of a config may be, wherever in it the name stands. Far beyond any network, and far
+# below what would keep a machine busy for ever.
+RANGES: Mapping[str, tuple[float, float]] = {
+    "sample_rate": (1000, 1_000_000),
+    "stride": (1, 10_000),
+    "hidden_size": (0, 100_000),
+    "num_layers": (0, 1000),
+    "num_classes": (1, 100_000),
+    "num_mel_bins": (1, 10_000),
+    "frame_length": (1e-3, 1000),
+    "frame_shift": (1e-3, 1000),
+    "dither": (0, 1000),
+    "fbank_centering_span": (0, 3600),
+    "m_channels": (1, 10_000),
+    "embed_dim": (1, 100_000),
+    "bits": (1, 8),
+    "group_size": (1, 1024),
+}
+_FRACTIONS = ("frame_length", "frame_shift", "dither", "fbank_centering_span")
+
+
+def _check_ranges(config: Mapping[str, Any], where: str = "") -> None:
+    for name, value in config.items():
+        if isinstance(value, Mapping) and name != "specifications":
+            _check_ranges(value, f"{where}{name}.")
+        if name not in RANGES or (name == "fbank_centering_span" and value is None):
+            continue
+        least, most = RANGES[name]
+        kind = (int, float) if name in _FRACTIONS else int
+        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+            raise ValueError(f"{where}{name} is {_short(value)}: {least:g} to {most:g} is wanted")
+
+
+def _short(value: object) -> str:
+    """Some numbers have too many digits for Python to write."""
+    return f"{value:.3g}" if isinstance(value, float) else repr(value)[:40]
+
+
 def build(config: Mapping[str, Any]) -> Network:
     """The network a config describes, its weights lazy and not yet loaded."""
     name = str(config.get("architecture"))
@@ -33,12 +76,13 @@ def build(config: Mapping[str, Any]) -> Network:
         known = ", ".join(ARCHITECTURES)
         raise BundleError(f"architecture {name!r} is not supported; these are: {known}")
     try:
+        _check_ranges(config)
         model = ARCHITECTURES[name](config)
         if quantization := config.get("quantization"):
             quantize(model, **quantization)
     except KeyError as error:
         raise BundleError(f"config of {name}: {error} is missing") from error
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError) as error:
         raise BundleError(f"config of {name}: {error}") from error
     model.eval()
     return model
@@ -62,30 +106,49 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
     if device != "auto":
         mx.set_default_device(backend.device(device))
     folder = Path(path)
-    config = read_json(folder / "config.json")
+    config = read_json(folder / CONFIG)
     if config.get("model_type") == "full":
         raise BundleError(
             f"{folder} holds a whole pipeline: load its segmentation/ or embedding/ folder"
         )
     model = build(config)
-    weights = {k: v for file in _weight_files(folder) for k, v in _read_weights(file).items()}
+    files = _weight_files(folder)
+    index = [INDEX] if folder / WEIGHTS not in files else []
+    recorded.check(folder, [CONFIG, *index, *(file.name for file in files)])
+    weights = {k: v for file in files for k, v in _read_weights(file).items()}
     try:
         model.load_weights(list(weights.items()), strict=True)
         mx.eval(model.parameters())
     except (ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{folder}: weights do not fit config.json: {reason}") from error
+    _refuse_not_finite(folder, weights)
     return model
 
 
+def _refuse_not_finite(folder: Path, weights: Mapping[str, mx.array]) -> None:
+    floats = {name: x for name, x in weights.items() if mx.issubdtype(x.dtype, mx.floating)}
+    sound = {name: mx.isfinite(x).all() for name, x in floats.items()}
+    mx.eval(sound)
+    for name, whole in sound.items():
+        if not whole:
+            raise BundleError(
+                f"{folder}: {name!r} holds values that are NaN or infinite: convert the source "
+                "again"
+            )
+
+
 def _weight_files(folder: Path) -> list[Path]:
-    single = folder / "model.safetensors"
+    single = folder / WEIGHTS
     if single.is_file():
         return [single]
-    index = folder / "model.safetensors.index.json"
+    index = folder / INDEX
     if not index.is_file():
         raise BundleError(f"{folder} holds neither {single.name} nor {index.name}")
-    names = sorted({str(name) for name in dict(read_json(index).get("weight_map", {})).values()})
+    table = read_json(index).get("weight_map")
+    if not isinstance(table, dict):
+        raise BundleError(f"{index} has no weight_map")
+    names = sorted({str(name) for name in table.values()})
     for name in names:
         if Path(name).name != name or not (folder / name).is_file():
             raise BundleError(f"{index} names {name!r}, which is not in the bundle")
@@ -93,18 +156,11 @@ def _weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(file: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(file.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise BundleError(f"{file} cannot be read: is its folder a samevoice bundle?") from error
-    except ValueError as error:
-        raise BundleError(f"{file} is no JSON: {error}") from error
-    if not isinstance(data, dict):
-        raise BundleError(f"{file} holds no JSON object")
-    return data
+    return _read_json(file, BundleError)
 
 
 def _read_weights(file: Path) -> dict[str, mx.array]:
+    refuse_special(file, BundleError)
     try:
         arrays = mx.load(str(file), format="safetensors")
     except (RuntimeError, ValueError) as error:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import yaml
 
+from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
+from samevoice.files import read_text
 from samevoice.parity.inputs import RATE, Example
 from samevoice.parity.metrics import Array
 from samevoice.parity.reference import Reference, ReferenceError, names_of_part
@@ -206,7 +207,7 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
     """config.yaml with every part where the converter found it."""
     assert planned.pipeline is not None
     text = planned.pipeline.root / planned.pipeline.files[0]
-    config: dict[str, Any] = yaml.safe_load(text.read_text(encoding="utf-8"))
+    config: dict[str, Any] = plain_yaml.load(read_text(text, ReferenceError))
     for name, part in parts.items():
         root, files = part.source.root, part.source.files
         where = root if name == "plda" else root / files[0]

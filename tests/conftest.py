@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import made_up
 import pytest
 
 import samevoice
@@ -73,6 +74,7 @@ def narrow_bundle(reference_bundle: Path, tmp_path_factory: pytest.TempPathFacto
     flat: list[tuple[str, mx.array]] = tree_flatten(network.parameters())  # type: ignore[assignment]
     mx.save_safetensors(str(target / "embedding" / "model.safetensors"), dict(flat))
     (target / "embedding" / "config.json").write_text(json.dumps(config))
+    made_up.record(target)
     return target
 
 

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from samevoice.converters import bundle as bundles
 from samevoice.converters.transforms import Array
+
+
+def record(folder: Path) -> None:
+    """The hashes in a bundle's provenance as the files are now, as if it had been made so."""
+    inner = [path.parent for path in folder.glob("*/provenance.json")]
+    for place in [*inner, folder]:
+        found = json.loads((place / "provenance.json").read_text())
+        found["outputs"] = bundles.file_hashes(place)
+        (place / "provenance.json").write_text(json.dumps(found))
 
 
 def pyannet(

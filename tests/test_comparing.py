@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
@@ -55,13 +56,14 @@ def green(port: Path, saved: Path, references: dict[str, Path]) -> Path:
 
 
 def spoilt(port: Path, folder: Path) -> Path:
-    """A copy of the bundle whose provenance is right and whose weights are not."""
+    """A copy of the bundle whose provenance is right and whose weights were made wrong."""
     import shutil
 
     shutil.copytree(port, folder)
     weights = load_file(folder / "model.safetensors")
     weights["lstm.1.forward.bias"] *= 1.001
     save_file(weights, folder / "model.safetensors", {"format": "mlx"})
+    made_up.record(folder)
     return folder
 
 

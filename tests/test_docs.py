@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import doc_pages
+import made_up
 import numpy as np
 import pytest
 import soundfile
@@ -212,6 +213,7 @@ def one_voice(narrow: Path, target: Path) -> None:
     weights = load_file(file)
     weights["classifier.bias"][1] += 1e6  # class 1: the first speaker alone
     save_file(weights, file, {"format": "mlx"})
+    made_up.record(target)
 
 
 def of_reports(page: Page, around: Around) -> None:

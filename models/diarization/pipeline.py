@@ -24,7 +24,7 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.errors import BundleError, DiarizationError
-from samevoice.models import registry
+from samevoice.models import recorded, registry
 from samevoice.models.diarization import fused, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.chunks import Chunks
@@ -125,13 +125,9 @@ class SpeakerDiarizationPipeline:
         self._folder = folder
         self.batch_size = batch_size
         self.fast, self.apart = fast, APART
+        speakers, largest = _classes(folder / "segmentation", self.segmentation.config)
         self.frames = self._frames(chunk_duration, step)
-        specifications = self.segmentation.config["specifications"]
-        speakers = len(specifications["classes"])
-        largest = specifications["powerset_max_classes"]
-        if not largest:
-            raise BundleError(f"{folder}: its segmentation has no powerset classes to decode")
-        self.classes = powerset.mapping(speakers, int(largest))
+        self.classes = powerset.mapping(speakers, largest)
 
     def _frames(self, duration: float | None, step: float | None) -> Frames:
         usual = float(self.segmentation.config["specifications"]["duration"])
@@ -418,6 +414,8 @@ def _config(folder: Path) -> Mapping[str, Any]:
             f"{folder} holds a {config.get('model_type')}, not a whole pipeline: convert one with "
             "samevoice convert pyannote/speaker-diarization-community-1"
         )
+    # What each part holds, its own provenance says.
+    recorded.check(folder, ["config.json", *(f"{part}/provenance.json" for part in PARTS)])
     pipeline = config.get("pipeline")
     for name in SETTINGS:
         if not isinstance(pipeline, dict) or not isinstance(pipeline.get(name), int | float):
@@ -425,6 +423,25 @@ def _config(folder: Path) -> Mapping[str, Any]:
     if not isinstance(pipeline, dict) or not isinstance(pipeline.get(OVERLAP), bool):
         raise BundleError(f"{folder / 'config.json'} does not say {OVERLAP!r} for the pipeline")
     return config
+
+
+def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
+    """How many speakers a chunk has room for, and how many of them at once."""
+    said = config.get("specifications")
+    said = said if isinstance(said, dict) else {}
+    classes, largest, duration = (
+        said.get(name) for name in ("classes", "powerset_max_classes", "duration")
+    )
+    if not isinstance(classes, list) or type(largest) is not int or largest < 1:
+        raise BundleError(f"{folder}: its specifications name no powerset classes to decode")
+    if not isinstance(duration, int | float) or not 0 < duration <= 3600:
+        raise BundleError(f"{folder}: its specifications name no duration in seconds")
+    if powerset.size(len(classes), largest, config["num_classes"]) != config["num_classes"]:
+        raise BundleError(
+            f"{folder}: its specifications do not ask for the {config['num_classes']} classes that "
+            "it has"
+        )
+    return len(classes), largest
 
 
 def _network(folder: Path) -> Network:

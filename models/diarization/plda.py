@@ -14,6 +14,7 @@ from safetensors.numpy import load_file
 
 from samevoice.errors import BundleError
 from samevoice.files import refuse_special
+from samevoice.models import recorded
 from samevoice.models.cpu import one_blas_thread
 
 WEIGHTS = "model.safetensors"
@@ -35,6 +36,7 @@ class Plda:
     def load(cls, folder: str | Path) -> Plda:
         file = Path(folder) / WEIGHTS
         refuse_special(file, BundleError)
+        recorded.check(Path(folder), [WEIGHTS])
         try:
             return cls.of(load_file(file))
         except (OSError, SafetensorError) as error:
@@ -47,6 +49,9 @@ class Plda:
     @classmethod
     def of(cls, tensors: Mapping[str, np.ndarray]) -> Plda:
         mu, tr, psi, mean1, mean2, lda = (tensors[name] for name in NAMES)
+        for name in NAMES:
+            if not np.isfinite(tensors[name]).all():
+                raise ValueError(f"{name} holds values that are NaN or infinite")
         # Two threads have been seen to take fifty times as long, and so small a matrix rounds
         # otherwise by their number.
         with one_blas_thread():

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from itertools import combinations
+from math import comb
 
 import numpy as np
+
+
+def size(speakers: int, largest: int, most: int) -> int:
+    """How many classes there are; counted no further than beyond ``most``."""
+    found = 0
+    for held in range(min(speakers, largest) + 1):
+        found += comb(speakers, held)
+        if found > most:
+            break
+    return found
 
 
 def mapping(speakers: int, largest: int) -> np.ndarray:

@@ -1,11 +1,19 @@
-"""What every reader of a named file asks first: is it one?"""
+"""Reading what others wrote: what every reader of a named file asks first, and plain JSON."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import stat
+from math import isfinite
 from pathlib import Path
+from typing import Any
 
 from samevoice.errors import SamevoiceError
+
+MOST_TEXT = 64 << 20  # bytes; the index of a network of 100,000 tensors takes 10 MB
+_HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two, in JSON
 
 
 def refuse_special(path: Path, error: type[SamevoiceError]) -> None:
@@ -19,3 +27,72 @@ def refuse_special(path: Path, error: type[SamevoiceError]) -> None:
         return
     if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
         raise error(f"{path} is not an ordinary file: name a file, not a pipe or a device")
+
+
+def read_text(path: Path, error: type[SamevoiceError], most: int = MOST_TEXT) -> str:
+    """The text of an ordinary file; OSError and UnicodeDecodeError are left to the caller."""
+    refuse_special(path, error)
+    with path.open("rb") as file:
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise error(f"{path} is larger than {most >> 10} KiB: it is not what its name says")
+    return data.decode("utf-8")
+
+
+def read_json(path: Path, error: type[SamevoiceError]) -> dict[str, Any]:
+    """The object that a file of a bundle holds, as ``parse_json`` reads it."""
+    try:
+        return parse_json(read_text(path, error))
+    except (FileNotFoundError, NotADirectoryError):
+        raise error(f"{path.parent} has no {path.name}: it is no samevoice bundle") from None
+    except OSError as found:
+        raise error(f"{path} cannot be read: {found.strerror}") from None
+    except ValueError as found:
+        raise error(f"{path} cannot be read: {found}") from None
+
+
+def parse_json(text: str) -> dict[str, Any]:
+    """A JSON object that can be passed on: ValueError says in a few words why it cannot.
+
+    Python's own reader takes NaN, numbers beyond any float, a name that stands twice, and halves
+    of characters, which nothing can print.
+    """
+    try:
+        found = json.loads(
+            text,
+            object_pairs_hook=_no_name_twice,
+            parse_constant=_finite,
+            parse_float=_finite,
+        )
+        if _HALVES.search(text):
+            json.dumps(found, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        raise ValueError("it holds half of a character") from None
+    except json.JSONDecodeError as error:
+        raise ValueError(f"it is no JSON: {error}") from None
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+    if not isinstance(found, dict):
+        raise ValueError("it is no JSON object")
+    return found
+
+
+def _no_name_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name stands twice in one object")
+    return found
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not isfinite(value):
+        raise ValueError(f"{text[:20]} is no number that a file may hold")
+    return value
+
+
+def sha256(path: Path, error: type[SamevoiceError]) -> str:
+    """Of an ordinary file; OSError is left to the caller."""
+    refuse_special(path, error)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

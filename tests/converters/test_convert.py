@@ -449,9 +449,9 @@ class TestValues:
     def test_nan_is_named(self, tmp_path: Path) -> None:
         arrays = made_up.pyannet_arrays()
         arrays["linear.0.weight"][0, :2] = np.nan
-        made = self.convert(tmp_path, arrays)
-        assert "2 values of linear.0.weight are not finite" in made.parts[0].notes
-        assert "2 values of linear.0.weight" in (tmp_path / "out" / "README.md").read_text()
+        with pytest.raises(ConversionError, match=r"'linear\.0\.weight' holds 2 values .* NaN"):
+            self.convert(tmp_path, arrays)
+        assert left_in(tmp_path) == ["x.safetensors"]
 
     def test_quantising_what_fits_no_group_says_so(self, tmp_path: Path) -> None:
         made = self.convert(tmp_path, made_up.pyannet_arrays(hidden=8), q_bits=4)

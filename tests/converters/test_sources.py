@@ -263,7 +263,11 @@ def test_a_card_is_not_followed_out_of_the_folder(put: Put) -> None:
         ({"plda.npz": "x"}, "'xvec_transform.npz' is missing"),
         ({"xvec_transform.npz": "x"}, "'plda.npz' is missing"),
         ({"config.yaml": "a: [", "a.bin": "x"}, "no readable YAML (ParserError)"),
-        ({"config.yaml": "!!python/object/apply:os.getcwd []"}, "YAML (ConstructorError)"),
+        ({"config.yaml": "!!python/object/apply:os.getcwd []"}, "no readable YAML (it has tags)"),
+        (
+            {"config.yaml": "a: &a [x]\npipeline: *a"},
+            "no readable YAML (it has anchors or aliases)",
+        ),
         ({"config.yaml": "[" * 1_000}, "no readable YAML"),
         ({"config.yaml": b"\xff\xfe\xfd"}, "no readable YAML (UnicodeDecodeError)"),
         ({"pytorch_model.bin": ""}, "pytorch_model.bin in folder '{}' is empty (0 bytes)"),

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +103,7 @@ def test_weights_that_do_not_fit(make: Any, tmp_path: Path) -> None:
 
 
 def test_what_is_no_bundle(make: Any, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="is its folder a samevoice bundle"):
+    with pytest.raises(BundleError, match="it is no samevoice bundle"):
         registry.load(tmp_path)
     config = tmp_path / "config.json"
     config.write_text("[1]")
@@ -119,6 +121,114 @@ def test_what_is_no_bundle(make: Any, tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}")
     with pytest.raises(BundleError):
         registry.load(tmp_path)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    """A small bundle as convert writes it, in two shards."""
+    import made_up
+    from safetensors.numpy import save_file
+
+    import samevoice
+
+    save_file(made_up.pyannet_arrays(), tmp_path / "x.safetensors")
+    samevoice.convert(tmp_path / "x.safetensors", tmp_path / "out", max_shard_size="20KB")
+    assert len(list((tmp_path / "out").glob("*.safetensors"))) > 1
+    return tmp_path / "out"
+
+
+def test_what_was_recorded_is_checked(bundle: Path) -> None:
+    registry.load(bundle)
+    for path in (*bundle.glob("model*"), bundle / "config.json"):
+        whole = path.read_bytes()
+        for changed in (whole + b" ", whole[:-40] + bytes([whole[-40] ^ 1]) + whole[-39:]):
+            path.write_bytes(changed)
+            with pytest.raises(BundleError, match=re.escape(path.name)):
+                registry.load(bundle)
+        path.write_bytes(whole)
+    registry.load(bundle)
+
+
+def test_what_nobody_recorded_is_loaded(bundle: Path) -> None:
+    provenance = bundle / "provenance.json"
+    found = json.loads(provenance.read_text())
+    file = sorted(bundle.glob("model-*"))[0]
+    file.write_bytes(file.read_bytes()[:-1] + b"\1")
+    changes: tuple[dict[str, Any], ...] = ({"outputs": []}, {"outputs": {"config.json": 3}})
+    for change in changes:
+        provenance.write_text(json.dumps(found | change))
+        with pytest.raises(BundleError):
+            registry.load(bundle)
+    del found["outputs"]
+    provenance.write_text(json.dumps(found))
+    registry.load(bundle)
+    provenance.unlink()
+    registry.load(bundle)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_refused(make: Any, tmp_path: Path, value: float) -> None:
+    model = registry.build(make.pyannet_config())
+    bias = mx.concatenate([model.classifier.bias[:-1], mx.array([value])])
+    model.classifier.bias = bias
+    with pytest.raises(BundleError, match=r"'classifier\.bias' holds values that are NaN or inf"):
+        registry.load(write(tmp_path, model))
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sample_rate": 10**400},
+        {"sample_rate": "16000"},
+        {"sample_rate": None},
+        {"num_classes": -7},
+        {"num_classes": 7.5},
+        {"num_classes": True},
+        {"sincnet": {"stride": 0}},
+        {"sincnet": 10},
+        {"lstm": {"hidden_size": 8, "num_layers": 10**9, "bidirectional": True}},
+        {"lstm": {"hidden_size": 1e300, "num_layers": 1, "bidirectional": True}},
+        {"lstm": [8, 2]},
+        {"linear": {"hidden_size": 8, "num_layers": 1 << 62}},
+        {"quantization": {"group_size": 0, "bits": 4}},
+        {"quantization": {"group_size": 64, "bits": 99}},
+        {"quantization": 4},
+        {"activation": ["log_softmax"]},
+    ],
+    ids=str,
+)
+def test_absurd_numbers_and_types_in_a_config_are_refused(make: Any, change: Any) -> None:
+    with pytest.raises(BundleError, match="config of PyanNet") as refused:
+        registry.build(make.pyannet_config(**change))
+    assert len(str(refused.value)) < 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"frame_length": 1e300},
+        {"frame_length": 0},
+        {"frame_shift": -10.0},
+        {"num_mel_bins": 1e9},
+        {"m_channels": -1},
+        {"embed_dim": 10**12},
+        {"fbank_centering_span": -3},
+        {"window_type": 3},
+    ],
+    ids=str,
+)
+def test_absurd_numbers_in_an_embeddings_config(make: Any, change: Any) -> None:
+    with pytest.raises(BundleError, match="config of WeSpeakerResNet34"):
+        registry.build(make.wespeaker_config(**change))
+
+
+def test_a_pipe_in_a_files_place_is_refused(make: Any, tmp_path: Path) -> None:
+    for name in ("config.json", "model.safetensors", "provenance.json"):
+        folder = write(tmp_path / name, registry.build(make.pyannet_config()))
+        (folder / name).unlink(missing_ok=True)
+        os.mkfifo(folder / name)
+        with pytest.raises(BundleError, match=r"not an ordinary file|neither"):
+            registry.load(folder)
 
 
 @pytest.mark.parametrize("name", ["../outside.safetensors", "missing.safetensors"])

@@ -365,6 +365,7 @@ def test_a_divergence_is_saved_small_and_judged_without_torch(small: Pair, tmp_p
     arrays: Any = dict(mx.load(str(spoilt / "model.safetensors")))  # type: ignore[arg-type]
     arrays["linear.0.bias"] = arrays["linear.0.bias"] + 0.01
     mx.save_safetensors(str(spoilt / "model.safetensors"), arrays, {"format": "mlx"})
+    made_up.record(spoilt)
     made = run.run(spoilt, small.source, inputs=SOUNDS, device="cpu", output=tmp_path / "out")
     assert made.first_divergence == "linear.0"
     assert "linear.0" in run.sentence(made, tmp_path / "out")

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import made_up
 import mlx.core as mx
 import numpy as np
 import pytest
@@ -387,7 +388,7 @@ def copied(bundle: Path, target: Path) -> Path:
 
 
 def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="cannot be read"):
+    with pytest.raises(BundleError, match=r"has no config\.json"):
         SpeakerDiarizationPipeline(tmp_path / "nowhere")
     with pytest.raises(BundleError, match="holds a segmentation, not a whole pipeline"):
         SpeakerDiarizationPipeline(bundle / "segmentation")
@@ -398,6 +399,9 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
     swapped = copied(bundle, tmp_path / "swapped")
     shutil.rmtree(swapped / "embedding")
     shutil.copytree(bundle / "segmentation", swapped / "embedding")
+    with pytest.raises(BundleError, match=r"embedding.provenance\.json is not as it was written"):
+        SpeakerDiarizationPipeline(swapped)
+    made_up.record(swapped)
     with pytest.raises(BundleError, match="holds a PyanNet, not a WeSpeakerResNet"):
         SpeakerDiarizationPipeline(swapped)
     torn = copied(bundle, tmp_path / "torn")
@@ -414,8 +418,70 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
     for name in ("threshold", "embedding_exclude_overlap"):
         left = {key: value for key, value in config["pipeline"].items() if key != name}
         (silent / "config.json").write_text(json.dumps(config | {"pipeline": left}))
+        made_up.record(silent)
         with pytest.raises(BundleError, match=f"'{name}'"):
             SpeakerDiarizationPipeline(silent)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        (None, None),
+        ("specifications", []),
+        ("classes", None),
+        ("classes", "abc"),
+        ("classes", ["a"] * 4),
+        ("classes", ["a"] * 100_000),
+        ("powerset_max_classes", None),
+        ("powerset_max_classes", 10**18),
+        ("powerset_max_classes", True),
+        ("powerset_max_classes", -1),
+        ("duration", None),
+        ("duration", -1.0),
+        ("duration", 10**400),
+        ("duration", "10"),
+    ],
+)
+def test_a_segmentation_must_say_what_its_classes_are(
+    bundle: Path, tmp_path: Path, name: str | None, value: Any
+) -> None:
+    torn = copied(bundle, tmp_path / "torn")
+    path = torn / "segmentation" / "config.json"
+    config = json.loads(path.read_text())
+    if name is None:
+        del config["specifications"]
+    elif name == "specifications":
+        config[name] = value
+    else:
+        config["specifications"][name] = value
+    path.write_text(json.dumps(config))
+    made_up.record(torn)
+    with pytest.raises(BundleError, match=r"torn.segmentation: its specifications"):
+        SpeakerDiarizationPipeline(torn)
+
+
+@pytest.mark.parametrize("part", ["segmentation", "embedding", "plda"])
+def test_one_flipped_bit_is_noticed(bundle: Path, tmp_path: Path, part: str) -> None:
+    torn = copied(bundle, tmp_path / "torn")
+    weights = torn / part / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1000] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(BundleError, match=rf"{part}.model\.safetensors is not as it was written"):
+        SpeakerDiarizationPipeline(torn)
+    for path in torn.rglob("provenance.json"):
+        path.unlink()
+    SpeakerDiarizationPipeline(torn)  # of a bundle without hashes nothing is known
+
+
+def test_a_plda_that_is_not_finite_is_refused_by_its_tensor(bundle: Path, tmp_path: Path) -> None:
+    torn = copied(bundle, tmp_path / "torn")
+    tensors = load_file(bundle / "plda" / "model.safetensors")
+    tensors["xvec.mean1"] = np.full_like(tensors["xvec.mean1"], np.nan)
+    save_file(tensors, torn / "plda" / "model.safetensors")
+    made_up.record(torn)
+    with pytest.raises(BundleError, match=r"xvec\.mean1 holds values that are NaN"):
+        SpeakerDiarizationPipeline(torn)
 
 
 def test_a_plda_without_eigenvectors_is_known_before_a_recording_is_heard(
@@ -426,6 +492,7 @@ def test_a_plda_without_eigenvectors_is_known_before_a_recording_is_heard(
     for name, value in (("plda.tr", 0.0), ("plda.psi", np.nan)):
         changed = tensors | {name: np.full_like(tensors[name], value)}
         save_file(changed, torn / "plda" / "model.safetensors")
+        made_up.record(torn)
         with pytest.raises(BundleError, match="holds no valid PLDA"):
             SpeakerDiarizationPipeline(torn)
     # What rounding may make of a matrix that is all but singular.
