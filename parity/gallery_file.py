@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_text
 
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
@@ -60,10 +61,9 @@ def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, st
 
 def read(path: Path) -> Gallery:
     """What ``samevoice gallery`` found, as it wrote it."""
+    text = read_text(path, GalleryError)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GalleryError(f"cannot read {path}: {error.strerror}") from None
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GalleryError(f"{path} is not JSON, or was cut off: {error}") from None
     rows = found.get("findings") if isinstance(found, dict) else None

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_text
 from samevoice.parity.dumps import Dump, open_dump, write_dump
 from samevoice.parity.inputs import Example, Recording
 from samevoice.parity.judge import Verdict
@@ -208,10 +209,9 @@ def _named(part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]
 def read(folder: str | Path) -> Golden:
     """The index of a golden folder."""
     path = Path(folder) / INDEX
+    text = read_text(path, GoldenError)
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GoldenError(f"cannot read {path}: {error.strerror}") from None
+        index = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GoldenError(f"{path} is not JSON: {error}") from None
     if not isinstance(index, dict) or index.get("schema") != SCHEMA:

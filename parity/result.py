@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_text
 from samevoice.parity.judge import TapVerdict, Verdict
 from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
@@ -291,13 +292,7 @@ def _encoded(value: Any, where: str) -> Json:
 
 def read(path: str | Path) -> Result:
     """A file -> a result whose verdict has been worked out again; anything else is refused."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ResultError(f"{path} is not a result: it is not UTF-8") from None
-    return loads(text, str(path))
+    return loads(read_text(Path(path), ResultError), str(path))
 
 
 def loads(text: str, name: str = "result") -> Result:
