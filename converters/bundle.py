@@ -7,6 +7,7 @@ name. A run that was killed leaves at most the hidden folder, which the next run
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -204,7 +205,8 @@ def read_sums(folder: Path) -> dict[str, str]:
     """Name -> sha256, as SHA256SUMS has them; a name that leads out of the folder is refused."""
     path = folder / SUMS
     try:
-        lines = read_text(path, BundleError).splitlines()
+        # Only a line feed ends a line, as for sha256sum: no form feed, no carriage return.
+        lines = read_text(path, BundleError).removesuffix("\n").split("\n")
     except FileNotFoundError:
         raise BundleError(f"{folder} has no {SUMS}: it is no samevoice release") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -212,7 +214,7 @@ def read_sums(folder: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in lines:
         digest, _, name = line.partition("  ")
-        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not name:
+        if not re.fullmatch(r"[0-9a-f]{64}", digest) or not name.isprintable() or not name:
             raise BundleError(f"{path} has a line that is no hash and name: {line[:80]!r}")
         if not stays_below(name):
             raise BundleError(f"{path} names {name!r}, which leads out of the folder")
@@ -322,6 +324,11 @@ def _only_one(target: Path) -> Iterator[None]:
 
 def _cannot(target: Path, aside: Path, error: OSError) -> BundleError:
     """Which file, ours or one that was being read, and why; never more than one sentence."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):  # a copy that fails names its source
+        return BundleError(
+            f"{target} cannot be written: the disk of {target.parent} is full; make room there, or "
+            "choose another place; nothing was changed"
+        )
     reason = error.strerror or str(error).splitlines()[0]
     named = Path(str(error.filename)) if error.filename else target
     if named.is_relative_to(aside) or named.is_relative_to(target) or target.is_relative_to(named):

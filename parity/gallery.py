@@ -603,6 +603,7 @@ class Finding:
     where: str  # the tap at which it must show with these weights; "" where it changes nothing
     found: str  # the first tap that failed, "" if none did
     noise_ratio: float  # there, or the largest of all where nothing failed
+    architecture: str = ""  # of the network that was spoilt
 
     @property
     def right(self) -> bool:
@@ -634,7 +635,7 @@ def examine(
     if part.family.model_type == "segmentation":
         found += [_decided(traces, dtype) for dtype in ("float32", "float16")]
     progress("", len(bugs), len(bugs))
-    return found
+    return [replace(one, architecture=str(part.config["architecture"])) for one in found]
 
 
 # The port with nothing wrong in it: the harness must be silent about it.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
@@ -28,14 +29,13 @@ class Gallery:
     findings: tuple[Mapping[str, Any], ...]
     versions: Mapping[str, str]
 
-    def of(self, family: str) -> tuple[Mapping[str, Any], ...]:
-        return tuple(one for one in self.findings if one.get("family") == family)
+    def of(self, architecture: str) -> tuple[Mapping[str, Any], ...]:
+        return tuple(one for one in self.findings if one.get("architecture") == architecture)
 
-    def wrong(self, family: str) -> tuple[str, ...]:
-        """The bugs of a family that were not found where they sit, or found where nothing is."""
-        return tuple(
-            str(one.get("bug")) for one in self.of(family) if one.get("found") != one.get("where")
-        )
+    def wrong(self, architecture: str) -> tuple[str, ...]:
+        """The bugs that were not found where they sit, or found where nothing is."""
+        rows = self.of(architecture)
+        return tuple(str(one.get("bug")) for one in rows if one.get("found") != one.get("where"))
 
 
 def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, str]) -> str:
@@ -44,6 +44,7 @@ def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, st
         {
             "source": source,
             "family": one.bug.family,
+            "architecture": one.architecture,
             "bug": one.bug.name,
             "effect": one.bug.effect,
             "where": one.where,
@@ -60,10 +61,9 @@ def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, st
 
 def read(path: Path) -> Gallery:
     """What ``samevoice gallery`` found, as it wrote it."""
+    text = read_named(path, GalleryError)
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GalleryError(f"cannot read {path}: {error.strerror}") from None
+        found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GalleryError(f"{path} is not JSON, or was cut off: {error}") from None
     rows = found.get("findings") if isinstance(found, dict) else None

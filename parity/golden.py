@@ -13,13 +13,15 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 from samevoice.parity.dumps import Dump, open_dump, write_dump
-from samevoice.parity.inputs import Example, Recording
+from samevoice.parity.inputs import Depth, Example, Recording
 from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Override, limits_for
 from samevoice.parity.metrics import Array
@@ -208,10 +210,9 @@ def _named(part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]
 def read(folder: str | Path) -> Golden:
     """The index of a golden folder."""
     path = Path(folder) / INDEX
+    text = read_named(path, GoldenError)
     try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise GoldenError(f"cannot read {path}: {error.strerror}") from None
+        index = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise GoldenError(f"{path} is not JSON: {error}") from None
     if not isinstance(index, dict) or index.get("schema") != SCHEMA:
@@ -234,6 +235,8 @@ def read(folder: str | Path) -> Golden:
 
 def _check_rows(found: Golden, path: Path) -> None:
     """Every example by its own name, in a file of its own that lies in the folder."""
+    for row in found.examples:
+        _check_types(row, whole=found.model_type == "full")
     for key in ("name", "file"):
         names = [row[key] for row in found.examples]
         if len(set(names)) < len(names):
@@ -243,6 +246,23 @@ def _check_rows(found: Golden, path: Path) -> None:
             raise GoldenError(f"{path} names {name!r}, which lies outside of it or is no example")
         if not (found.folder / name).is_file():
             raise GoldenError(f"{found.folder / name} is missing: save it anew")
+
+
+def _check_types(row: Mapping[str, Any], *, whole: bool) -> None:
+    """A row as it was written, of a network or of a pipeline; else a KeyError or a TypeError."""
+    if whole:
+        lists = list(dict(row.get("labels", {})).values())
+    else:
+        lists = [row["labels"], row["order"]]
+        if row["depth"] not in get_args(Depth):
+            raise TypeError(f"depth {row['depth']!r:.40}")
+    for one in lists:
+        if not isinstance(one, list):
+            raise TypeError(f"{one!r:.40} for a list")
+    texts = [row[key] for key in ("name", "file", "sha256")]
+    for one in (*texts, *chain.from_iterable(lists)):
+        if not isinstance(one, str):
+            raise TypeError(f"{one!r:.40} for a text")
 
 
 def opened(golden: Golden, row: Mapping[str, Any]) -> tuple[Dump, Example]:

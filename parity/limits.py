@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
 
 
@@ -603,11 +604,10 @@ def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> lis
 
 def read_overrides(path: Path) -> list[Override]:
     """The ``[limits]`` table of a TOML file."""
+    text = read_named(path, LimitsError)
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise LimitsError(f"cannot read limits from {path}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise LimitsError(f"{path} is not TOML: {error}") from None
     if not isinstance(document.get("limits"), dict):
         raise LimitsError(f"{path} has no [limits] table")

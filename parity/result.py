@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 from samevoice.parity.judge import TapVerdict, Verdict
 from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
@@ -28,6 +29,7 @@ Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 # Schema -> how a document of it becomes one of the next; without a way an older one is refused.
 UPGRADES: Mapping[int, Upgrade] = {}
 FAST = "fast"  # the model type of a whole pipeline's fast configuration
+COMPARED = ("segmentation", "embedding", "plda", "full", FAST)
 SHA256 = re.compile(r"[0-9a-f]{64}|")
 Json: TypeAlias = Any
 # What must have been compared of a whole pipeline for every recording, even one of silence.
@@ -145,6 +147,10 @@ def check(result: Result) -> None:
         raise ResultError(
             f"the limits are for {limits.dtype} on {limits.device}, "
             f"but the result is for {result.dtype} on {result.device}"
+        )
+    if result.model_type not in COMPARED:
+        raise ResultError(
+            f"model_type is {result.model_type!r:.80}, which samevoice parity does not compare"
         )
     verdict = result.verdict
     _same("passed", result.passed, verdict.passed)
@@ -291,13 +297,7 @@ def _encoded(value: Any, where: str) -> Json:
 
 def read(path: str | Path) -> Result:
     """A file -> a result whose verdict has been worked out again; anything else is refused."""
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ResultError(f"cannot read {path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise ResultError(f"{path} is not a result: it is not UTF-8") from None
-    return loads(text, str(path))
+    return loads(read_named(Path(path), ResultError), str(path))
 
 
 def loads(text: str, name: str = "result") -> Result:

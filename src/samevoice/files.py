@@ -13,6 +13,7 @@ from typing import Any
 from samevoice.errors import SamevoiceError
 
 MOST_TEXT = 64 << 20  # bytes; the index of a network of 100,000 tensors takes 10 MB
+LARGEST = 512 << 20  # bytes of a result
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two, in JSON
 
 
@@ -37,6 +38,18 @@ def read_text(path: Path, error: type[SamevoiceError], most: int = MOST_TEXT) ->
     if len(data) > most:
         raise error(f"{path} is larger than {most >> 10} KiB: it is not what its name says")
     return data.decode("utf-8")
+
+
+def read_named(path: Path, error: type[SamevoiceError]) -> str:
+    """The text of a file that a user named; whatever is wrong with it raises ``error``."""
+    try:
+        return read_text(path, error, LARGEST)
+    except OSError as reason:
+        raise error(f"cannot read {path}: {reason.strerror}") from None
+    except UnicodeDecodeError:
+        raise error(f"{path} is not UTF-8") from None
+    except ValueError:
+        raise error(f"cannot read {str(path)!r}: no file has such a name") from None
 
 
 def read_json(path: Path, error: type[SamevoiceError]) -> dict[str, Any]:

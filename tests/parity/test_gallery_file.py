@@ -18,16 +18,17 @@ def bug(name: str, family: str, where: str) -> Bug:
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     dropped = bug("a bias dropped", "segmentation", "lstm.0")
     found = {
-        "reference:x": [Finding(dropped, "lstm.0", "lstm.1", 12.5)],
-        "reference:y": [Finding(bug("idle", "embedding", ""), "", "", 1.1)],
+        "reference:x": [Finding(dropped, "lstm.0", "lstm.1", 12.5, "PyanNet")],
+        "reference:y": [Finding(bug("idle", "embedding", ""), "", "", 1.1, "ResNet")],
     }
     (tmp_path / "gallery.json").write_text(gallery_file.written(found, {"samevoice": "1"}))
     read = gallery_file.read(tmp_path / "gallery.json")
     assert read.versions == {"samevoice": "1"}
-    assert read.of("segmentation") == (
+    assert read.of("PyanNet") == (
         {
             "source": "reference:x",
             "family": "segmentation",
+            "architecture": "PyanNet",
             "bug": "a bias dropped",
             "effect": "lost",
             "where": "lstm.0",
@@ -36,8 +37,8 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
             "right": False,
         },
     )
-    assert read.wrong("segmentation") == ("a bias dropped",)
-    assert read.wrong("embedding") == ()
+    assert read.wrong("PyanNet") == ("a bias dropped",)
+    assert read.wrong("ResNet") == ()
 
 
 @pytest.mark.parametrize("text", ["[", "[]", "3", '{"schema": 2, "findings": []}', "[" * 5000])

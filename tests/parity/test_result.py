@@ -377,6 +377,7 @@ def test_a_tap_that_stands_twice_is_refused() -> None:
     ("edit", "said"),
     [
         (lambda document: document.update(model_type="segmentation"), "judged by the limits of"),
+        (lambda document: document.update(model_type="xvector"), "parity does not compare"),
         (lambda document: document["taps"].pop(), "no output was judged for 'sample'"),
     ],
 )

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +89,23 @@ def test_what_is_there_is_not_overwritten_unasked(ready: Ready) -> None:
     with pytest.raises(BundleError, match="did not write"):
         contents.release(ready.offer(), ready.release, overwrite=True)
     assert (ready.release / "thesis.tex").read_text() == "mine"
+
+
+def test_a_full_disk_is_named_and_not_what_was_copied(
+    ready: Ready, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(source: Path, target: Path) -> None:  # as Python's own: it names the source first
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(source), None, str(target))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    target = ready.folder / "elsewhere" / "out"
+    with pytest.raises(BundleError) as caught:
+        contents.release(ready.offer(), target)
+    assert str(caught.value) == (
+        f"{target} cannot be written: the disk of {target.parent} is full; make room there, or "
+        "choose another place; nothing was changed"
+    )
+    assert list(target.parent.iterdir()) == []
 
 
 def test_the_card_is_found_and_says_what_was_measured(made: Ready) -> None:

@@ -111,7 +111,7 @@ def emptied_gallery(ready: Ready) -> None:
 
 
 def no_finding(ready: Ready) -> None:
-    edit(ready.gallery, lambda found: {**found, "findings": [{"family": "segmentation"}]})
+    edit(ready.gallery, lambda found: {**found, "findings": [{"architecture": "PyanNet"}]})
 
 
 def lost_golden(ready: Ready) -> None:
@@ -175,6 +175,11 @@ def gallery_of_another(ready: Ready) -> None:
     write_gallery(ready.gallery, "embedding")
 
 
+def gallery_of_its_role(ready: Ready) -> None:
+    """Of another network that does the same task."""
+    write_gallery(ready.gallery, "segmentation", architecture="SSeRiouSS")
+
+
 def red_gallery(ready: Ready) -> None:
     edit(ready.gallery, lambda found: found["findings"][2].update(found="output"))
 
@@ -223,8 +228,9 @@ def changed_bundle(ready: Ready) -> None:
         (no_examples, ["golden"], "is not what was saved"),
         (foreign_file, ["bundle", "hashes"], "pytorch_model.bin of"),
         (no_golden, ["golden"], "golden.json"),
-        (no_gallery, ["gallery"], "there is no gallery of the segmentation"),
-        (gallery_of_another, ["gallery"], "holds no bug of the segmentation"),
+        (no_gallery, ["gallery"], "there is no gallery of PyanNet"),
+        (gallery_of_another, ["gallery"], "holds no bug of PyanNet"),
+        (gallery_of_its_role, ["gallery"], "holds no bug of PyanNet"),
         (red_gallery, ["gallery"], "'a bias added twice' was not found where it sits"),
         (short_gallery, ["gallery"], "lacks 1 bugs"),
         (old_gallery, ["gallery"], "of samevoice 0.0.1"),

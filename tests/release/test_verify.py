@@ -181,6 +181,15 @@ def endless_sums(folder: Path) -> None:
         file.truncate(17 << 20)
 
 
+@pytest.mark.parametrize("other", ["\f", "\v", "\x1c", "\x85", "\u2028", "\r", "\r\n"])
+def test_only_line_feeds_end_a_line_of_the_sums(ready: Ready, other: str) -> None:
+    """sha256sum reads such a file otherwise: one of the two would check less than it says."""
+    sums = ready.release / "SHA256SUMS"
+    sums.write_bytes(sums.read_bytes().replace(b"\n", other.encode(), 2))
+    found = faults(ready.release)
+    assert "SHA256SUMS has a line that is no hash and name" in found["files"]
+
+
 def add_pickle(folder: Path) -> None:
     (folder / "pytorch_model.bin").write_bytes(b"cos\nsystem\n")
 
@@ -225,7 +234,7 @@ def red_gallery(folder: Path) -> None:
 
 
 def other_gallery(folder: Path) -> None:
-    write_gallery(folder / "parity" / "gallery.json", "embedding")
+    write_gallery(folder / "parity" / "gallery.json", "segmentation", architecture="SSeRiouSS")
 
 
 def edit_card(folder: Path) -> None:
@@ -283,7 +292,7 @@ def test_tampering_is_refused_by_name(
         (link_folder_out, "files", "parity/golden is a link that leads out of the folder"),
         (index_out, "files", "names '../bundle/model.safetensors', which leads out"),
         (red_gallery, "gallery", "was not found where it sits"),
-        (other_gallery, "gallery", "holds no bug of the segmentation"),
+        (other_gallery, "gallery", "holds no bug of PyanNet"),
     ],
 )
 def test_and_so_is_a_forger_who_made_all_hashes_anew(

@@ -145,7 +145,7 @@ def test_both_networks_need_their_gallery(whole: tuple[Path, Path], tmp_path: Pa
     write_gallery(tmp_path / "gallery.json", "segmentation")
     one = terms.offer(bundle, [folder], gallery=tmp_path / "gallery.json", licence_ok=True)
     (only,) = one.refusals
-    assert only.why == "the gallery holds no bug of the embedding"
+    assert only.why == "the gallery holds no bug of WeSpeakerResNet34"
 
 
 def test_swapped_networks_are_found(whole: tuple[Path, Path], tmp_path: Path) -> None:

@@ -96,7 +96,7 @@ def _write(folder: Path, one: Offer, repo: str | None) -> None:
         if name != SUMS and not name.startswith(f"{PARITY}/"):  # of an earlier release
             _copy(one.bundle / name, folder / name)
     shown = [_write_proof(folder, one, part) for part in one.parts]
-    if one.gallery is not None and one.gallery_path is not None and one.families:
+    if one.gallery is not None and one.gallery_path is not None and one.networks:
         _copy(one.gallery_path, folder / PARITY / gallery_file.NAME)
     bundles.write_json(folder / PARITY / RECORD, record(one))
     (folder / CARD).write_text(_card(one, shown, repo), encoding="utf-8")

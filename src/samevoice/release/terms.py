@@ -90,6 +90,10 @@ class Part:
     def config(self) -> dict[str, Any]:
         return read_json(self.folder / CONFIG)
 
+    @property
+    def architecture(self) -> str:
+        return str(self.config.get("architecture"))
+
     @cached_property
     def fingerprint(self) -> str:
         from samevoice.parity.run import fingerprint
@@ -127,9 +131,9 @@ class Offer:
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def families(self) -> tuple[str, ...]:
-        """The networks in it, of each of which a gallery must have been seen."""
-        return tuple(part.kind for part in self.parts if part.kind in NETWORKS)
+    def networks(self) -> tuple[Part, ...]:
+        """Of each of these a gallery must have been seen."""
+        return tuple(part for part in self.parts if part.kind in NETWORKS)
 
     @property
     def sources(self) -> Mapping[str, Any]:
@@ -374,6 +378,8 @@ def _whole_set(one: Offer) -> Reasons:
 
 
 def _every_tap(one: Offer) -> Reasons:
+    if any(_untouched(one)):
+        return  # a bundle that was changed cannot be loaded
     for part, result in _judged(one):
         if lost := missing_taps(part, result):
             yield f"the result of the {part.label} lacks {lost[0]}", _parity(one)
@@ -386,15 +392,16 @@ def _replayable(one: Offer) -> Reasons:
 
 
 def _gallery(one: Offer) -> Reasons:
-    for family in dict.fromkeys(one.families):
-        why = one.unread_gallery or gallery_fault(one.gallery, family)
+    for part in one.networks:
+        why = one.unread_gallery or gallery_fault(one.gallery, part)
         if not why and one.gallery is not None:
-            why = gallery_age(one.gallery, family)
+            why = gallery_age(one.gallery, part)
         if why:
+            source = one.sources[part.kind]["name"]
             yield (
                 why,
-                f"run samevoice gallery {one.sources[family]['name']} --output gallery.md beside "
-                "the results, or name another's gallery.json with --gallery",
+                f"run samevoice gallery {source} --output gallery.md beside the results, or name "
+                "another's gallery.json with --gallery",
             )
 
 
@@ -602,35 +609,36 @@ def golden_fault(part: Part, result: Result) -> str:
     return f"{part.golden} lacks {lost[0]!r}, which the result was made on" if lost else ""
 
 
-def gallery_fault(found: Gallery | None, family: str) -> str:
-    """Why this gallery proves nothing of a family, or ""."""
+def gallery_fault(found: Gallery | None, part: Part) -> str:
+    """Why this gallery proves nothing of a network, or ""."""
+    name = part.architecture
     if found is None:
-        return f"there is no gallery of the {family}"
-    rows = found.of(family)
+        return f"there is no gallery of {name}"
+    rows = found.of(name)
     if not rows:
-        return f"the gallery holds no bug of the {family}"
+        return f"the gallery holds no bug of {name}"
     for row in rows:
         if not all(isinstance(row.get(key), str) for key in ("bug", "where", "found")):
-            return f"the gallery of the {family} holds a row that is no finding"
-    if wrong := found.wrong(family):
-        return f"the gallery of the {family} is red: {wrong[0]!r} was not found where it sits"
+            return f"the gallery of {name} holds a row that is no finding"
+    if wrong := found.wrong(name):
+        return f"the gallery of {name} is red: {wrong[0]!r} was not found where it sits"
     return ""
 
 
-def gallery_age(found: Gallery, family: str) -> str:
+def gallery_age(found: Gallery, part: Part) -> str:
     """Why the bugs in it are not those that this samevoice knows, or ""."""
     import samevoice
     from samevoice.parity.gallery import BUGS
 
     if (said := found.versions.get("samevoice")) != samevoice.__version__:
         return f"the gallery is of samevoice {said or 'unknown'}, not {samevoice.__version__}"
-    seen = {row["bug"]: row["where"] for row in found.of(family)}
-    known = [bug for bug in BUGS if bug.family == family]
+    seen = {row["bug"]: row["where"] for row in found.of(part.architecture)}
+    known = [bug for bug in BUGS if bug.family == part.kind]
     if lost := [bug.name for bug in known if bug.name not in seen]:
-        return f"the gallery of the {family} lacks {len(lost)} bugs, first {lost[0]!r}"
+        return f"the gallery of {part.architecture} lacks {len(lost)} bugs, first {lost[0]!r}"
     # Some weights leave a bug without effect; the bug says of itself whether that can be.
     moved = [bug.name for bug in known if seen[bug.name] != bug.where and not bug.may_idle]
-    return f"the gallery of the {family} looks for {moved[0]!r} elsewhere" if moved else ""
+    return f"the gallery of {part.architecture} looks for {moved[0]!r} elsewhere" if moved else ""
 
 
 def licence_fault(source: Mapping[str, Any]) -> str:

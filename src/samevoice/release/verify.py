@@ -265,17 +265,17 @@ def _limits(one: Folder) -> str:
 
 
 def _bugs(one: Folder) -> str:
-    families = [part.kind for part in one.parts if part.kind in NETWORKS]
-    if not families:
+    networks = [part for part in one.parts if part.kind in NETWORKS]
+    if not networks:
         return "no network in it, so no bug to find"
     found = gallery_file.read(one.path / PARITY / gallery_file.NAME)
-    for family in families:
-        why = terms.gallery_fault(found, family)
+    for part in networks:
+        why = terms.gallery_fault(found, part)
         if not why and found.versions.get("samevoice") == samevoice.__version__:
-            why = terms.gallery_age(found, family)
+            why = terms.gallery_age(found, part)
         if why:
             raise FaultError(why)
-    count = sum(len(found.of(family)) for family in families)
+    count = sum(len(found.of(part.architecture)) for part in networks)
     by = found.versions.get("samevoice", "unknown")
     other = f", by samevoice {by}" if by != samevoice.__version__ else ""
     return f"{count} known bugs were found where they sit, or shown to change nothing{other}"
