@@ -236,5 +236,6 @@ class Watched:
             while at < len(data):
                 size = struct.unpack_from("iIII", data, at)[3]
                 name = data[at + 16 : at + 16 + size].rstrip(b"\0")
-                found.append(os.fsdecode(name) or ".")
+                if name:  # the folder itself is listed by whoever looks through /tmp
+                    found.append(os.fsdecode(name))
                 at += 16 + size
