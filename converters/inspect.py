@@ -15,6 +15,8 @@ from samevoice.converters.convert import Conversion, Options, config_of, prepare
 from samevoice.converters.rules import Row
 from samevoice.errors import BundleError
 
+FATES = ("used", "derived", "dropped", "identity")
+
 
 @dataclass(frozen=True)
 class Inspection:
@@ -83,6 +85,8 @@ def _rows(folder: Path) -> tuple[Row, ...]:
         return None if value is None else tuple(value)
 
     def value(key: str, found: Any) -> Any:
+        if key == "fate" and found not in FATES:
+            raise ValueError(f"fate {found!r:.40}")
         return shape(found) if key.endswith("_shape") else _text(found)
 
     rows = bundle.read_json(folder / bundle.PROVENANCE)["tensors"]

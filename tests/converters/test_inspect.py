@@ -74,6 +74,16 @@ def test_a_tally_of_other_things_than_texts(key: str, source: Path, tmp_path: Pa
         samevoice.inspect(tmp_path / "out")
 
 
+def test_a_fate_that_nobody_knows(source: Path, tmp_path: Path) -> None:
+    samevoice.convert(source, tmp_path / "out")
+    path = tmp_path / "out" / "provenance.json"
+    found = json.loads(path.read_text())
+    found["tensors"][0]["fate"] = "eaten"
+    path.write_text(json.dumps(found))
+    with pytest.raises(BundleError, match="eaten"):
+        samevoice.inspect(tmp_path / "out")
+
+
 def test_a_note_that_is_no_text(source: Path, tmp_path: Path) -> None:
     samevoice.convert(source, tmp_path / "out")
     path = tmp_path / "out" / "provenance.json"
