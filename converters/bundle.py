@@ -39,6 +39,8 @@ ORIGIN_NOTES = "origin/checkpoint.json"
 # What a release puts beside a bundle, and what the hub and its client do.
 PARITY = "parity"
 SUMS = "SHA256SUMS"
+SIGNATURE = "model.sig"  # of a release; over the sums as well
+UNSUMMED = (SUMS, SIGNATURE)
 FOREIGN = (".gitattributes", ".cache", ".git")
 
 
@@ -184,7 +186,7 @@ def sha256(path: Path) -> str:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file of a bundle but its provenance, which holds them, and of no sums."""
-    names = (name for name in files_in(folder) if name not in (PROVENANCE, SUMS))
+    names = (name for name in files_in(folder) if name not in (PROVENANCE, *UNSUMMED))
     return {name: sha256(folder / name) for name in names}
 
 
