@@ -28,13 +28,13 @@ def share(name: str, out: Path, *words: str) -> str:
 
 
 def test_no_spoilt_file_does_harm(tmp_path: Path) -> None:
-    share("run", tmp_path, "--share", "0.01", "--processes", "1")
+    share("run", tmp_path, "--share", "0.006", "--processes", "1")
     found = json.loads((tmp_path / "figures.json").read_text())["targets"]
     assert found.keys() == {target.name for target in targets.TARGETS}
     assert not (tmp_path / "failures").exists()
 
 
 def test_a_kill_leaves_nothing_half_done(tmp_path: Path) -> None:
-    share("kill", tmp_path, "--share", "0.03")
+    share("kill", tmp_path, "--share", "0.01")
     found = json.loads((tmp_path / "kills.json").read_text())["jobs"]
     assert found.keys() == {job.name for job in kill.JOBS}
