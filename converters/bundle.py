@@ -27,6 +27,7 @@ from samevoice.errors import BundleError, SamevoiceError
 from samevoice.files import read_json as _read_json
 from samevoice.files import read_text, refuse_special
 from samevoice.files import sha256 as _sha256
+from samevoice.outputs import refuse_unwritable
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -252,6 +253,7 @@ def refuse_existing(
 ) -> None:
     """Only what samevoice wrote, and nobody added to, may be overwritten."""
     target = Path(os.path.realpath(target))
+    refuse_unwritable(target.parent)
     if not os.path.lexists(target):
         return
     if not overwrite:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice.comparing import UsageError
+from samevoice import outputs
+from samevoice.comparing import Overwrite, UsageError
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ def bench(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where bench.json, .md and .svg go.")
     ] = Path("out/bench"),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure samevoice beside torch and pyannote.audio, interleaved, on this machine."""
     from samevoice.bench import parts
@@ -97,6 +99,9 @@ def bench(
         raise UsageError(f"--model {model}: no bundle of a whole pipeline")
     if audio is not None and not audio.is_file():
         raise UsageError(f"--audio {audio}: no such file")
+    read = [path for path in (model, source, audio) if path is not None]
+    names = ("bench.json", "bench.md", "bench.svg")
+    outputs.refuse([(output / name, name) for name in names], inputs=read, overwrite=overwrite)
     with _plan(chosen, model, source, audio, device, dtype) as plan:
         _measure(plan, named, output)
 

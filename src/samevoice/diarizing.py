@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import hearing, places
-from samevoice.comparing import Device, UsageError
+from samevoice import hearing, outputs, places
+from samevoice.comparing import Device, Overwrite, UsageError
 from samevoice.errors import SamevoiceError
 from samevoice.places import FORMATS, STANDARD
 
@@ -88,6 +88,7 @@ def diarize(
     timing: Annotated[
         bool, typer.Option("--timing", help="Tell each stage's time, in the JSON, too.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say who speaks when in recordings of any length, rate and number of channels."""
     counts = _counts(num_speakers, min_speakers, max_speakers)
@@ -98,6 +99,12 @@ def diarize(
     recordings = places.recordings(audio)
     targets = places.targets(recordings, asked, output, audio)
     _refuse_plot(plot, recordings)
+    written = [(path, "turns") for paths in targets.values() for path in paths]
+    drawn = [(plot, "drawing")] if plot is not None else []
+    read: list[str | Path] = [*recordings, model]
+    if speakers is not None:
+        read.append(speakers)
+    outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     writing = Writing(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:
         pipeline = hearing.load(model, device, chunk_duration=chunk_duration, step=step, fast=fast)
@@ -154,7 +161,6 @@ def _refuse_plot(plot: Path | None, recordings: Sequence[str]) -> None:
         raise UsageError(f"--plot draws one recording, not {len(recordings)}")
     if plot.suffix.lower() != ".svg":
         raise UsageError(f"--plot {plot} must end in .svg")
-    places.refuse_unwritable(plot.parent)
 
 
 # What it takes -----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import hearing, places
+from samevoice import hearing, outputs, places
 from samevoice.comparing import Device, UsageError
 
 if TYPE_CHECKING:
@@ -339,7 +339,10 @@ def _voices(pipeline: Any, labelled: Sequence[tuple[str, Path]], main_speaker: b
 def _open(db: Path | None, fingerprint: str | None = None, *, create: bool = False) -> Database:
     from samevoice.models.diarization.speakers import Database, default_place
 
-    return Database.open(db or default_place(), fingerprint, create=create)
+    database = Database.open(db or default_place(), fingerprint, create=create)
+    if create:
+        outputs.refuse_unwritable(database.path)
+    return database
 
 
 def _pipeline(model: Path | None, device: Device) -> Any:

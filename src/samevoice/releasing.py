@@ -68,9 +68,12 @@ def release(
 ) -> None:
     """Make a release of a bundle, if the harness was green for exactly these bytes."""
     from samevoice import terminal
+    from samevoice.converters import bundle as bundles
     from samevoice.release import contents, terms
 
     _refuse_flags(output, upload_repo, private, dry_run)
+    if output is not None and not dry_run:  # before anything is read
+        bundles.refuse_existing(output, overwrite=overwrite, replaceable=contents.is_release)
     one = terms.offer(
         bundle,
         result or [],
