@@ -290,17 +290,22 @@ def _hidden(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target):
-            if old.exists() and not target.exists():
-                old.rename(target)  # killed between its two renames: the old bundle comes back
-            for left in (aside, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _tidy(target, aside, old)
             aside.mkdir()
             try:
                 yield aside
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                _tidy(target, aside, old)
     except OSError as error:
         raise _cannot(target, aside, error) from error
+
+
+def _tidy(target: Path, aside: Path, old: Path) -> None:
+    """What a run that was killed or stopped has left; the old bundle comes back."""
+    if old.exists() and not target.exists():
+        old.rename(target)  # it ended between its two renames
+    for left in (aside, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -532,5 +532,10 @@ def _fail(sentence: str, debug: bool, code: int) -> int:
         traceback.print_exc()
     # One line whatever the message holds, so that logs and scripts can rely on it.
     plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
-    print("samevoice:", " ".join(plain.split()), file=sys.stderr)  # noqa: T201
+    print(_shortened(f"samevoice: {' '.join(plain.split())}"), file=sys.stderr)  # noqa: T201
     return code
+
+
+def _shortened(line: str, most: int = 300) -> str:
+    """Names and libraries' words may be of any length; what to do stands at the end."""
+    return line if len(line) <= most else f"{line[: most - 125]} ... {line[-120:]}"
