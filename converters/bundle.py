@@ -40,7 +40,9 @@ FOREIGN = (".gitattributes", ".cache", ".git")
 
 def parse_size(text: str) -> int:
     """``5GB`` -> 5,000,000,000; KB, MB, GB, TB count in thousands, KiB to TiB in 1024s."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE
+    )
     if match is None:
         raise BundleError(f"{text!r} is no size: write it as 5GB, 500MB or 2GiB")
     number, unit, binary = match.groups()
