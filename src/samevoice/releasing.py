@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samevoice import streams
 from samevoice.comparing import Device, UsageError
 from samevoice.errors import NotPassedError
 
@@ -252,7 +253,7 @@ def _as_json(folder: Path, **asked: Any) -> bool:
         "passed": all(one.passed for one in found),
         "checks": [one.as_dict() for one in found],
     }
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+    streams.echo(json.dumps(document, indent=2))
     return bool(document["passed"])
 
 
