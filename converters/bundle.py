@@ -40,14 +40,18 @@ ORIGIN_NOTES = "origin/checkpoint.json"
 # What a release puts beside a bundle, and what the hub and its client do.
 PARITY = "parity"
 SUMS = "SHA256SUMS"
+SIGNATURE = "model.sig"  # of a release; over the sums as well
+UNSUMMED = (SUMS, SIGNATURE)
 FOREIGN = (".gitattributes", ".cache", ".git")
 
 
 def parse_size(text: str) -> int:
     """``5GB`` -> 5,000,000,000; KB, MB, GB, TB count in thousands, KiB to TiB in 1024s."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE
+    )
     if match is None:
-        raise BundleError(f"{text!r} is no size: write it as 5GB, 500MB or 2GiB")
+        raise BundleError(f"{text[:40]!r} is no size: write it as 5GB, 500MB or 2GiB")
     number, unit, binary = match.groups()
     power = " KMGT".index(unit.upper() or " ")
     size = int(float(number) * (1024 if binary else 1000) ** power)
@@ -185,7 +189,7 @@ def sha256(path: Path) -> str:
 
 def file_hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file of a bundle but its provenance, which holds them, and of no sums."""
-    names = (name for name in files_in(folder) if name not in (PROVENANCE, SUMS))
+    names = (name for name in files_in(folder) if name not in (PROVENANCE, *UNSUMMED))
     return {name: sha256(folder / name) for name in names}
 
 
@@ -288,17 +292,22 @@ def _hidden(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target):
-            if old.exists() and not target.exists():
-                old.rename(target)  # killed between its two renames: the old bundle comes back
-            for left in (aside, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _tidy(target, aside, old)
             aside.mkdir()
             try:
                 yield aside
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                _tidy(target, aside, old)
     except OSError as error:
         raise _cannot(target, aside, error) from error
+
+
+def _tidy(target: Path, aside: Path, old: Path) -> None:
+    """What a run that was killed or stopped has left; the old bundle comes back."""
+    if old.exists() and not target.exists():
+        old.rename(target)  # it ended between its two renames
+    for left in (aside, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
+import numpy as np
 from mlx.nn.layers.base import Module
 from mlx.nn.layers.quantized import quantize as nn_quantize
 
@@ -127,11 +128,11 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
 
 
 def _refuse_not_finite(folder: Path, weights: Mapping[str, mx.array]) -> None:
-    floats = {name: x for name, x in weights.items() if mx.issubdtype(x.dtype, mx.floating)}
-    sound = {name: mx.isfinite(x).all() for name, x in floats.items()}
-    mx.eval(sound)
-    for name, whole in sound.items():
-        if not whole:
+    for name, x in weights.items():
+        if not mx.issubdtype(x.dtype, mx.floating):
+            continue
+        # In numpy, a sixth of the time that MLX takes on a CPU; it knows no bfloat16.
+        if not np.isfinite(np.asarray(x.astype(mx.float32))).all():
             raise BundleError(
                 f"{folder}: {name!r} holds values that are NaN or infinite: convert the source "
                 "again"

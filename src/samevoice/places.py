@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,12 +19,10 @@ _KINDS = (
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 
-class StandardOutputError(OutputError):
-    """Nobody can be told any result any more."""
-
-
 def recordings(given: Sequence[str]) -> list[str]:
     """Every file, folders searched through; what does not exist fails when its turn comes."""
+    if "" in given:
+        raise UsageError("the name of a recording is empty: is a variable unset?")
     if given.count(STANDARD) > 1:
         raise UsageError("standard input can be read once")
     found: list[str] = []
@@ -99,7 +96,10 @@ def _refuse_mixture(recordings: Sequence[str], asked: Sequence[str]) -> None:
         raise UsageError(
             f"standard output takes one recording's {asked[0]}: name a folder with --output"
         )
-    _refuse_collisions(recordings, {name: [Path(stem(name))] for name in recordings})
+    from samevoice.models.diarization.formats import field
+
+    # In one stream recordings are told apart by their names alone, as RTTM can hold them.
+    _refuse_collisions(recordings, {name: [Path(field(stem(name)))] for name in recordings})
 
 
 def _refuse_collisions(recordings: Sequence[str], targets: Mapping[str, list[Path]]) -> None:
@@ -141,17 +141,3 @@ def write(texts: Mapping[Path, str]) -> None:
     finally:
         for aside in asides:
             aside.unlink(missing_ok=True)
-
-
-def print_out(text: str) -> None:
-    """To standard output, in UTF-8 whatever the terminal's encoding is."""
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What is still buffered would fail once more, and louder, when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise StandardOutputError(f"standard output cannot be written: {error.strerror}") from error

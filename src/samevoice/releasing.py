@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samevoice import streams
 from samevoice.comparing import Device, UsageError
 from samevoice.errors import NotPassedError
 
@@ -55,6 +58,10 @@ def release(
         list[str] | None,
         typer.Option("--because", metavar="WHY", help="Why; it stands in the card."),
     ] = None,
+    sign: Annotated[
+        Path | None,
+        typer.Option("--sign", metavar="KEY", help="Sign it with this private key, in PEM."),
+    ] = None,
     license_ok: Annotated[
         bool,
         typer.Option("--license-ok", help="You read the source's terms, and they allow this."),
@@ -83,6 +90,7 @@ def release(
     )
     console = terminal.console()
     _refuse(console, one)
+    signing = _signing(sign)
     if dry_run or output is None:
         terminal.say(console, f"may leave: {bundle}, {_parts(one)}; nothing was written")
         return
@@ -91,6 +99,7 @@ def release(
         output,
         overwrite=overwrite,
         repo=upload_repo,
+        sign=signing,
         check=lambda folder: _check(console, folder),
     )
     terminal.say(
@@ -113,6 +122,15 @@ def _refuse_flags(
         raise UsageError("--private goes with --upload-repo")
     if output is None and not dry_run:
         raise UsageError("release needs --output DIR, or --dry-run")
+
+
+def _signing(key: Path | None) -> Callable[[Path], None]:
+    if key is None:
+        return lambda folder: None
+    from samevoice.release import signature
+
+    signature.refuse_unusable(key)
+    return lambda folder: signature.sign(folder, key)
 
 
 def _accepted(names: list[str], because: list[str]) -> list[Accepted]:
@@ -150,19 +168,19 @@ def _parts(one: Offer) -> str:
 
 def _check(console: Console, folder: Path) -> None:
     """What whoever downloads it will run, before it gets its name."""
-    if not _checked(console, folder, folder, Device.auto):
+    if not _checked(console, folder):
         raise NotPassedError(
             "not released: it does not pass its own verification; see the lines marked ✗, "
             "nothing was written"
         )
 
 
-def _checked(console: Console, folder: Path, root: Path, device: Device) -> bool:
+def _checked(console: Console, folder: Path, **asked: Any) -> bool:
     from samevoice import terminal
     from samevoice.release.verify import verify as checks
 
     sound = True
-    for one in checks(folder, root=root, device=device.value):
+    for one in checks(folder, **asked):
         sound = sound and one.passed
         mark = "[green]✓[/]" if one.passed else "[red]✗[/]"
         console.print(f"{mark} [bold]{one.name:<10}[/]  ", end="")
@@ -209,29 +227,36 @@ def verify(
     device: Annotated[
         Device, typer.Option(help="What MLX replays on; nothing else depends on it.")
     ] = Device.auto,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key", metavar="PUBLIC", help="The public key, in PEM, that must have signed."
+        ),
+    ] = None,
+    require_signature: Annotated[
+        bool, typer.Option("--require-signature", help="Refuse what is not signed with --key.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a release: hashes, verdicts, and PyTorch's outputs replayed here without PyTorch."""
     from samevoice import terminal
 
     folder, root = _found(where, revision)
-    if as_json:
-        sound = _as_json(folder, root, device)
-    else:
-        sound = _checked(terminal.console(), folder, root, device)
-    if not sound:
+    asked = {"root": root, "device": device.value, "key": key, "signed": require_signature}
+    run = _as_json if as_json else partial(_checked, terminal.console())
+    if not run(folder, **asked):
         raise NotPassedError(f"{where} is not what was released: see the lines marked ✗")
 
 
-def _as_json(folder: Path, root: Path, device: Device) -> bool:
+def _as_json(folder: Path, **asked: Any) -> bool:
     from samevoice.release.verify import verify as checks
 
-    found = list(checks(folder, root=root, device=device.value))
+    found = list(checks(folder, **asked))
     document: dict[str, Any] = {
         "passed": all(one.passed for one in found),
         "checks": [one.as_dict() for one in found],
     }
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+    streams.echo(json.dumps(document, indent=2))
     return bool(document["passed"])
 
 

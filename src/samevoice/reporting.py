@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samevoice import outputs
+from samevoice import outputs, streams
 from samevoice.comparing import Overwrite, UsageError
 from samevoice.errors import MissingExtraError, SamevoiceError
 
@@ -115,7 +115,7 @@ def tell_github(results: Mapping[str, Result]) -> None:
     except OSError as error:
         raise SamevoiceError(f"cannot write to {where}: {error.strerror}") from None
     for line in annotations(results):
-        typer.echo(line)
+        streams.echo(line)
 
 
 def open_page(page: Path) -> None:

@@ -41,8 +41,8 @@ def test_a_release_is_made_and_verified_at_once(ready: Ready) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     *checks, last = lines(done.stdout)
     assert [line.split()[1] for line in checks] == [
-        "files", "sha256", "provenance", "verdict", "weights", "inputs", "limits", "gallery",
-        "replay",
+        "files", "sha256", "signature", "provenance", "verdict", "weights", "inputs", "limits",
+        "gallery", "replay",
     ]  # fmt: skip
     assert all(line.startswith("✓ ") for line in checks)
     assert last.startswith(f"released {target}: ")

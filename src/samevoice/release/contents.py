@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import samevoice
 from samevoice.converters import bundle as bundles
-from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS
+from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS, UNSUMMED
 from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
@@ -45,11 +45,13 @@ def release(
     *,
     overwrite: bool = False,
     repo: str | None = None,
+    sign: Callable[[Path], None] = lambda folder: None,
     check: Callable[[Path], None] = lambda folder: None,
 ) -> Released:
     """Write the release, or refuse; ``repo`` is where the card says that it is to be had.
 
-    ``check`` sees the whole before it gets its name, and raises to keep it back.
+    ``sign`` may put a signature beside it all; ``check`` sees the whole before it gets its name,
+    and raises to keep it back.
     """
     refuse(one)
     _refuse_place(one, output)
@@ -57,6 +59,7 @@ def release(
         with bundles.understood(one.bundle, RefusedError):
             _write(aside, one, repo)
         read_back(aside)
+        sign(aside)
         check(aside)
     files = bundles.files_in(output)
     size = sum((output / name).stat().st_size for name in files)
@@ -83,7 +86,7 @@ def refuse(one: Offer) -> None:
 def is_release(folder: Path) -> bool:
     """Whether all that lies there is what a release put there."""
     try:
-        return set(bundles.files_in(folder)) <= {SUMS, *bundles.read_sums(folder)}
+        return set(bundles.files_in(folder)) <= {*UNSUMMED, *bundles.read_sums(folder)}
     except BundleError:
         return False
 
@@ -93,7 +96,7 @@ def is_release(folder: Path) -> bool:
 
 def _write(folder: Path, one: Offer, repo: str | None) -> None:
     for name in bundles.files_in(one.bundle):
-        if name != SUMS and not name.startswith(f"{PARITY}/"):  # of an earlier release
+        if name not in UNSUMMED and not name.startswith(f"{PARITY}/"):  # of an earlier release
             _copy(one.bundle / name, folder / name)
     shown = [_write_proof(folder, one, part) for part in one.parts]
     if one.gallery is not None and one.gallery_path is not None and one.networks:
@@ -128,7 +131,7 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
     result, place = given(part), folder / proof_of(part.name)
     place.mkdir(parents=True, exist_ok=True)
     results.write(place / RESULT, result)
-    bugs = one.gallery.of(part.kind) if one.gallery is not None else ()
+    bugs = one.gallery.of(part.architecture) if one.gallery is not None else ()
     drawn = plots.plots(result)
     text = page.html(view(result, part.label, gallery=bugs or None), drawn=[drawn])
     (place / REPORT).write_text(text, encoding="utf-8")

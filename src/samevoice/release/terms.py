@@ -492,7 +492,7 @@ PROOF_FILES = (
 )
 KNOWN = re.compile(
     rf"((segmentation|embedding|plda)/)?({'|'.join(BUNDLE_FILES)})"
-    rf"|{bundles.PARITY}/({'|'.join(PROOF_FILES)})|{bundles.SUMS}"
+    rf"|{bundles.PARITY}/({'|'.join(PROOF_FILES)})|{'|'.join(bundles.UNSUMMED)}"
 )
 
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from samevoice.converters import bundle, sources
-from samevoice.converters.bundle import PROVENANCE, SUMS, read_sums
+from samevoice.converters.bundle import PROVENANCE, SUMS, UNSUMMED, read_sums
 from samevoice.errors import BundleError, SamevoiceError
 
 if TYPE_CHECKING:
@@ -205,7 +205,7 @@ def _read(folder: Path, tell: Progress) -> Files:
     """Every file of the release, compared with its line in SHA256SUMS."""
     try:
         sums, found = read_sums(folder), set(bundle.files_in(folder))
-        if strangers := sorted(found - sums.keys() - {SUMS}):
+        if strangers := sorted(found - sums.keys() - {*UNSUMMED}):
             raise UploadError(
                 f"{folder} holds {len(strangers)} files that its {SUMS} does not name, "
                 f"first {strangers[0]!r}: take them out, or release again"
@@ -222,7 +222,8 @@ def _read(folder: Path, tell: Progress) -> Files:
 
 
 def _hashed(folder: Path, sums: Mapping[str, str], tell: Progress) -> Files:
-    sizes = {name: (folder / name).stat().st_size for name in sorted([*sums, SUMS])}
+    beside = [name for name in UNSUMMED if (folder / name).exists()]
+    sizes = {name: (folder / name).stat().st_size for name in sorted([*sums, *beside])}
     files, done = {}, 0
     for name, size in sizes.items():
         with (folder / name).open("rb") as file:
@@ -318,7 +319,7 @@ class _Hub:
                 listed = read_sums(Path(folder))
             except BundleError:
                 return set()
-        return {*listed, SUMS} if PROVENANCE in listed else set()
+        return {*listed, *UNSUMMED} if PROVENANCE in listed else set()
 
     def send(
         self, files: Files, stale: Iterable[str], message: str, parent: str, tell: Progress

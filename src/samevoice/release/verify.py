@@ -19,12 +19,20 @@ from typing import TYPE_CHECKING, Any
 
 import samevoice
 from samevoice.converters import bundle as bundles
-from samevoice.converters.bundle import CONFIG, PARITY, PROVENANCE, SUMS, read_json
-from samevoice.errors import BundleError, SamevoiceError
+from samevoice.converters.bundle import (
+    CONFIG,
+    PARITY,
+    PROVENANCE,
+    SIGNATURE,
+    SUMS,
+    UNSUMMED,
+    read_json,
+)
+from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import Result, read
-from samevoice.release import terms
+from samevoice.release import signature, terms
 from samevoice.release.contents import RECORD, SCHEMA, proof_of
 from samevoice.release.terms import COMPONENTS, NETWORKS, RESULT, Part
 
@@ -34,7 +42,7 @@ if TYPE_CHECKING:
 
 SHARD = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors")
 # Nothing that is read as a whole is read whatever its size.
-LARGEST = {SUMS: 16 << 20, ".json": 128 << 20}
+LARGEST = {SUMS: 16 << 20, ".sig": 16 << 20, ".json": 128 << 20}
 
 
 class FaultError(SamevoiceError):
@@ -63,6 +71,8 @@ class Folder:
     path: Path
     root: Path
     device: Choice = "auto"
+    key: Path | None = None  # whose signature it must have
+    signed: bool = False  # it must have one
     sums: dict[str, str] = field(default_factory=dict)
 
     @cached_property
@@ -101,7 +111,7 @@ def _names(one: Folder) -> str:
         if name.partition("/")[0] not in bundles.FOREIGN:
             _refuse_entry(one, path, name)
     one.sums = bundles.read_sums(one.path)
-    there, named = set(bundles.files_in(one.path)) - {SUMS}, set(one.sums)
+    there, named = set(bundles.files_in(one.path)) - {*UNSUMMED}, set(one.sums)
     if lost := sorted(named - there):
         raise FaultError(f"{lost[0]} is missing, and {len(lost) - 1} more are")
     if strange := sorted(there - named):
@@ -153,6 +163,19 @@ def _sums(one: Folder) -> str:
 
 def _size(one: Folder) -> str:
     return f"{sum((one.path / name).stat().st_size for name in one.sums) / 1e6:.1f} MB"
+
+
+def _signature(one: Folder) -> str:
+    if not os.path.lexists(one.path / SIGNATURE):
+        if one.signed or one.key is not None:
+            raise FaultError(f"nobody signed it: there is no {SIGNATURE}")
+        return "nobody signed it"
+    if one.key is not None:
+        return signature.check(one.path, one.key)
+    said = f"signed by the key {signature.fingerprint(one.path)}"
+    if one.signed:
+        raise FaultError(f"{said}, which nothing was checked with: name the public key with --key")
+    return f"{said}, not checked: --key PUBLIC does"
 
 
 def _provenance(one: Folder) -> str:
@@ -350,6 +373,7 @@ class Check:
 CHECKS = (
     Check("files", "every file is named, none leads out of the folder, none was added", _names),
     Check("sha256", "every file has the sum that was released", _sums),
+    Check("signature", "everything was signed with the key that you name", _signature),
     Check("provenance", "the provenance names these files", _provenance),
     Check("verdict", "the results' verdicts follow from their figures, and are green", _verdicts),
     Check("weights", "the results are of these weights and of their source", _belongs),
@@ -361,12 +385,21 @@ CHECKS = (
 
 
 def verify(
-    path: Path, *, root: Path | None = None, device: Choice = "auto", replay: bool = True
+    path: Path,
+    *,
+    root: Path | None = None,
+    device: Choice = "auto",
+    replay: bool = True,
+    key: Path | None = None,
+    signed: bool = False,
 ) -> Iterator[Outcome]:
-    """One outcome a check, as each is done; after a fault in the names nothing is opened."""
+    """One outcome a check, as each is done; after a fault in the names nothing is opened.
+
+    ``key`` is a public key in PEM that must have signed it; ``signed`` refuses what nobody signed.
+    """
     if not os.path.lexists(path / SUMS):
         raise BundleError(f"{path} has no {SUMS}: it is no samevoice release")
-    one, sound = Folder(path, Path(os.path.realpath(root or path)), device), True
+    one, sound = Folder(path, Path(os.path.realpath(root or path)), device, key, signed), True
     for check in CHECKS:
         if check.run is _replayed and not replay:
             continue
@@ -383,6 +416,8 @@ def verify(
 def _outcome(check: Check, one: Folder) -> Outcome:
     try:
         return Outcome(check.name, True, check.run(one))
+    except (MissingExtraError, signature.KeyFileError):
+        raise  # that says nothing of the release
     except SamevoiceError as error:
         return Outcome(check.name, False, _short(str(error), one.path))
     except OSError as error:
