@@ -29,7 +29,7 @@ class Command:
     words: str
     counts: Counts
     changes: tuple[str, ...] = ()  # what it may write to, beside out/
-    noted: bool = False  # a note is as good as a refusal
+    noted: str = ""  # a note of these words is as good as a refusal
 
     def of(self, file: str) -> list[str]:
         return [word.format(file=file) for word in self.words.split()]
@@ -248,7 +248,7 @@ def _listen(kinds: Mapping[str, Any], cases: int) -> tuple[Target, ...]:
             cases,
             "bytes",
             (f"audio/a.{kind}",),
-            (Command(HEAR, cut_short, noted=True),),
+            (Command(HEAR, cut_short, noted="note "),),
         )
         for kind in kinds
     )
@@ -270,7 +270,8 @@ TARGETS: tuple[Target, ...] = (
     Target("origin", 800, "json", of_parts("origin/checkpoint.json"),
            (Command("inspect bundle", any_byte), Command(BACK, content))),
     Target("provenance", 1500, "json", ("bundle/provenance.json", *of_parts("provenance.json")),
-           (Command("inspect bundle", outputs), Command("inspect bundle --json", outputs),
+           (Command("inspect bundle", outputs, noted="holds no hashes"),
+            Command("inspect bundle --json", outputs, noted="holds no hashes"),
             Command(DIARIZE, nothing), Command(BACK, nothing))),
     Target("result", 3000, "json", ("proof/parity/result.json",),
            (Command("gate {file}", verdict), Command(GATE, of_bundle),

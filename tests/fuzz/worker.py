@@ -63,7 +63,7 @@ class Worker:
         Path(file).write_bytes(after)
         self.state[file] = _stamp(file)
         ran = self._run(command.of(file), command)
-        noted = command.noted and "note " in ran.out
+        noted = command.noted and command.noted in " ".join(ran.out.split())
         if ran.code == 0 and not noted and before != after and command.counts(before, after):
             ran.faults.append("said to be good, though it was changed in what counts")
         shutil.copy2(self.goods / file, file)
