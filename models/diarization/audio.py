@@ -477,6 +477,28 @@ class _SoundFile:
             notes.append(
                 f"{self.name} claims {claimed / self.rate:.3f} s and holds {read / self.rate:.3f} s"
             )
+        elif _lacks_last_page(self.path):
+            notes.append(
+                f"{self.name} was cut off after {read / self.rate:.3f} s: its last page is missing"
+            )
+
+
+_PAGE, _PAGE_HEADER, _IS_LAST = b"OggS", 27, 4
+
+
+def _lacks_last_page(path: Path) -> bool:
+    """Whether an Ogg ends before the page that says it is the last: no header tells its length."""
+    with open(path, "rb") as file:
+        file.seek(0)  # /dev/fd/N may share another's place
+        if file.read(len(_PAGE)) != _PAGE:
+            return False
+        file.seek(max(file.seek(0, os.SEEK_END) - (1 << 17), 0))  # a page has at most 64 KiB
+        end = file.read()
+    page = end[end.rfind(_PAGE) :]
+    if len(page) < _PAGE_HEADER or not page[5] & _IS_LAST:
+        return True
+    sizes = page[_PAGE_HEADER : _PAGE_HEADER + page[_PAGE_HEADER - 1]]
+    return len(page) < _PAGE_HEADER + page[_PAGE_HEADER - 1] + sum(sizes)
 
 
 def _read(file: Any, size: int, said: int | None = None) -> Samples:

@@ -368,7 +368,15 @@ def legacy(random: Random, data: bytes) -> bytes:
     return pickled(random, data)
 
 
+def sound(random: Random, data: bytes) -> bytes:
+    """Recordings are cut off more often than they are damaged otherwise."""
+    if random.random() < 0.4:
+        return data[: random.randrange(len(data))]
+    return random.choice(BYTES)(random, data)
+
+
 STRUCTURAL: Mapping[str, Mutator] = {
+    "sound": sound,
     "json": json_text,
     "yaml": yaml_text,
     "toml": toml_text,

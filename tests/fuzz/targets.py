@@ -246,7 +246,7 @@ def _listen(kinds: Mapping[str, Any], cases: int) -> tuple[Target, ...]:
         Target(
             f"audio {kind}",
             cases,
-            "bytes",
+            "sound",
             (f"audio/a.{kind}",),
             (Command(HEAR, cut_short, noted="note "),),
         )

@@ -46,6 +46,7 @@ GOOD: dict[str, bytes] = {
     "lines": TALK.encode(),
     "safetensors": tensors(a=ONE, b=ONE),
     "zip": npz(a=[1.0, 2.0], b=3),
+    "sound": bytes(range(200)),
     "legacy": b"cpu FloatStorage state_dict",
 }
 

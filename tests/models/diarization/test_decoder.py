@@ -29,3 +29,22 @@ def test_a_good_mp3_has_no_note(tmp_path: Path, capfd: pytest.CaptureFixture[str
     found = open_audio(recording(tmp_path / "a.mp3", noise(32_000), format="MP3"))
     list(found.blocks())
     assert (found.notes, capfd.readouterr().err) == ([], "")
+
+
+@pytest.mark.parametrize("part", [0.6, 0.9, 0.99])
+@pytest.mark.parametrize("codec", ["VORBIS", "OPUS"])
+def test_an_ogg_that_was_cut_off_says_so(tmp_path: Path, codec: str, part: float) -> None:
+    """It claims no length; but its last page says that it is the last."""
+    path = recording(tmp_path / "a.ogg", noise(160_000), format="OGG", subtype=codec)
+    whole = open_audio(path)
+    list(whole.blocks())
+    assert whole.notes == []
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    cut = open_audio(path)
+    seconds = sum(map(len, cut.blocks())) / 16_000
+    assert cut.notes == [f"{path} was cut off after {seconds:.3f} s: its last page is missing"]
+    path.write_bytes(data + b"TAG of whoever")
+    more = open_audio(path)
+    list(more.blocks())
+    assert more.notes == []
