@@ -54,7 +54,7 @@ def of_conversion(made: Conversion, name: str) -> Inspection:
         name=name,
         model_type=made.model_type,
         config=dict(made.settings) if made.pipeline else config_of(part, made.note),
-        tallies={part.family.model_type: part.rows for part in made.parts},
+        tallies={part.family.role: part.rows for part in made.parts},
         notes=tuple(note for part in made.parts for note in part.notes),
         note=made.note,
     )

@@ -16,8 +16,9 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models import registry, taps
+from samevoice.models import registry
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+from samevoice.models.layers import taps
 from samevoice.models.network import Network
 from samevoice.parity.inputs import Example, Recording
 from samevoice.parity.metrics import Array

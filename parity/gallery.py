@@ -13,13 +13,16 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from samevoice.models import fbank, layers, lstm, pooling, pyannet, resnet, sincnet  # isort: split
+from samevoice.models import layers
+from samevoice.models.layers import fbank, lstm, pooling, sincnet
+from samevoice.models.networks import pyannet  # isort: split
 
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Identity
 from mlx.utils import tree_map
 
+from samevoice.models.networks import wespeaker as resnet
 from samevoice.parity.inputs import RATE, Example, batch, masks, noise, sample
 from samevoice.parity.limits import limits_for
 from samevoice.parity.run import ParityError, Trace, compare_traces, order_of, trace
@@ -624,15 +627,15 @@ def examine(
     with TemporaryDirectory() as folder:
         convert(source, Path(folder) / "port")
         candidate = Candidate.load(Path(folder) / "port", "cpu")
-        chosen = examples(part.family.model_type)
+        chosen = examples(part.family.role)
         traces, order = [trace(reference, one) for one in chosen], order_of(reference, chosen)
-        bugs = [bug for bug in BUGS if bug.family == part.family.model_type]
+        bugs = [bug for bug in BUGS if bug.family == part.family.role]
         _refuse_wrong_port(_spoilt(RIGHT, candidate, traces, order))
         found = []
         for done, bug in enumerate(bugs):
             progress(bug.name, done, len(bugs))
             found.append(_spoilt(bug, candidate, traces, order))
-    if part.family.model_type == "segmentation":
+    if part.family.role == "segmentation":
         found += [_decided(traces, dtype) for dtype in ("float32", "float16")]
     progress("", len(bugs), len(bugs))
     return [replace(one, architecture=str(part.config["architecture"])) for one in found]

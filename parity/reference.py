@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -466,11 +465,10 @@ def _as_pyannote_loads(part: Part) -> torch.nn.Module:
 
 
 def _built(part: Part) -> torch.nn.Module:
-    """pyannote's class from the converter's config, filled strictly."""
+    """The authors' class from the converter's config, filled strictly."""
     import torch
 
-    build = _pyannet if part.family.model_type == "segmentation" else _wespeaker
-    module = build(part.config)
+    module: torch.nn.Module = part.family.build_original(part.config)
     state = {
         name: torch.from_numpy(np.array(tensor.load()))
         for name, tensor in part.plan.sources.items()
@@ -481,46 +479,7 @@ def _built(part: Part) -> torch.nn.Module:
         module.load_state_dict({**counters, **state}, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ReferenceError(f"pyannote's class does not take this checkpoint: {reason}") from None
-    return module
-
-
-def _pyannet(config: Mapping[str, Any]) -> torch.nn.Module:
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.segmentation import PyanNet
-
-    said = dict(config["specifications"])
-    said |= {
-        "problem": Problem[said["problem"]],
-        "resolution": Resolution[said["resolution"]],
-        "warm_up": tuple(said["warm_up"]),
-    }
-    module: Any = PyanNet(
-        sincnet=dict(config["sincnet"]),
-        lstm=dict(config["lstm"]),
-        linear=dict(config["linear"]),
-        sample_rate=config["sample_rate"],
-        num_channels=config["num_channels"],
-    )
-    module.specifications = Specifications(**said)
-    module.build()
-    built: torch.nn.Module = module
-    return built
-
-
-def _wespeaker(config: Mapping[str, Any]) -> torch.nn.Module:
-    from pyannote.audio.models.embedding import wespeaker
-
-    kind = getattr(wespeaker, config["architecture"])
-    taken = {name: config[name] for name in signature(kind).parameters if name in config}
-    module: torch.nn.Module = kind(**taken)
-    held = dict(getattr(module, "hparams"))  # noqa: B009  (lightning's, unknown to torch's types)
-    for name in ("round_to_power_of_two", "snip_edges", "fbank_centering_span"):
-        if held.get(name) != config[name]:
-            raise ReferenceError(
-                f"{config['architecture']} of pyannote.audio cannot be built with "
-                f"{name}={config[name]!r}: compare with a checkpoint that pyannote saved"
-            )
+        raise ReferenceError(f"the original does not take this checkpoint: {reason}") from None
     return module
 
 

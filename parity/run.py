@@ -26,7 +26,7 @@ from samevoice.converters import convert, rules
 from samevoice.converters.bundle import PROVENANCE
 from samevoice.errors import SamevoiceError
 from samevoice.models import backend
-from samevoice.models.geometry import receptive_field_center
+from samevoice.models.layers.geometry import receptive_field_center
 from samevoice.parity import details as drawn
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
@@ -391,7 +391,7 @@ def _part_of(
     planned = convert.prepare(
         source, model_type="auto", options=convert.Options(), revision=revision
     )
-    fitting = [one for one in planned.parts if one.family.model_type == model_type]
+    fitting = [one for one in planned.parts if one.family.role == model_type]
     if not fitting:
         raise ParityError(
             f"{source} holds no {model_type}, which {folder} is: name the source it was made from"
@@ -481,7 +481,7 @@ def _with_golden(
         traces,
         evaluate,
         private=private,
-        model_type=part.family.model_type,
+        model_type=part.family.role,
         source_sha256=convert.fingerprint(part.source_hashes),
         versions=versions(),
     )

@@ -257,8 +257,8 @@ class Signature:
 
 
 RULES = "the family's table of rules in converters/"
-POOLING = "models/pooling.py"
-LSTM = "the LSTM's rules in converters/layers.py and models/lstm.py"
+POOLING = "models/layers/pooling.py"
+LSTM = "the LSTM's rules in converters/layers.py and models/layers/lstm.py"
 
 # The likeliest first: what fits narrowly stands before what fits widely.
 SIGNATURES: tuple[Signature, ...] = (
@@ -336,7 +336,7 @@ SIGNATURES: tuple[Signature, ...] = (
         ("fbank",),
         lambda x: x.not_finite,
         "NaN or infinity comes first from the features",
-        "Floor the energies before the logarithm, as models/fbank.py does.",
+        "Floor the energies before the logarithm, as models/layers/fbank.py does.",
     ),
     Signature(
         "a division by zero, a root of a negative number, or an overflow",
@@ -351,14 +351,14 @@ SIGNATURES: tuple[Signature, ...] = (
         ("norm",),
         lambda x: _all_norms(x) and x.faint and x.scale < 1,
         "every normalisation is a little too small, and nothing else is wrong",
-        "Take eps from the checkpoint's module (torch's default is 1e-5); see models/layers.py.",
+        "Take eps from the checkpoint's module (torch's default is 1e-5); see models/layers/.",
     ),
     Signature(
         "InstanceNorm without its learnt weight and bias",
         ("norm",),
         lambda x: _all_norms(x) and x.network == "segmentation",
         "every normalisation is wrong when it is fed with the right input, and no other layer",
-        "See the rules for norm weights in converters/pyannet.py, and affine=True.",
+        "See the rules for norm weights in converters/families/pyannet.py, and affine=True.",
     ),
     Signature(
         "train mode: BatchNorm with the batch's own statistics",
@@ -431,35 +431,35 @@ SIGNATURES: tuple[Signature, ...] = (
         ("fbank",),
         lambda x: x.finite and x.scale > 1.5,
         "the features are several times too large",
-        "Subtract each bin's mean over time: see center in models/fbank.py.",
+        "Subtract each bin's mean over time: see center in models/layers/fbank.py.",
     ),
     Signature(
         "filterbank features without the scale of 2^15",
         ("fbank",),
         lambda x: x.faded or x.uneven,
         "quiet inputs are wrong most, as where energies lie beneath the floor of the logarithm",
-        "Scale the waveform by 32768 first: see FULL_SCALE in models/fbank.py.",
+        "Scale the waveform by 32768 first: see FULL_SCALE in models/layers/fbank.py.",
     ),
     Signature(
         "filterbank features without pre-emphasis",
         ("fbank",),
         lambda x: x.finite and 1.02 < x.scale < 1.5,
         "the features are near, and somewhat too large",
-        "Subtract 0.97 times the sample before: see PRE_EMPHASIS in models/fbank.py.",
+        "Subtract 0.97 times the sample before: see PRE_EMPHASIS in models/layers/fbank.py.",
     ),
     Signature(
         "another window (Hann for Hamming), or mel bins elsewhere",
         ("fbank",),
         lambda x: x.finite and x.scale < 1.5,
         "the features are near, and every bin is off a little",
-        "Compare window, frame length and shift, mel edges and power in models/fbank.py.",
+        "Compare window, frame length and shift, mel edges and power in models/layers/fbank.py.",
     ),
     Signature(
         "filterbank features without pre-emphasis",
         ("fbank",),
         lambda x: x.finite and x.scale < 1.5,
         "the features are near, and every bin is off a little",
-        "Subtract 0.97 times the sample before: see PRE_EMPHASIS in models/fbank.py.",
+        "Subtract 0.97 times the sample before: see PRE_EMPHASIS in models/layers/fbank.py.",
     ),
     # SincNet's first layer.
     Signature(
@@ -467,21 +467,21 @@ SIGNATURES: tuple[Signature, ...] = (
         ("sinc",),
         lambda x: x.finite and not x.faint and abs(x.scale - 1) > 0.1,
         "the filters pass another amount of sound",
-        "See the rules for low_hz_ and band_hz_ in converters/pyannet.py.",
+        "See the rules for low_hz_ and band_hz_ in converters/families/pyannet.py.",
     ),
     Signature(
         "sinc frequencies without their absolute value",
         ("sinc",),
         lambda x: x.finite and not x.faint,
         "some filters are wrong, others are right",
-        "Trained frequencies may be negative: models/sincnet.py takes their absolute value.",
+        "Trained frequencies may be negative: models/layers/sincnet.py takes their absolute value.",
     ),
     Signature(
         "a window or time axis of the filters that is a little off",
         ("sinc",),
         lambda x: x.faint,
         "the filters are almost right",
-        "Compare window_ and n_ as stored in the checkpoint with models/sincnet.py.",
+        "Compare window_ and n_ as stored in the checkpoint with sincnet.py.",
     ),
     # Between layers.
     Signature(
@@ -496,7 +496,7 @@ SIGNATURES: tuple[Signature, ...] = (
         ("seam",),
         lambda x: x.finite and x.name.endswith("norm.0" + INTO),
         "the layer before is right, what reaches this one is not",
-        "SincNet takes the absolute value of its first convolution, then pools: models/sincnet.py.",
+        "SincNet takes the absolute value of its first convolution, then pools: sincnet.py.",
     ),
     Signature(
         "something between two layers: an activation, a pooling, a padding or the order of axes",
@@ -563,28 +563,28 @@ SIGNATURES: tuple[Signature, ...] = (
         lambda x: _scores(x) and 0 <= _worst(x) <= 1 and _evenness(x) < _rms(x) <= 1,
         "log-probabilities are never positive; these are, and too large in sum for probabilities "
         "of one class each",
-        "See the activation in config.json and ACTIVATIONS in models/pyannet.py.",
+        "See the activation in config.json and ACTIVATIONS in models/networks/pyannet.py.",
     ),
     Signature(
         "softmax where the reference has log-softmax",
         ("output",),
         lambda x: _scores(x) and 0 <= _worst(x) <= 1 and _rms(x) <= _evenness(x),
         "log-probabilities are never positive, and these all lie between 0 and 1",
-        "See the activation in config.json and ACTIVATIONS in models/pyannet.py.",
+        "See the activation in config.json and ACTIVATIONS in models/networks/pyannet.py.",
     ),
     Signature(
         "a log-softmax that is missing",
         ("output",),
         lambda x: _scores(x) and (_worst(x) > 0 or x.tap.argmax_agreement == 1),
         "the values are no log-probabilities, and the order of the classes is right",
-        "See the activation in config.json and ACTIVATIONS in models/pyannet.py.",
+        "See the activation in config.json and ACTIVATIONS in models/networks/pyannet.py.",
     ),
     Signature(
         "another activation of the scores",
         ("output",),
         lambda x: _scores(x),
         "the layer before is right, the scores are not",
-        "See the activation in config.json and ACTIVATIONS in models/pyannet.py.",
+        "See the activation in config.json and ACTIVATIONS in models/networks/pyannet.py.",
     ),
     # The end of an embedding.
     Signature(
@@ -760,7 +760,7 @@ def _special(signs: Signs) -> Iterator[Diagnosis]:
         yield Diagnosis(
             f"{where} is not the source's array",
             "These arrays are only copied, so that they must be equal to the last bit.",
-            "Convert again; if that does not help, see its rule in converters/plda.py.",
+            "Convert again; if that does not help, see its rule in converters/families/plda.py.",
             where,
         )
     elif where.startswith("output.") and not signs.wrong_alone:

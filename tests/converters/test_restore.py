@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import samevoice
-from samevoice.converters.checkpoint import REFERENCE_NOTE
+from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.errors import BundleError, CheckpointError, ConversionError, SamevoiceError
 
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
