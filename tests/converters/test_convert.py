@@ -288,7 +288,7 @@ class TestNothingIsLost:
         def fail(what: str, done: int, total: int) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        with pytest.raises(BundleError, match="is full; .*nothing was changed"):
+        with pytest.raises(BundleError, match=r"is full; .*nothing was changed"):
             samevoice.convert(checkpoint, out, overwrite=True, progress=fail)
         assert contents(out) == before
         assert left_in(tmp_path) == ["out", "small.safetensors"]
