@@ -60,7 +60,8 @@ def wrapper(family: Family, names: Mapping[str, Any]) -> str | None:
     first = family.anchors[0]
     for name in names:
         before = name.removesuffix(first)
-        if before != name and all(f"{before}{anchor}" in names for anchor in family.anchors):
+        whole = before != name and before[-1:] in ("", ".")
+        if whole and all(f"{before}{anchor}" in names for anchor in family.anchors):
             return before
     return None
 

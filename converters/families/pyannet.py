@@ -167,7 +167,7 @@ def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
 FAMILY = Family(
     role="segmentation",
     architectures=("PyanNet",),
-    anchors=("sincnet.wav_norm1d.weight",),
+    anchors=("sincnet.wav_norm1d.weight", "classifier.weight"),
     config=config,
     table=table,
     network="samevoice.models.networks.pyannet:PyanNet",

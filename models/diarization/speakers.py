@@ -581,7 +581,14 @@ def understood(path: Path) -> Iterator[None]:
     """A file that was edited or damaged is one sentence."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         said = f"{type(error).__name__}: {error}"
         raise SpeakersError(f"{path} is damaged ({said}): restore it, or enrol again") from error
 

@@ -25,6 +25,7 @@ from samevoice import (
     enrolling,
     releasing,
     reporting,
+    streams,
 )
 from samevoice.comparing import UsageError
 from samevoice.errors import NotPassedError, SamevoiceError, SlowerWarning
@@ -94,7 +95,7 @@ ModelTypeOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"samevoice {__version__}")
+        streams.echo(f"samevoice {__version__}")
         raise typer.Exit
 
 
@@ -238,7 +239,7 @@ def _to_torch(bundle: str, output: Path | None, overwrite: bool) -> None:
     if output is None:
         raise UsageError("--to torch needs --output: a .bin file, or a folder for a pipeline")
     made = to_torch(bundle, output, overwrite=overwrite)
-    typer.echo(
+    streams.echo(
         f"{made.path}: {made.tensors} tensors, "
         + (
             "bit for bit as in the source"
@@ -288,7 +289,7 @@ def inspect(
 
     found = run(path, model_type=model_type, revision=revision)
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        streams.echo(json.dumps(found.as_dict(), indent=2))
     else:
         console = terminal.console()
         terminal.tally(console, found)
@@ -387,7 +388,7 @@ def doctor(
         raise UsageError("a RELEASE goes with --self-test, which replays it")
     checks = examine()
     if as_json:
-        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+        streams.echo(json.dumps([check.as_dict() for check in checks], indent=2))
     else:
         terminal.doctor(terminal.console(), checks)
 
@@ -404,7 +405,7 @@ def _self_test(releases: list[Path], as_json: bool) -> None:
         if not as_json:
             terminal.tried(terminal.console(), one)
     if as_json:
-        typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
+        streams.echo(json.dumps([one.as_dict() for one in found], indent=2))
     if wrong := [one for one in found if one.state == "broken"]:
         raise NotPassedError(
             f"{len(wrong)} of {len(found)} tests failed, first {wrong[0].name} on "
@@ -426,7 +427,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     code = 0
     try:
-        with _warnings_in_a_line(), _signals_unwind():
+        with streams.guarded(), _warnings_in_a_line(), _signals_unwind():
             _run([word for word in given if word != "--debug"])
     except typer.Exit as asked:
         code = asked.exit_code
@@ -434,13 +435,15 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stopped:
         code = _fail("stopped", debug, 128 + (stopped.args or [signal.SIGINT])[0])
-    except SamevoiceError as error:
-        code = _fail(str(error), debug, error.exit_code)
     except UsageError as error:
         code = _fail(f"{error.format_message()} (samevoice --help)", debug, 2)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
+        said = streams.sentence(error)
+        if said is None:
+            first = f"{type(error).__name__}: {error}".splitlines()[0]
+            first = streams.one_line(first, streams.LONGEST - 70)
+            said = f"a fault of samevoice's own: {first}; --debug shows where"
+        code = _fail(said, debug, getattr(error, "exit_code", 2))
     sys.exit(code)
 
 
@@ -523,7 +526,6 @@ def _fail(sentence: str, debug: bool, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    # One line whatever the message holds, so that logs and scripts can rely on it.
-    plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
-    print("samevoice:", " ".join(plain.split()), file=sys.stderr)  # noqa: T201
+    said = f"samevoice: {sentence}"
+    streams.complain(streams.one_line(said, len(said) if debug else streams.LONGEST))
     return code

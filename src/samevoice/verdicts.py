@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from samevoice import terminal
+
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
     from samevoice.parity.judge import TapVerdict, Verdict
@@ -22,16 +24,21 @@ WORST = 12  # taps shown; the result holds them all
 def show(console: Console, verdict: Verdict, title: str, *, details: bool = True) -> None:
     """The verdict, the worst taps, and what was loosened."""
     mark = "[green]passed[/]" if verdict.passed else "[red]failed[/]"
-    console.print(f"{mark}  [bold]{escape(title)}[/]", soft_wrap=True)
+    console.print(f"{mark}  [bold]{_shown(title)}[/]", soft_wrap=True)
     console.print(f"  {_figures(verdict)}", soft_wrap=True)
     if verdict.first_divergence:
-        console.print(f"  first divergence: [bold]{escape(verdict.first_divergence)}[/]")
+        console.print(f"  first divergence: [bold]{_shown(verdict.first_divergence)}[/]")
     if details:
         console.print(_table(_worst(verdict.taps)))
     for reason in verdict.task_reasons:
-        console.print(f"  [red]task[/]  {escape(reason)}", soft_wrap=True)
+        console.print(f"  [red]task[/]  {_shown(reason)}", soft_wrap=True)
     for one in verdict.loosened:
-        console.print(f"  [red]loosened[/]  {escape(str(one))}", soft_wrap=True)
+        console.print(f"  [red]loosened[/]  {_shown(str(one))}", soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """A name from a file: neither markup nor what a terminal would obey, or could not show."""
+    return escape(terminal.plain(text))
 
 
 def _figures(verdict: Verdict) -> str:
@@ -59,7 +66,7 @@ def _table(taps: Iterable[TapVerdict]) -> Table:
         mark = "[green]✓[/]" if tap.passed else "[red]✗[/]"
         cosine = f"{tap.cosine_min:.7f}" if math.isfinite(tap.cosine_min) else "-"
         figures = (_number(tap.judged_ratio), _number(tap.max_abs), cosine)
-        table.add_row(escape(name), escape(tap.input), *figures, mark)
+        table.add_row(_shown(name), _shown(tap.input), *figures, mark)
     return table
 
 

@@ -456,6 +456,10 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
         spoil_index(lambda i: i["speakers"][0]["recordings"][0].update(seconds=float("nan"))),
         "NaN is no number",
     ),
+    "many seconds": (
+        spoil_index(lambda i: i["speakers"][0]["recordings"][0].update(seconds=10**400)),
+        "is damaged .OverflowError",
+    ),
     "threshold": (spoil_index(lambda i: i.update(calibration={"threshold": 3})), "is damaged"),
     "outside": (spoil_index(lambda i: i["voices"].update(file="../x")), "voices cannot be in"),
 }
