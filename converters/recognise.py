@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -67,19 +67,21 @@ def wrapper(family: Family, names: Mapping[str, Any]) -> str | None:
 
 
 def _unknown(checkpoint: Checkpoint, fitting: list[Family]) -> ConversionError:
-    first = next(iter(checkpoint.tensors), None)
-    said = f"no family knows these {len(checkpoint.tensors)} tensors, first {first!r}"
-    counts = {one: sum(1 for _ in _ends(one, checkpoint.tensors)) for one in fitting}
-    nearest = max(counts, key=lambda one: counts[one])
-    if counts[nearest]:
-        said += f"; the nearest is {nearest.architectures[0]}, which also has "
-        said += repr(next(anchor for anchor in nearest.anchors if anchor not in checkpoint.tensors))
+    """Names the family that shares most anchors, and what of it is not there."""
+    names = checkpoint.tensors
+    first = next(iter(names), None)
+    count = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
+    said = f"no family knows this checkpoint of {count}, first {first!r}"
+    lacking = {one: [x for x in one.anchors if not _ends(x, names)] for one in fitting}
+    shared = {one: len(one.anchors) - len(lacking[one]) for one in fitting}
+    nearest = max(fitting, key=lambda one: shared[one])
+    if shared[nearest] and lacking[nearest]:
+        said += f"; nearest is {nearest.architectures[0]}, but {lacking[nearest][0]!r} is missing"
     return ConversionError(f"{said}; {_known()}; {PORTING}")
 
 
-def _ends(family: Family, names: Mapping[str, Any]) -> Iterator[str]:
-    """The anchors that end any name."""
-    return (one for one in family.anchors if any(name.endswith(one) for name in names))
+def _ends(anchor: str, names: Iterable[str]) -> bool:
+    return any(name.endswith(anchor) for name in names)
 
 
 def _known() -> str:

@@ -91,7 +91,7 @@ def named_object(name: str) -> Any:
 @cache
 def find() -> Found:
     """Every family: samevoice's own, then those of installed packages."""
-    from samevoice import family as own
+    from samevoice.converters import families as own
 
     names = sorted(module.name for module in iter_modules(own.__path__, f"{own.__name__}."))
     found: list[Family] = [import_module(name).FAMILY for name in names]
