@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -515,6 +516,10 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 
 def _run(words: list[str]) -> None:
+    for before, word in itertools.pairwise(words):  # Path("") would be the current folder
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            named = word[:-1] or (before if before.startswith("-") else "an argument")
+            raise UsageError(f"{named} is empty: is a variable unset?")
     # Not app(): it keeps Ctrl-C and broken pipes to itself, and says nothing of either.
     command = typer.main.get_command(app)
     with command.make_context("samevoice", words or ["--help"]) as context:

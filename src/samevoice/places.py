@@ -21,8 +21,6 @@ SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 def recordings(given: Sequence[str]) -> list[str]:
     """Every file, folders searched through; what does not exist fails when its turn comes."""
-    if "" in given:
-        raise UsageError("the name of a recording is empty: is a variable unset?")
     if given.count(STANDARD) > 1:
         raise UsageError("standard input can be read once")
     found: list[str] = []
