@@ -123,18 +123,18 @@ Size = tuple[int, int]
 
 
 def _blocks(image: Floats, size: Size, blocks: Sequence[Step], share: Share) -> tuple[Floats, Size]:
-    for block in blocks:
-        image, size = _block(image, size, block, share)
+    for step in blocks:
+        image, size = block(image, size, step, share)
     return image, size
 
 
-def _block(image: Floats, size: Size, block: Step, share: Share) -> tuple[Floats, Size]:
+def block(image: Floats, size: Size, step: Step, share: Share) -> tuple[Floats, Size]:
     beside, into, after = image, image, size
-    for conv in block.convs[:-1]:
+    for conv in step.convs[:-1]:
         into, after = convolved(into, after, conv, share)
-    if block.shortcut is not None:
-        beside, _ = convolved(image, size, block.shortcut, share, rectified=False)
-    return convolved(into, after, block.convs[-1], share, added=beside)
+    if step.shortcut is not None:
+        beside, _ = convolved(image, size, step.shortcut, share, rectified=False)
+    return convolved(into, after, step.convs[-1], share, added=beside)
 
 
 # Convolutions -------------------------------------------------------------------------------------

@@ -9,12 +9,15 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models import taps
+from samevoice.models import backend, taps
+from samevoice.models.fast.campplus import Block, Layer, Layers, Product
+from samevoice.models.fast.campplus import Norm as HostNorm
 from samevoice.models.fbank import Fbank
 from samevoice.models.geometry import Window
-from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Module, relu
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, as_float64, relu
 from samevoice.models.network import Network, as_batch
 from samevoice.models.pooling import stats_pool
+from samevoice.models.trunk import Conv, Step
 
 SEGMENT = 100  # frames that share a context
 DILATIONS = (1, 2, 2)  # of the three dense blocks
@@ -251,6 +254,7 @@ class CAMPPlus(Network):
         channels = int(config["m_channels"])
         self.head = Head(channels)
         self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
+        self._host: Kept[Layers | None] = Kept()
 
     def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
         return self.embed(self.frames(x), masks)
@@ -263,6 +267,9 @@ class CAMPPlus(Network):
         """Waveforms or features -> (B, T', C), what the pooling averages."""
         is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
         features = x if is_fbank else self.compute_fbank(x)
+        host = self._on_host() if backend.on_cpu() and not taps.active() else None
+        if host is not None:
+            return mx.array(host(np.array(features, dtype=np.float32)))
         return self.xvector.frames(_seen("head", self.head, features), "xvector")
 
     def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
@@ -275,8 +282,92 @@ class CAMPPlus(Network):
         vectors = self.xvector.embed(frames, masks, "xvector").astype(mx.float32)
         return taps.emit("output", vectors if several else vectors[:, 0])
 
+    def _on_host(self) -> Layers | None:
+        """The same layers in numpy, made anew when a weight was put in another's place."""
+        return self._host.of(self.arrays, lambda: host_layers(self))
+
     @property
     def windows(self) -> tuple[Window, ...]:
         # Of the head: its own two convolutions, and two in each block.
         front = 2 * (1 + len(self.head.layer1) + len(self.head.layer2))
         return (self.fbank.window, *[Window(KERNEL, 1, 1)] * front, *self.xvector.windows)
+
+
+# In numpy -----------------------------------------------------------------------------------------
+
+
+def host_layers(network: CAMPPlus) -> Layers | None:
+    """None where a layer is of another kind, or rounds what it gives to half precision."""
+    plain = (BatchNorm, Conv1d, Conv2d, Linear)
+    modules: list[Any] = network.modules()  # type: ignore[no-untyped-call]
+    if any(type(one) not in plain for one in modules if not one.children()):
+        return None
+    if any(array.dtype != mx.float32 for array in network.arrays):
+        return None
+    head, xvector = network.head, network.xvector
+    blocks = zip((1, 2, 3), DILATIONS, strict=True)
+    return Layers(
+        _host_conv(head.conv1, head.bn1),
+        tuple(_host_step(one) for one in (*head.layer1, *head.layer2)),
+        _host_conv(head.conv2, head.bn2),
+        _host_tdnn(xvector.tdnn),
+        tuple(_host_block(xvector[f"block{n}"], xvector[f"transit{n}"], d) for n, d in blocks),
+        _host_norm(xvector.out_nonlinear),
+        SEGMENT,
+    )
+
+
+def _host_conv(conv: Conv2d, norm: BatchNorm) -> Conv:
+    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
+
+
+def _host_step(block: ResBlock) -> Step:
+    convs = (_host_conv(block.conv1, block.bn1), _host_conv(block.conv2, block.bn2))
+    if "shortcut" not in block:
+        return Step(convs)
+    conv, norm = block.shortcut
+    assert isinstance(conv, Conv2d)
+    assert isinstance(norm, BatchNorm)
+    return Step(convs, _host_conv(conv, norm))
+
+
+def _host_norm(nonlinear: Nonlinear) -> HostNorm:
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    return HostNorm(scale.astype(np.float32), shift.astype(np.float32))
+
+
+def _host_folded(weight: mx.array, nonlinear: Nonlinear) -> Product:
+    """(O, ...) and the norm behind it, folded in float64 -> (inputs, O)."""
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
+    return Product(_turned(flat), shift.astype(np.float32))
+
+
+def _host_tdnn(tdnn: TDNN) -> Product:
+    return _host_folded(tdnn.linear.weight, tdnn.nonlinear)
+
+
+def _host_block(block: DenseBlock, transit: Transit, dilation: int) -> Block:
+    layers = tuple(_host_layer(block[name], dilation) for name in block.names)
+    linear = Product(_turned(np.array(transit.linear.weight)))
+    return Block(layers, _host_norm(transit.nonlinear), linear)
+
+
+def _host_layer(layer: DenseLayer, dilation: int) -> Layer:
+    cam = layer.cam_layer
+    local = np.array(cam.linear_local.weight).transpose(2, 1, 0)  # (I, K, O)
+    first, second = (
+        Product(_turned(np.array(one.weight)), np.array(one.bias))
+        for one in (cam.linear1, cam.linear2)
+    )
+    return Layer(
+        _host_norm(layer.nonlinear1),
+        _host_folded(layer.linear1.weight, layer.nonlinear2),
+        np.ascontiguousarray(local.reshape(len(local), -1)),
+        dilation,
+        (first, second),
+    )
+
+
+def _turned(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight.T, dtype=np.float32)

@@ -16,7 +16,7 @@ CONFIG = {
     "full_scale": 1.0,
     "num_mel_bins": 16,
     "m_channels": 4,
-    "init_channels": 6,
+    "init_channels": 30,
     "growth_rate": 2,
     "bn_size": 3,
     "layers": [1, 2, 1],
@@ -143,3 +143,36 @@ def test_a_recording_alone_or_among_others(network: CAMPPlus) -> None:
         alone = np.array(network(mx.array(NOISE[:1])))
         both = np.array(network(mx.array(NOISE)))
     np.testing.assert_allclose(both[:1], alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("samples", [400, 720, 16000 + 400, 24000, 40000])
+@pytest.mark.parametrize("count", [1, 3])
+def test_numpy_gives_what_the_layers_give(network: CAMPPlus, samples: int, count: int) -> None:
+    random = np.random.default_rng(samples)
+    x = mx.array(0.1 * random.standard_normal((count, samples)).astype(np.float32))
+    for norm in (network.head.bn1, network.xvector.block2.tdnnd2.nonlinear1.batchnorm):
+        norm.running_mean = mx.array(random.standard_normal(norm.weight.shape).astype(np.float32))
+        norm.weight = -norm.weight
+    with backend.using(mx.Device(mx.cpu)):
+        assert network._on_host() is not None
+        fast = np.array(network.frames(x))
+        with taps.record():
+            plain = np.array(network.frames(x))
+    assert fast.shape == plain.shape
+    np.testing.assert_allclose(fast, plain, atol=1e-5 * np.abs(plain).max())
+
+
+def test_numpy_is_made_anew_for_other_weights_and_steps_aside(network: CAMPPlus) -> None:
+    x = mx.array(NOISE)
+    with backend.using(mx.Device(mx.cpu)):
+        before = np.array(network.frames(x))
+        network.xvector.transit2.linear.weight = 2 * network.xvector.transit2.linear.weight
+        assert not np.allclose(np.array(network.frames(x)), before)
+        network.xvector.transit1.linear = network.xvector.transit1.linear.to_quantized(32, 8)
+        assert network._on_host() is None
+
+
+def test_half_precision_goes_by_layers(network: CAMPPlus) -> None:
+    network.set_dtype(mx.bfloat16)
+    assert network._on_host() is None
+    assert network.frames(mx.array(NOISE)).dtype == mx.bfloat16
