@@ -132,8 +132,16 @@ def channels_first(module: torch.nn.Module) -> bool:
         nn.pooling._AvgPoolNd,
         nn.GroupNorm,
     )
-    # asteroid's Encoder is a convolution in all but type.
-    return isinstance(module, kinds) or hasattr(module, "filterbank")
+    if isinstance(module, kinds) or hasattr(module, "filterbank"):
+        return True  # asteroid's Encoder is a convolution in all but type
+    # A block gives what the last of its layers gives.
+    inner = [one for one in module.modules() if one is not module and _holds_tensors(one)]
+    return bool(inner) and channels_first(inner[-1])
+
+
+def _holds_tensors(module: torch.nn.Module) -> bool:
+    """Of its own, and not of what lies in it."""
+    return any(True for _ in module.parameters(recurse=False))
 
 
 def to_mlx(x: torch.Tensor, first: bool) -> Array:
@@ -183,12 +191,14 @@ class Listener:
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
             if hasattr(self.module, "compute_fbank"):
                 stack.enter_context(self._fbank())
-            stack.callback(self.module.register_forward_hook(self._after(OUTPUT)).remove)
+            whole = self._after(OUTPUT, first=False)
+            stack.callback(self.module.register_forward_hook(whole).remove)
             yield self.seen
 
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
-            first = channels_first(module)
+            # An original may say of a module of its own what it takes.
+            first = getattr(module, "takes_channels_first", channels_first(module))
             self.seen.note_input(tap, to_mlx(args[0], first))
             if tap not in self.fed:
                 return None
@@ -196,10 +206,11 @@ class Listener:
 
         return hook
 
-    def _after(self, tap: str) -> Callable[..., Any]:
+    def _after(self, tap: str, first: bool | None = None) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
             if hasattr(output, "detach"):
-                self.seen.note_output(tap, to_mlx(output, channels_first(module)))
+                layout = channels_first(module) if first is None else first
+                self.seen.note_output(tap, to_mlx(output, layout))
             else:
                 self.seen.forget(tap)  # a part that gives several tensors is no seam
 

@@ -24,40 +24,66 @@ Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
 
 
-def conv2d(x: mx.array, weight: mx.array, stride: int) -> mx.array:
+Stride = int | tuple[int, int]  # of rows and columns
+
+
+def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int) -> mx.array:
+    """(B, T, I), (O, K, I), K odd -> (B, ceil(T / stride), O): a product for each tap.
+
+    MLX's own takes many times as long where it dilates.
+    """
+    taps = weight.astype(mx.float32).transpose(1, 2, 0)
+    frames, reach = x.shape[1], taps.shape[0] // 2 * dilation
+    padded = mx.pad(x.astype(mx.float32), [(0, 0), (reach, reach), (0, 0)])
+    total: mx.array | None = None
+    for number, tap in enumerate(taps):
+        start = number * dilation
+        run = padded[:, start : start + frames : stride]
+        total = run @ tap if total is None else mx.addmm(total, run, tap)
+    assert total is not None
+    return total.astype(x.dtype)
+
+
+def conv2d(x: mx.array, weight: mx.array, stride: Stride) -> mx.array:
     """(B, F, T, I), (O, K, K, I), K 1 or 3 -> (B, ceil(F / stride), ceil(T / stride), O)."""
+    down, across = pair(stride)
     taps = weight.astype(mx.float32).transpose(1, 2, 3, 0)
     wide = x.astype(mx.float32)
     if taps.shape[0] == 1:
-        return (wide[:, ::stride, ::stride] @ taps[0, 0]).astype(x.dtype)
+        return (wide[:, ::down, ::across] @ taps[0, 0]).astype(x.dtype)
     # Item by item: one image's sums stay in the cache, a batch's do not.
-    items = [shifted_matmuls(image, taps, stride) for image in wide]
+    items = [shifted_matmuls(image, taps, (down, across)) for image in wide]
     return mx.stack(items).astype(x.dtype)
 
 
-def shifted_matmuls(image: mx.array, taps: mx.array, stride: int) -> mx.array:
+def pair(stride: Stride) -> tuple[int, int]:
+    return (stride, stride) if isinstance(stride, int) else stride
+
+
+def shifted_matmuls(image: mx.array, taps: mx.array, stride: tuple[int, int]) -> mx.array:
     """(F, T, I), (3, 3, I, O) -> (F', T', O): a matrix product for each of the nine taps.
 
     In the padded image, flattened to rows of I, each tap reads one unbroken run of rows. Each
     output line ends in a few products that straddle two lines; they are cut off at the end.
     """
     height, width, channels = image.shape
-    rows, cols = -(-height // stride), -(-width // stride)
-    reach = 2 // stride  # how far, in output steps, the last tap lies behind the first
-    line = cols + reach
-    below, right = stride * (rows + reach + 1) - 1 - height, stride * line - 1 - width
+    down, across = stride
+    rows, cols = -(-height // down), -(-width // across)
+    # How far, in output steps, the last tap lies below and behind the first.
+    line = cols + 2 // across
+    below, right = down * (rows + 2 // down + 1) - 1 - height, across * line - 1 - width
     padded = mx.pad(image, [(1, below), (1, right), (0, 0)])
-    # With stride 2 even and odd rows and columns become images of their own.
+    # With stride 2 even and odd rows or columns become images of their own.
     phases = {
-        (a, b): padded[a::stride, b::stride].reshape(-1, channels)
-        for a in range(stride)
-        for b in range(stride)
+        (a, b): padded[a::down, b::across].reshape(-1, channels)
+        for a in range(down)
+        for b in range(across)
     }
     total: mx.array | None = None
     for dy in range(3):
         for dx in range(3):
-            start = (dy // stride) * line + dx // stride
-            run = phases[dy % stride, dx % stride][start : start + rows * line]
+            start = (dy // down) * line + dx // across
+            run = phases[dy % down, dx % across][start : start + rows * line]
             tap = taps[dy, dx]
             total = run @ tap if total is None else mx.addmm(total, run, tap)
     assert total is not None

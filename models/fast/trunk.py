@@ -18,7 +18,16 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from samevoice.models.fast.cpu import Floats, Share, alone, cores, one_blas_thread, together
+from samevoice.models.fast.cpu import (
+    Floats,
+    Share,
+    Stride,
+    alone,
+    cores,
+    one_blas_thread,
+    pair,
+    together,
+)
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what
 # they leave to be in the cache when it is wanted again.
@@ -34,31 +43,32 @@ class Conv:
     filters: Floats  # Winograd's (16, I, O), or (K * K * I, O)
     shift: Floats  # (O,)
     kernel: int
-    stride: int
+    stride: tuple[int, int]  # of rows and columns
 
     @classmethod
     def of(
-        cls, weight: Floats, stride: int, scale: NDArray[np.float64], shift: NDArray[np.float64]
+        cls, weight: Floats, stride: Stride, scale: NDArray[np.float64], shift: NDArray[np.float64]
     ) -> Conv:
         """(O, K, K, I), and what the normalisation does to each output, (O,) and (O,)."""
         wide = weight.astype(np.float64) * scale[:, None, None, None]
         outputs, kernel, _, inputs = weight.shape
-        if _tiled(kernel, stride, inputs):
+        strides = pair(stride)
+        if _tiled(kernel, strides, inputs):
             tiles = np.einsum("ai,oijc,bj->abco", TO_TILE, wide, TO_TILE)
             filters = tiles.reshape(16, inputs, outputs)
         else:
             filters = wide.transpose(1, 2, 3, 0).reshape(-1, outputs)
         packed = np.ascontiguousarray(filters, dtype=np.float32)
-        return cls(packed, shift.astype(np.float32), kernel, stride)
+        return cls(packed, shift.astype(np.float32), kernel, strides)
 
     @property
     def winograd(self) -> bool:
         return self.filters.ndim == 3
 
 
-def _tiled(kernel: int, stride: int, inputs: int) -> bool:
+def _tiled(kernel: int, stride: tuple[int, int], inputs: int) -> bool:
     # One channel alone gives products that are all overhead.
-    return (kernel, stride) == (3, 1) and inputs > 1
+    return (kernel, stride) == (3, (1, 1)) and inputs > 1
 
 
 @dataclass(frozen=True)
@@ -113,18 +123,18 @@ Size = tuple[int, int]
 
 
 def _blocks(image: Floats, size: Size, blocks: Sequence[Step], share: Share) -> tuple[Floats, Size]:
-    for block in blocks:
-        image, size = _block(image, size, block, share)
+    for step in blocks:
+        image, size = block(image, size, step, share)
     return image, size
 
 
-def _block(image: Floats, size: Size, block: Step, share: Share) -> tuple[Floats, Size]:
+def block(image: Floats, size: Size, step: Step, share: Share) -> tuple[Floats, Size]:
     beside, into, after = image, image, size
-    for conv in block.convs[:-1]:
+    for conv in step.convs[:-1]:
         into, after = convolved(into, after, conv, share)
-    if block.shortcut is not None:
-        beside, _ = convolved(image, size, block.shortcut, share, rectified=False)
-    return convolved(into, after, block.convs[-1], share, added=beside)
+    if step.shortcut is not None:
+        beside, _ = convolved(image, size, step.shortcut, share, rectified=False)
+    return convolved(into, after, step.convs[-1], share, added=beside)
 
 
 # Convolutions -------------------------------------------------------------------------------------
@@ -140,8 +150,7 @@ def convolved(
     rectified: bool = True,
 ) -> tuple[Floats, Size]:
     """An image and how high and wide it is without padding -> the next one, and its size."""
-    stride = conv.stride
-    height, width = (-(-n // stride) for n in size)
+    height, width = (-(-n // stride) for n, stride in zip(size, conv.stride, strict=True))
     rows, columns = -(-height // 2), -(-width // 2)
     outputs = conv.filters.shape[-1]
     made = np.zeros((2 * rows + 2, 2, columns + 1, outputs), dtype=np.float32)
@@ -231,13 +240,15 @@ def _sums(x: Floats, first: Floats, second: Floats) -> None:
 def _gathered(image: Floats, made: Floats, conv: Conv, tiles: slice, columns: int) -> None:
     """The same strip by one product over all of a filter's inputs at once."""
     planes = _planes(made, tiles, columns)
-    count, stride = tiles.stop - tiles.start, conv.stride
-    # Output row 2i + a reads from padded row stride * (2i + a); a 1x1 filter has only the middle.
+    count, (down, across) = tiles.stop - tiles.start, conv.stride
+    # Output row 2i + a reads from padded row down * (2i + a); a 1x1 filter has only the middle.
     offsets = range(3) if conv.kernel == 3 else (1,)
     for place, plane in enumerate(planes):
         row, column = divmod(place, 2)
         reads = [
-            _read(image, stride * row + dy, stride * column + dx, tiles.start, plane.shape, stride)
+            _read(
+                image, down * row + dy, across * column + dx, tiles.start, plane.shape, conv.stride
+            )
             for dy in offsets
             for dx in offsets
         ]
@@ -246,13 +257,19 @@ def _gathered(image: Floats, made: Floats, conv: Conv, tiles: slice, columns: in
 
 
 def _read(
-    image: Floats, row: int, column: int, start: int, shape: tuple[int, ...], stride: int
+    image: Floats,
+    row: int,
+    column: int,
+    start: int,
+    shape: tuple[int, ...],
+    stride: tuple[int, int],
 ) -> Floats:
-    """Padded pixels (row + 2 * stride * i, column + 2 * stride * j), zeros where there are none."""
+    """Padded pixels (row + 2 * down * i, column + 2 * across * j), zeros where there are none."""
     count, columns, _ = shape
+    down, across = stride
     channels = image.shape[-1]
-    rows = image[2 * stride * start + row :: 2 * stride][:count, column % 2]
-    found = rows[:, column // 2 :: stride][:, :columns]
+    rows = image[2 * down * start + row :: 2 * down][:count, column % 2]
+    found = rows[:, column // 2 :: across][:, :columns]
     if found.shape[:2] == (count, columns):
         return found
     padded = np.zeros((count, columns, channels), dtype=np.float32)

@@ -129,10 +129,46 @@ class BatchNorm(Module):
         return scale, as_float64(self.bias) - mean * scale
 
 
-class Conv2d(Module):
-    """A square, odd convolution, padded, without bias: (B, F, T, I) -> (B, F', T', O)."""
+class Conv1d(Module):
+    """An odd convolution along time, padded so that a stride of 1 keeps the frames.
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1) -> None:
+    (B, T, I) -> (B, T', O).
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        stride: int = 1,
+        dilation: int = 1,
+        bias: bool = False,
+    ) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(inputs * kernel)
+        self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, inputs))
+        if bias:
+            self.bias = mx.random.uniform(-bound, bound, (outputs,))
+        self.stride, self.dilation = stride, dilation
+
+    def __call__(self, x: mx.array) -> mx.array:
+        if backend.on_cpu():
+            y = cpu.conv1d(x, self.weight, self.stride, self.dilation)
+        else:
+            padding = self.weight.shape[1] // 2 * self.dilation
+            y = mx.conv1d(x, self.weight, self.stride, padding, self.dilation)
+        return y + self.bias if "bias" in self else y
+
+
+class Conv2d(Module):
+    """A square, odd convolution, padded, without bias: (B, F, T, I) -> (B, F', T', O).
+
+    A stride of two numbers is that of frequency, then that of time.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int] = 1
+    ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel * kernel)
         self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, kernel, inputs))

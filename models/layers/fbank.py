@@ -24,7 +24,7 @@ WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
 @dataclass(frozen=True)
 class Fbank:
-    """The options of ``torchaudio.compliance.kaldi.fbank`` that pyannote passes on.
+    """The options of ``torchaudio.compliance.kaldi.fbank`` that pyannote passes on, and its scale.
 
     Always float32: the power of a full-scale sample does not fit float16.
     """
@@ -39,6 +39,7 @@ class Fbank:
     window_type: str = "hamming"
     use_energy: bool = False
     fbank_centering_span: float | None = None  # in seconds; None is all of the input
+    full_scale: float = FULL_SCALE  # what the largest sample counts as
 
     def __post_init__(self) -> None:
         if self.window_type not in WINDOWS:
@@ -54,11 +55,11 @@ class Fbank:
 
     def __call__(self, waveforms: mx.array) -> mx.array:
         """(B, N) in [-1, 1] -> (B, T, M), centred over time."""
-        features = self.log_mel(waveforms.astype(mx.float32) * FULL_SCALE)
+        features = self.log_mel(waveforms.astype(mx.float32) * self.full_scale)
         return features - self.center(features)
 
     def log_mel(self, samples: mx.array) -> mx.array:
-        """(B, N) as 16-bit integers would count them -> (B, T, M), not centred."""
+        """(B, N), scaled -> (B, T, M), not centred."""
         frames = self.frames(samples)
         if self.dither:
             frames = frames + self.dither * mx.random.normal(frames.shape)

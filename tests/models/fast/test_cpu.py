@@ -10,14 +10,33 @@ from samevoice.models.fast import cpu
 
 
 @pytest.mark.parametrize("size", [(1, 1), (2, 3), (5, 4), (6, 7), (10, 125)])
-@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("stride", [1, 2, (2, 1), (1, 2)])
 @pytest.mark.parametrize("kernel", [1, 3])
-def test_same_as_mlx_convolution(size: tuple[int, int], stride: int, kernel: int) -> None:
+def test_same_as_mlx_convolution(
+    size: tuple[int, int], stride: int | tuple[int, int], kernel: int
+) -> None:
     mx.random.seed(0)
     x = mx.random.normal((2, *size, 3))
     weight = mx.random.normal((4, kernel, kernel, 3))
     want = mx.conv2d(x, weight, stride=stride, padding=kernel // 2)
     got = cpu.conv2d(x, weight, stride)
+    assert got.shape == want.shape
+    np.testing.assert_allclose(np.array(got), np.array(want), atol=1e-5)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 12, 13])
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+@pytest.mark.parametrize("kernel", [1, 3, 5])
+def test_same_as_mlx_convolution_along_time(
+    frames: int, stride: int, dilation: int, kernel: int
+) -> None:
+    mx.random.seed(0)
+    x = mx.random.normal((2, frames, 3))
+    weight = mx.random.normal((4, kernel, 3))
+    padding = kernel // 2 * dilation
+    want = mx.conv1d(x, weight, stride=stride, padding=padding, dilation=dilation)
+    got = cpu.conv1d(x, weight, stride, dilation)
     assert got.shape == want.shape
     np.testing.assert_allclose(np.array(got), np.array(want), atol=1e-5)
 
@@ -38,6 +57,9 @@ def test_dtype_is_kept() -> None:
     got = cpu.conv2d(x, weight, 1)
     assert got.dtype == mx.bfloat16
     assert got[0, 1, 1, 0].item() == 18
+    got = cpu.conv1d(x[0], weight[0], 1, 1)
+    assert got.dtype == mx.bfloat16
+    assert got[0, 1, 0].item() == 6
 
 
 class Threads:

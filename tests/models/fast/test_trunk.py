@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.models import backend
+from samevoice.models.fast.cpu import Stride
 from samevoice.models.fast.trunk import TILES, Conv, Trunk, _strips, convolved, parted, whole
 from samevoice.models.layers import BatchNorm, Conv2d, taps
 from samevoice.models.networks import wespeaker as resnet
@@ -24,7 +25,7 @@ def serial(work: Any, numbers: Any) -> None:
         work(number)
 
 
-def run(image: np.ndarray, weight: np.ndarray, stride: int, **options: Any) -> np.ndarray:
+def run(image: np.ndarray, weight: np.ndarray, stride: Stride, **options: Any) -> np.ndarray:
     outputs = len(weight)
     scale = options.pop("scale", np.ones(outputs))
     shift = options.pop("shift", np.zeros(outputs))
@@ -37,16 +38,17 @@ def run(image: np.ndarray, weight: np.ndarray, stride: int, **options: Any) -> n
     return whole(made, size)
 
 
-def truth(image: np.ndarray, weight: np.ndarray, stride: int) -> np.ndarray:
+def truth(image: np.ndarray, weight: np.ndarray, stride: Stride) -> np.ndarray:
     """The definition, in float64."""
     outputs, kernel, _, inputs = weight.shape
     reach = kernel // 2
     padded = np.pad(image.astype(np.float64), [(reach, reach), (reach, reach), (0, 0)])
-    height, width = (-(-n // stride) for n in image.shape[:2])
+    down, across = stride if isinstance(stride, tuple) else (stride, stride)
+    height, width = -(-image.shape[0] // down), -(-image.shape[1] // across)
     found = np.zeros((height, width, outputs))
     for i in range(height):
         for j in range(width):
-            y, x = i * stride, j * stride
+            y, x = i * down, j * across
             found[i, j] = np.einsum("oabi,abi->o", weight, padded[y : y + kernel, x : x + kernel])
     assert inputs == image.shape[2]
     return found
@@ -64,12 +66,12 @@ def test_a_filter_that_moves_the_image() -> None:
     st.integers(1, 7),
     st.integers(1, 7),
     st.integers(1, 4),
-    st.sampled_from([(3, 1), (3, 2), (1, 1), (1, 2)]),
+    st.sampled_from([(3, 1), (3, 2), (3, (2, 1)), (3, (1, 2)), (1, 1), (1, 2), (1, (2, 1))]),
     st.integers(0, 1000),
 )
 @settings(max_examples=150, deadline=None)
 def test_every_size_against_the_definition(
-    height: int, width: int, channels: int, kind: tuple[int, int], seed: int
+    height: int, width: int, channels: int, kind: tuple[int, Stride], seed: int
 ) -> None:
     random = np.random.default_rng(seed)
     image = random.standard_normal((height, width, channels)).astype(np.float32)

@@ -95,3 +95,13 @@ def test_dither_is_noise_of_that_size() -> None:
     silence = mx.zeros((1, 16000))
     dithered, louder = (np.array(Fbank(dither=d).log_mel(silence)) for d in (1.0, 10.0))
     assert np.isclose(louder.mean() - dithered.mean(), 2 * np.log(10), atol=0.1)
+
+
+def test_samples_may_be_counted_from_minus_one_to_one() -> None:
+    """3D-Speaker leaves out Kaldi's 2^15: the floor of the logarithm then cuts off quiet sounds."""
+    x = mx.array(0.1 * SOUNDS["quiet"][None])
+    plain = Fbank(full_scale=1.0)
+    assert np.abs(np.array(plain(x))).max() < 1e-5  # all at the floor, centred
+    assert np.abs(np.array(Fbank()(x))).max() > 1
+    loud = mx.array(SOUNDS["noise"][None])
+    np.testing.assert_allclose(np.array(plain(loud)), np.array(Fbank()(loud)), atol=1e-3)

@@ -4,7 +4,10 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.models.layers import BatchNorm, InstanceNorm, leaky_relu, total
+from samevoice.models import backend
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, InstanceNorm, leaky_relu, total
+
+CPU = mx.Device(mx.cpu)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 15, 16, 17, 256, 998, 160000])
@@ -47,3 +50,36 @@ def test_batch_norm_uses_the_running_statistics_even_when_training() -> None:
 
 def test_leaky_relu_leaks_a_hundredth() -> None:
     np.testing.assert_allclose(np.array(leaky_relu(mx.array([-100.0, 0.0, 2.0]))), [-1, 0, 2])
+
+
+def test_batch_norm_without_affine_has_its_statistics_alone() -> None:
+    norm = BatchNorm(1, affine=False)
+    assert sorted(norm.parameters()) == ["running_mean", "running_var"]
+    norm.running_mean, norm.running_var = mx.array([2.0]), mx.array([4.0])
+    assert norm(mx.array([[8.0]])).item() == pytest.approx(3.0, rel=1e-5)
+
+
+def test_a_stride_for_frequency_and_one_for_time() -> None:
+    # Four rows, three columns: rows are halved, columns stay.
+    conv = Conv2d(2, 1, 1, (2, 1))
+    conv.weight = mx.array([1.0, 100.0]).reshape(1, 1, 1, 2)
+    x = mx.arange(24, dtype=mx.float32).reshape(1, 4, 3, 2)
+    want = [[100, 302, 504], [1312, 1514, 1716]]  # x[0] + 100 x[1] in rows 0 and 2
+    with backend.using(CPU):
+        assert np.array(conv(x))[0, ..., 0].tolist() == want
+
+
+def test_conv1d_by_hand() -> None:
+    # One tap each for the frame before, this one and the next, 2 apart: 1, 10 and 100.
+    conv = Conv1d(1, 1, 3, dilation=2)
+    conv.weight = mx.array([1.0, 10.0, 100.0]).reshape(1, 3, 1)
+    x = mx.array([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
+    with backend.using(CPU):
+        assert np.array(conv(x)).reshape(-1).tolist() == [310, 420, 31, 42]
+
+
+def test_conv1d_may_have_a_bias() -> None:
+    conv = Conv1d(1, 1, 1, bias=True)
+    conv.weight, conv.bias = mx.array([[[2.0]]]), mx.array([5.0])
+    with backend.using(CPU):
+        assert conv(mx.array([[[3.0]]])).item() == 11
