@@ -129,7 +129,7 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
     console = terminal.console()
     for part, result in results.items():
         title = f"{bundle / part}: {result.model_type}, {result.dtype} on {result.device}"
-        verdicts.show(console, result.verdict, title)
+        verdicts.show(console, result.verdict, title, cause=result.cause)
         if "diarization" in result.task:
             from samevoice.parity.diarization import sentence as outcome
 
@@ -171,20 +171,29 @@ def gallery(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown, too.")
     ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Prove each cause, too, and those of 40 pairs of bugs."),
+    ] = False,
 ) -> None:
     """Inject every known bug into a right port, and see that the harness finds each."""
     from samevoice import terminal, verdicts
     from samevoice.parity import gallery_file
-    from samevoice.parity.gallery import examine
+    from samevoice.parity.gallery import examine, examine_pairs
     from samevoice.parity.run import versions
 
-    findings = {}
+    console = terminal.console()
+    findings, pairs = {}, {}
     for source in sources or ["reference:segmentation", "reference:embedding"]:
         with terminal.progress("spoiling") as advance:
-            findings[source] = examine(source, progress=advance)
-    console = terminal.console()
+            findings[source] = examine(source, prove=prove, progress=advance)
+            if prove:
+                pairs[source] = examine_pairs(source, progress=advance)
     for source, found in findings.items():
         verdicts.gallery(console, source, found)
+        if prove:
+            console.print(verdicts.proofs(found, "bugs"))
+            console.print(verdicts.proofs(pairs[source], "pairs of bugs"))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         output.write_text(verdicts.gallery_markdown(findings), encoding="utf-8")
@@ -194,7 +203,7 @@ def gallery(
     if wrong:
         first = wrong[0]
         raise NotPassedError(
-            f"{len(wrong)} bugs were not found where they sit, first {first.bug.name!r}: expected "
+            f"{len(wrong)} bugs were not found where they sit, first {first.bug!r}: expected "
             f"at {first.where or 'no tap'!r}, found at {first.found or 'no tap'!r}"
         )
 

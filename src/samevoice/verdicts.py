@@ -14,18 +14,27 @@ from rich.table import Table
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
     from samevoice.parity.judge import TapVerdict, Verdict
-    from samevoice.parity.result import Result
+    from samevoice.parity.result import Cause, Result
 
 WORST = 12  # taps shown; the result holds them all
 
 
-def show(console: Console, verdict: Verdict, title: str, *, details: bool = True) -> None:
-    """The verdict, the worst taps, and what was loosened."""
+def show(
+    console: Console,
+    verdict: Verdict,
+    title: str,
+    *,
+    details: bool = True,
+    cause: Cause | None = None,
+) -> None:
+    """The verdict, the proven cause, the worst taps, and what was loosened."""
     mark = "[green]passed[/]" if verdict.passed else "[red]failed[/]"
     console.print(f"{mark}  [bold]{escape(title)}[/]", soft_wrap=True)
     console.print(f"  {_figures(verdict)}", soft_wrap=True)
     if verdict.first_divergence:
         console.print(f"  first divergence: [bold]{escape(verdict.first_divergence)}[/]")
+    if cause is not None:
+        console.print(f"  [bold]proven cause[/]  {escape(cause.sentence)}", soft_wrap=True)
     if details:
         console.print(_table(_worst(verdict.taps)))
     for reason in verdict.task_reasons:
@@ -74,7 +83,7 @@ def _number(value: float) -> str:
 def line(console: Console, path: Path, result: Result) -> str:
     """One line for a result that was read from a file; what it failed for comes back."""
     what = f"{path}: {result.model_type}, {result.dtype} on {result.device}"
-    show(console, result.verdict, what, details=not result.passed)
+    show(console, result.verdict, what, details=not result.passed, cause=result.cause)
     return "" if result.passed else result.verdict.reasons[0]
 
 
@@ -88,7 +97,7 @@ def gallery(console: Console, source: str, findings: Sequence[Finding]) -> None:
     for one in findings:
         mark = "[green]✓[/]" if one.right else "[red]✗[/]"
         found = one.found or "[dim]changes nothing[/]"
-        table.add_row(escape(one.bug.name), found, _number(one.noise_ratio), mark)
+        table.add_row(escape(one.bug), found, _number(one.noise_ratio), mark)
     console.print(f"\n[bold]{escape(source)}[/]")
     console.print(table)
     console.print(tallied(findings))
@@ -106,6 +115,14 @@ def tallied(findings: Sequence[Finding]) -> str:
     )
 
 
+def proofs(findings: Sequence[Finding], what: str) -> str:
+    """Of how many bugs the cause was proven, and of how many another one."""
+    real = [one for one in findings if one.where]
+    right = sum(one.right and one.named for one in real)
+    wrong = sum(one.cause is not None and not one.named for one in real)
+    return f"{what}: the cause of {right} of {len(real)} proven, {wrong} wrongly"
+
+
 def gallery_markdown(findings: Mapping[str, Sequence[Finding]]) -> str:
     lines = []
     for source, found in findings.items():
@@ -115,6 +132,6 @@ def gallery_markdown(findings: Mapping[str, Sequence[Finding]]) -> str:
             where = f"`{one.found}`" if one.found else "changes nothing"
             wrong = "" if one.right else f" (expected `{one.where or 'nothing'}`)"
             ratio = _number(one.noise_ratio)
-            lines.append(f"| {one.bug.name} | {where}{wrong} | {ratio} | {one.bug.effect} |")
+            lines.append(f"| {one.bug} | {where}{wrong} | {ratio} | {one.effect} |")
         lines.append("")
     return "\n".join(lines)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import made_results
@@ -13,83 +12,9 @@ import numpy as np
 import pytest
 from made_results import Spoil
 
-from samevoice.parity.inputs import RATE, Example, batch, noise, sample
 from samevoice.parity.judge import Tap
 from samevoice.parity.result import Artefact, Result
-from samevoice.parity.run import compare_traces
 from samevoice.reports.diagnose import MOST, SIGNATURES, Signs, diagnose, kind_of
-
-# Bug of the gallery -> what its first headline must say.
-NAMED = {
-    "segmentation": {
-        "LSTM gates permuted": "lstm.0.forward and looks like LSTM gates",
-        "a bias dropped": "a bias that was dropped or added twice",
-        "a bias added twice": "a bias that was dropped or added twice",
-        "the reverse direction not turned back": "not turned back",
-        "directions swapped": "both directions of the LSTM swapped",
-        "ReLU for leaky ReLU in SincNet": "ReLU where the reference has leaky",
-        "ReLU for leaky ReLU between linear layers": "ReLU where the reference has leaky",
-        "sinc low and band swapped": "low and band frequencies swapped",
-        "sinc output without abs": "absolute value that is missing after the sinc",
-        "sinc frequencies without abs": "sinc frequencies without their absolute",
-        "InstanceNorm without its affine": "InstanceNorm without its learnt",
-        "log-softmax missing": "a log-softmax that is missing",
-        "softmax for log-softmax": "softmax where the reference has log-softmax",
-        "powerset classes permuted": "classifier and looks like powerset classes",
-        "convolution reshaped, not transposed": "a kernel that was reshaped",
-        "a tensor left at its initial values": "left at its initial values",
-        "weights rounded to float16 and called float32": "half precision",
-    },
-    # Seconds each: some of them.
-    "embedding": {
-        "frequency-major flattening": "resnet.pool and looks like frequency-major flattening",
-        "L2 normalisation of the embedding": "L2 normalisation",
-    },
-}
-
-
-@pytest.mark.parametrize("family", list(NAMED))
-def test_the_gallerys_bugs_are_called_by_their_names(
-    family: str, references: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from samevoice.parity import gallery
-
-    results: dict[str, Result] = {}
-
-    def remembered(traces: Any, candidate: Any, limits: Any, **more: Any) -> Any:
-        verdict = compare_traces(traces, candidate, limits, **more)
-        results[str(len(results))] = Result.of(
-            verdict,
-            model_type=family,
-            source=Artefact(""),
-            bundle=Artefact(""),
-            versions={},
-            inputs=[one.example.described() for one in traces],
-        )
-        return verdict
-
-    chosen = [bug for bug in gallery.BUGS if bug.family == family and bug.name in NAMED[family]]
-    monkeypatch.setattr(gallery, "BUGS", chosen)
-    monkeypatch.setattr(gallery, "compare_traces", remembered)
-    monkeypatch.setattr(gallery, "examples", _short)
-    gallery.examine(references[family])
-    first, *spoilt = results.values()
-    assert diagnose(first) == []
-    said = {bug.name: diagnose(one)[0].headline for bug, one in zip(chosen, spoilt, strict=True)}
-    assert len(said) == len(NAMED[family])
-    wrong = {name: words for name, words in said.items() if NAMED[family][name] not in words}
-    assert wrong == {}
-
-
-def _short(family: str) -> list[Example]:
-    """Less than the gallery's own hears, but enough for every name above."""
-    speech = sample()[7 * RATE :]
-    if family == "segmentation":
-        heard = batch([speech[:6400], noise(6400, seed=3)])
-        return [Example("speech and noise", heard, depth="full", labels=("", ""))]
-    heard = batch([speech[:3200], speech[3200:6400]])
-    return [Example("short", heard, depth="full", labels=("a", "b"))]
-
 
 FLIP: Spoil = lambda x: x[..., ::-1]  # noqa: E731
 HALF: Spoil = lambda x: x.astype(np.float16).astype(np.float32)  # noqa: E731
