@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity gallery release test check bench clean
+.PHONY: setup convert parity gallery release test fuzz kill check bench clean
 
 setup: .venv/ready
 
@@ -47,6 +47,15 @@ release: parity gallery
 # other on a full machine take many times as long.
 test: setup
 	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+
+# Thousands of damaged and hostile files; what fails is kept in out/fuzz/failures, and one of these
+# runs again with FUZZ='--again out/fuzz/failures/NAME'.
+fuzz: setup
+	PYTHONPATH=tests:src $(BIN)/python -m fuzz.run $(FUZZ)
+
+# Commands killed at random moments: what they write must be whole or absent.
+kill: setup
+	PYTHONPATH=tests:src $(BIN)/python -m fuzz.kill $(KILL)
 
 bench: setup
 	$(BIN)/samevoice bench

@@ -27,6 +27,7 @@ from samevoice.errors import BundleError, SamevoiceError
 from samevoice.files import read_json as _read_json
 from samevoice.files import read_text, refuse_special
 from samevoice.files import sha256 as _sha256
+from samevoice.outputs import refuse_unwritable
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
@@ -46,9 +47,11 @@ FOREIGN = (".gitattributes", ".cache", ".git")
 
 def parse_size(text: str) -> int:
     """``5GB`` -> 5,000,000,000; KB, MB, GB, TB count in thousands, KiB to TiB in 1024s."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE)
+    match = re.fullmatch(
+        r"(\d{1,15}(?:\.\d{1,15})?)\s*([KMGT]?)(i?)B?", text.strip(), re.IGNORECASE
+    )
     if match is None:
-        raise BundleError(f"{text!r} is no size: write it as 5GB, 500MB or 2GiB")
+        raise BundleError(f"{text[:40]!r} is no size: write it as 5GB, 500MB or 2GiB")
     number, unit, binary = match.groups()
     power = " KMGT".index(unit.upper() or " ")
     size = int(float(number) * (1024 if binary else 1000) ** power)
@@ -254,6 +257,7 @@ def refuse_existing(
 ) -> None:
     """Only what samevoice wrote, and nobody added to, may be overwritten."""
     target = Path(os.path.realpath(target))
+    refuse_unwritable(target.parent)
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -288,17 +292,22 @@ def _hidden(target: Path) -> Iterator[Path]:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         with _only_one(target):
-            if old.exists() and not target.exists():
-                old.rename(target)  # killed between its two renames: the old bundle comes back
-            for left in (aside, old):
-                shutil.rmtree(left, ignore_errors=True)
+            _tidy(target, aside, old)
             aside.mkdir()
             try:
                 yield aside
             finally:
-                shutil.rmtree(aside, ignore_errors=True)
+                _tidy(target, aside, old)
     except OSError as error:
         raise _cannot(target, aside, error) from error
+
+
+def _tidy(target: Path, aside: Path, old: Path) -> None:
+    """What a run that was killed or stopped has left; the old bundle comes back."""
+    if old.exists() and not target.exists():
+        old.rename(target)  # it ended between its two renames
+    for left in (aside, old):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 @contextmanager

@@ -15,9 +15,10 @@ import errno
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array
 from samevoice.errors import CheckpointError, MissingExtraError, SamevoiceError
 from samevoice.files import read_json, refuse_special
-from samevoice.npz import Npz
+from samevoice.npz import RATIO, ROOM, Npz
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +44,10 @@ STAND_INS = (
 )
 # Keys under which training scripts put the state dict.
 WRAPPERS = ("state_dict", "model", "model_state_dict", "module", "net")
+MOST_VALUES = 1_000_000  # of one entry beside the weights
+LEGACY_NOTE = (
+    "is in torch's format before 1.6, which has no checksum: values that were damaged do not show"
+)
 REFERENCE_NOTE = "reference weights: for parity, not for use"
 
 
@@ -74,7 +79,7 @@ class Checkpoint:
     ``metadata``: architecture, hyper_parameters, specifications and note, each where it is known.
     ``container``: the key that held the state dict, or "". ``beside``: what else was saved, as
     ``encode`` writes it. ``entries``: the keys of the file in their order. ``lost``: those whose
-    content could not be encoded, such as an optimiser's state.
+    content could not be encoded, such as an optimiser's state. ``notes``: what to know of the file.
     """
 
     tensors: Mapping[str, Tensor]
@@ -84,6 +89,7 @@ class Checkpoint:
     entries: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
     format: str = "torch"
+    notes: tuple[str, ...] = ()
 
 
 def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
@@ -110,7 +116,8 @@ def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
             root / index,
             {path.name: set(part.tensors) for path, part in zip(paths, parts, strict=True)},
         )
-    return Checkpoint(tensors, whole.metadata, format=whole.format)
+    notes = tuple(note for part in parts for note in part.notes)
+    return Checkpoint(tensors, whole.metadata, format=whole.format, notes=notes)
 
 
 def _check_index(path: Path, held: Mapping[str, set[str]]) -> None:
@@ -175,7 +182,8 @@ def _read_torch(path: Path) -> Checkpoint:
     encoded, lost = _encode_each(beside)
     tensors = {str(name): _tensor(str(name), value) for name, value in state.items()}
     entries = tuple(str(key) for key in loaded) if container else ()
-    return Checkpoint(tensors, _metadata(beside), container, encoded, entries, lost)
+    notes = () if zipfile.is_zipfile(path) else (f"{path.name} {LEGACY_NOTE}",)
+    return Checkpoint(tensors, _metadata(beside), container, encoded, entries, lost, notes=notes)
 
 
 def _load_torch(path: Path) -> Any:
@@ -209,6 +217,11 @@ def _check_archive(path: Path) -> bool:
             raise CheckpointError(
                 f"{path.name} is a TorchScript archive, which holds code: save its state_dict()"
             )
+        if len({*names}) < len(names):
+            raise OSError("a name stands twice in it")
+        unpacked = sum(info.file_size for info in archive.infolist())
+        if unpacked > max(ROOM, RATIO * path.stat().st_size):
+            raise CheckpointError(f"{path.name} unpacks to more than {RATIO} times its size")
         bad = archive.testzip()
         if bad is not None:
             raise OSError(f"the checksum of {bad!r} is wrong")
@@ -335,6 +348,9 @@ def _specifications(saved: StandIn) -> dict[str, Any]:
         ) from error
 
 
+_NO_JSON = (TypeError, RecursionError, UnicodeEncodeError)
+
+
 def _encode_each(entries: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """What can be written as JSON, and the names of what cannot: entries, or parts of them."""
     encoded: dict[str, Any] = {}
@@ -342,7 +358,7 @@ def _encode_each(entries: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
     for key, value in entries.items():
         try:
             encoded[str(key)] = encode(value)
-        except (TypeError, RecursionError):
+        except _NO_JSON:
             parts = value if type(value) is dict else {}
             kept = {name: part for name, part in parts.items() if _encodable(part)}
             lost += [f"{key}.{name}" for name in parts if name not in kept] or [str(key)]
@@ -354,27 +370,40 @@ def _encode_each(entries: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str,
 def _encodable(value: Any) -> bool:
     try:
         encode(value)
-    except (TypeError, RecursionError):
+    except _NO_JSON:
         return False
     return True
 
 
 def encode(value: Any) -> Any:
     """A saved value as JSON, with marks where JSON has no type of its own."""
+    return _encode(value, iter(range(MOST_VALUES)))
+
+
+def _encode(value: Any, room: Iterator[int]) -> Any:
+    # Lists that hold one another many times over are small in a pickle and endless in JSON.
+    if next(room, None) is None:
+        raise TypeError("more values than anybody saves beside a network")
     if isinstance(value, StandIn):
         return {
             "$class": value.path,
-            "args": [encode(arg) for arg in value.args],
-            "state": {name: encode(part) for name, part in value.state.items()},
+            "args": [_encode(arg, room) for arg in value.args],
+            "state": {name: _encode(part, room) for name, part in value.state.items()},
         }
-    if value is None or isinstance(value, bool | int | float | str):
+    if isinstance(value, str):
+        value.encode("utf-8")  # half of a character is no text
+        return value
+    if isinstance(value, float) and not isfinite(value):
+        return {"$float": str(value)}
+    if value is None or isinstance(value, bool | int | float):
         return value
     if isinstance(value, tuple):
-        return {"$tuple": [encode(part) for part in value]}
+        return {"$tuple": [_encode(part, room) for part in value]}
     if isinstance(value, list):
-        return [encode(part) for part in value]
+        return [_encode(part, room) for part in value]
     if isinstance(value, Mapping):
-        return {"$dict": [[encode(key), encode(part)] for key, part in value.items()]}
+        pairs = ((_encode(key, room), _encode(part, room)) for key, part in value.items())
+        return {"$dict": [[key, part] for key, part in pairs]}
     raise TypeError(f"a {type(value).__name__} has no place in JSON")
 
 
@@ -384,6 +413,8 @@ def decode(value: Any) -> Any:
         return [decode(part) for part in value]
     if not isinstance(value, Mapping):
         return value
+    if "$float" in value:
+        return float(value["$float"])
     if "$tuple" in value:
         return tuple(decode(part) for part in value["$tuple"])
     if "$dict" in value:

@@ -183,6 +183,7 @@ class Part:
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")
+        said += self.checkpoint.notes
         if self.options.q_bits and self.family.model_type != "plda":
             counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
             share = sum(counts[name] for name in self.quantised) / sum(counts.values())

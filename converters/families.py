@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from typing import Any
@@ -29,30 +29,40 @@ def _network_shapes(config: Mapping[str, Any]) -> dict[str, Shape]:
 
 @dataclass(frozen=True)
 class Family:
-    """The facts about one kind of model; ``anchor`` ends a name that only this kind has."""
+    """The facts about one kind of model; ``anchors`` are names that only this kind has together."""
 
     model_type: str
     architectures: tuple[str, ...]
-    anchor: str
+    anchors: tuple[str, ...]
     prefix: str
     config: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
     table: Callable[[Mapping[str, Any]], Table]
     shapes: Callable[[Mapping[str, Any]], dict[str, Shape]] = _network_shapes
 
+    def before(self, names: Iterable[str]) -> str | None:
+        """What stands before this family's names, a wrapper's prefix; None where they are not."""
+        there, first = set(names), self.anchors[0]
+        for name in names:
+            before = name.removesuffix(first)
+            whole = len(before) < len(name) and before[-1:] in ("", ".")
+            if whole and all(before + anchor in there for anchor in self.anchors):
+                return before
+        return None
+
 
 FAMILIES = (
     Family(
-        "segmentation", pyannet.ARCHITECTURES, pyannet.ANCHOR, "", pyannet.config, pyannet.table
+        "segmentation", pyannet.ARCHITECTURES, pyannet.ANCHORS, "", pyannet.config, pyannet.table
     ),
     Family(
         "embedding",
         wespeaker.ARCHITECTURES,
-        wespeaker.ANCHOR,
+        wespeaker.ANCHORS,
         wespeaker.PREFIX,
         wespeaker.config,
         wespeaker.table,
     ),
-    Family("plda", plda.ARCHITECTURES, plda.ANCHOR, "", plda.config, plda.table, plda.shapes),
+    Family("plda", plda.ARCHITECTURES, plda.ANCHORS, "", plda.config, plda.table, plda.shapes),
 )
 SUPPORTED = ", ".join(name for family in FAMILIES for name in family.architectures)
 
@@ -75,7 +85,7 @@ def recognise(checkpoint: Checkpoint, model_type: str = "auto") -> Family:
     if named is not None:
         raise ConversionError(f"architecture {named!r} is not supported; supported: {SUPPORTED}")
     for family in FAMILIES:
-        if any(name.endswith(family.anchor) for name in checkpoint.tensors):
+        if family.before(checkpoint.tensors) is not None:
             return family
     first = next(iter(checkpoint.tensors), None)
     raise ConversionError(
@@ -103,8 +113,8 @@ class Naming:
 
 def unwrap(checkpoint: Checkpoint, family: Family) -> tuple[Checkpoint, Naming]:
     """The checkpoint with the names that the family's table uses, and the way back to its own."""
-    found = next((name for name in checkpoint.tensors if name.endswith(family.anchor)), None)
-    before = family.prefix if found is None else found[: -len(family.anchor)]
+    found = family.before(checkpoint.tensors)
+    before = family.prefix if found is None else found
     whole = before.endswith(family.prefix)
     naming = Naming(
         strip=before[: len(before) - len(family.prefix)] if whole else before,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -12,8 +13,10 @@ import numpy as np
 
 from samevoice.converters import bundle
 from samevoice.converters.convert import Conversion, Options, config_of, prepare
-from samevoice.converters.rules import Row
+from samevoice.converters.rules import FATES, Row
 from samevoice.errors import BundleError
+
+UNRECORDED = "its provenance holds no hashes: nobody can tell whether its files were changed"
 
 
 @dataclass(frozen=True)
@@ -38,7 +41,7 @@ def inspect(
 ) -> Inspection:
     """Look at a bundle, or at a checkpoint as ``convert`` would see it; nothing is written."""
     folder = Path(path)
-    if folder.is_dir() and bundle.is_bundle(folder):
+    if os.path.isdir(folder) and bundle.is_bundle(folder):
         if revision is not None or model_type != "auto":
             raise BundleError(f"{folder} is a bundle: --revision and --model-type are for sources")
         return _bundle(folder)
@@ -65,16 +68,20 @@ def _bundle(folder: Path) -> Inspection:
     config = bundle.read_json(folder / bundle.CONFIG)
     with bundle.understood(folder / bundle.PROVENANCE):
         parts = config.get("components") or [""]
+        if not all(bundle.stays_below(part) for part in parts if part):
+            raise ValueError("a component outside of the bundle")
         tallies = {part or provenance["model_type"]: _rows(folder / part) for part in parts}
+        recorded = provenance.get("outputs")
+        unknown = () if recorded else (UNRECORDED,)
         return Inspection(
             "bundle",
             str(folder),
             provenance["model_type"],
             config,
             tallies,
-            tuple(provenance["notes"]),
-            provenance["note"],
-            bundle.changed(folder, provenance["outputs"]),
+            (*map(str, provenance["notes"]), *unknown),
+            str(provenance["note"]),
+            bundle.changed(folder, recorded) if recorded else (),
         )
 
 
@@ -82,10 +89,18 @@ def _rows(folder: Path) -> tuple[Row, ...]:
     def shape(value: Any) -> tuple[int, ...] | None:
         return None if value is None else tuple(value)
 
-    return tuple(
+    rows = tuple(
         Row(**row | {side: shape(row[side]) for side in ("source_shape", "target_shape")})
         for row in bundle.read_json(folder / bundle.PROVENANCE)["tensors"]
     )
+    for row in rows:
+        texts = (row.fate, row.rule, row.source, row.source_dtype, row.target, row.target_dtype)
+        sizes = (*(row.source_shape or ()), *(row.target_shape or ()))
+        if row.fate not in FATES or not all(isinstance(x, str) for x in (*texts, row.why)):
+            raise ValueError(f"a tensor's fate {row.fate!r:.40} or one of its texts")
+        if not all(type(size) is int and 0 <= size < 1 << 40 for size in sizes):
+            raise ValueError(f"the shape of {row.source!r:.80}")
+    return rows
 
 
 def values(rows: tuple[Row, ...]) -> Counter[str]:

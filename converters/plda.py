@@ -8,7 +8,7 @@ from typing import Any
 from samevoice.converters.rules import Rule, Shape, Table, Tensor
 from samevoice.errors import ConversionError
 
-ANCHOR = "plda.psi"
+ANCHORS = ("plda.psi",)
 ARCHITECTURES = ("PLDA",)
 
 _EXACT = "clustering runs in float64 on the host: a rounded PLDA moves speakers"

@@ -11,7 +11,7 @@ from samevoice.converters.layers import affine, conv1d, lstm
 from samevoice.converters.rules import Drop, Rule, Table, Tensor, each, missing
 from samevoice.errors import ConversionError
 
-ANCHOR = "sincnet.wav_norm1d.weight"
+ANCHORS = ("sincnet.wav_norm1d.weight", "classifier.weight")
 ARCHITECTURES = ("PyanNet",)
 
 _HERTZ = "cut-off frequencies in Hz: rounded to 16 bits they move by whole hertz"

@@ -21,6 +21,7 @@ from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import BundleError, MissingExtraError
 from samevoice.files import read_text
+from samevoice.outputs import refuse_read, refuse_unwritable
 
 TORCH_SUFFIXES = (".bin", ".pt", ".pth", ".ckpt")
 # Casts that lose nothing, so that the way back finds the same bits.
@@ -50,6 +51,9 @@ def to_torch(path: str | Path, output: str | Path, *, overwrite: bool = False) -
         raise BundleError(f"a {kind} bundle becomes a folder: {target} looks like a file")
     if kind not in ("full", "plda") and not is_file:
         raise BundleError(f"{target} must end in {', '.join(TORCH_SUFFIXES)} or .safetensors")
+    refuse_unwritable(target.parent)
+    if is_file and target.exists():
+        refuse_read(target, [folder])
     exact = is_exact(folder)
     if is_file:
         with bundle.file_written_aside(target, overwrite=overwrite) as aside:

@@ -26,6 +26,7 @@ from samevoice.converters.transforms import SAME, Array, Transform
 from samevoice.errors import ConversionError
 
 Shape = tuple[int, ...]
+FATES = ("used", "derived", "dropped", "identity")
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 
 
@@ -141,7 +142,7 @@ class Move:
 class Row:
     """One line of the tally: what became of a source tensor, or where a parameter came from."""
 
-    fate: str  # used, derived, dropped, identity
+    fate: str  # one of FATES
     rule: str
     source: str
     source_shape: Shape | None

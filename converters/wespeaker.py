@@ -10,7 +10,7 @@ from samevoice.converters.layers import BATCH_COUNTERS, affine, batch_norm, conv
 from samevoice.converters.rules import Drop, Identity, Table, Tensor, each, missing
 from samevoice.errors import ConversionError
 
-ANCHOR = "layer1.0.conv1.weight"
+ANCHORS = ("layer1.0.conv1.weight", "layer4.0.conv1.weight")
 PREFIX = "resnet."  # pyannote's name for the network; WeSpeaker's own checkpoints go without
 
 # Blocks in each of the four stages, and convolutions in each block.

@@ -10,7 +10,6 @@ import json
 import os
 import shutil
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from samevoice.errors import SamevoiceError
+from samevoice.npz import Npz
 from samevoice.parity.metrics import Array, is_numeric
 
 ORDER_KEY = "samevoice.order"
@@ -84,23 +84,11 @@ class NpzDump(Dump):
     """A .npz file. Object arrays would be unpickled, which can run code: they are refused."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            with zipfile.ZipFile(path) as file:
-                names = [name.removesuffix(".npy") for name in file.namelist()]
-        except (zipfile.BadZipFile, OSError) as error:
-            raise DumpError(f"{path} is not an npz file: {_one_line(error)}") from None
-        super().__init__(path, names, {})
+        self._archive = Npz(path, DumpError)
+        super().__init__(path, list(self._archive.names), {})
 
     def _read(self, name: str) -> Array:
-        try:
-            with np.load(self.path, allow_pickle=False) as file:
-                array = file[name]
-        except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-            what = "is an object array" if "pickle" in str(error) else "cannot be read"
-            raise DumpError(f"{self.path}: {name!r} {what}: {_one_line(error)}") from None
-        if not isinstance(array, np.ndarray):
-            raise DumpError(f"{self.path}: {name!r} is not an array")
-        return array
+        return self._archive.read(name)
 
 
 READERS: Mapping[str, type[SafetensorsDump] | type[NpzDump]] = {

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, get_args
 from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
+from samevoice.outputs import is_result
 from samevoice.parity.dumps import Dump, open_dump, write_dump
 from samevoice.parity.inputs import Depth, Example, Recording
 from samevoice.parity.judge import Verdict
@@ -96,10 +97,9 @@ def save(
 ) -> Path:
     """Write what the reference said on these examples; their depth is kept."""
     folder = Path(folder)
-    if (folder / INDEX).exists():
-        raise GoldenError(f"{folder} holds golden data already: choose another folder")
-    rows = [write_example(folder, k, one) for k, one in enumerate(traces)]
-    write_index(folder, rows, model_type, source_sha256, versions or {})
+    with written_anew(folder) as aside:
+        rows = [write_example(aside, k, one) for k, one in enumerate(traces)]
+        write_index(aside, rows, model_type, source_sha256, versions or {})
     return folder
 
 
@@ -136,7 +136,7 @@ def written_anew(folder: Path) -> Iterator[Path]:
         aside.mkdir(parents=True)
         yield aside
         if folder.exists():
-            if not (folder / INDEX).is_file():
+            if not is_result(folder, "golden"):
                 raise GoldenError(f"{folder} holds other files than golden data: move them away")
             shutil.rmtree(folder)
         aside.replace(folder)

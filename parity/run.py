@@ -316,20 +316,16 @@ def run_parts(
     ``fast`` compares the pipeline's fast configuration instead, as the part "fast".
     """
     folder = Path(bundle)
-    config = bundles.read_json(folder / bundles.CONFIG)
-    kind = config.get("model_type")
-    if kind != "full" and (only or references or fast):
-        raise ParityError(
-            f"{folder} is a {kind}: parts, RTTM references and the fast tier are a pipeline's"
-        )
-    if fast and (strangers := [name for name in only if name != PIPELINE]):
-        raise ParityError(f"the fast tier is of the whole pipeline, not of {strangers[0]!r}")
+    kind = bundles.read_json(folder / bundles.CONFIG).get("model_type")
+    if kind != "full" and references:
+        raise _only_of_pipelines(folder, kind)
+    names = part_names(folder, only, fast=fast)
     if kind == "plda":
         return {"": _compare_plda(folder, source, output, options)}
     if kind != "full":
         return {"": run(folder, source, output=output, **options)}
     found: dict[str, Result] = {}
-    for name in [FAST] if fast else _parts(config, only, folder):
+    for name in names:
         where = None if output is None else Path(output) / name
         if name in (PIPELINE, FAST):
             from samevoice.parity import diarization
@@ -343,12 +339,27 @@ def run_parts(
     return found
 
 
-def _parts(config: Mapping[str, Any], only: Sequence[str], folder: Path) -> list[str]:
+def part_names(folder: Path, only: Sequence[str] = (), *, fast: bool = False) -> list[str]:
     """The components, then the pipeline as a whole; of these the ones that are asked for."""
+    config = bundles.read_json(folder / bundles.CONFIG)
+    if config.get("model_type") != "full":
+        if only or fast:
+            raise _only_of_pipelines(folder, config.get("model_type"))
+        return [""]
+    if fast and (strangers := [name for name in only if name != PIPELINE]):
+        raise ParityError(f"the fast tier is of the whole pipeline, not of {strangers[0]!r}")
+    if fast:
+        return [FAST]
     names = [*sorted(config["components"], reverse=True), PIPELINE]
     if strangers := [name for name in only if name not in names]:
         raise ParityError(f"{folder} has no part {strangers[0]!r}: one of {', '.join(names)}")
     return [name for name in names if not only or name in only]
+
+
+def _only_of_pipelines(folder: Path, kind: object) -> ParityError:
+    return ParityError(
+        f"{folder} is a {kind}: parts, RTTM references and the fast tier are a pipeline's"
+    )
 
 
 def _compare_network(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
+from samevoice.outputs import Target
 from samevoice.parity.result import Result, read
 
 Format: TypeAlias = Literal["html", "markdown", "junit", "plots"]
@@ -89,6 +90,13 @@ def write_all(
     except OSError as error:
         raise ReportError(f"cannot write a report to {output}: {error.strerror or error}") from None
     return [output / name for name in texts]
+
+
+def targets(output: Path) -> list[Target]:
+    """Each file that a report in this folder writes over, and its kind."""
+    plots = [path for path in (output / PLOTS).glob("*.svg") if OURS.fullmatch(path.name)]
+    names = (HTML, MARKDOWN, JUNIT)
+    return [*((output / name, name) for name in names), *((path, "plot") for path in plots)]
 
 
 def _remove_old_plots(output: Path, texts: Mapping[str, str]) -> None:

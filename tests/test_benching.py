@@ -70,7 +70,12 @@ def test_what_was_measured_before_a_fault_is_kept(
     ("words", "said"),
     [
         (["network"], "there is no part 'network': start, conversion, networks, pipeline"),
-        (["--runs", "0"], "--runs is 0: it must be 1 or more"),
+        (["--runs", "0"], "--runs is 0: it must be from 1 to"),
+        (["--runs", "99999999999999999999"], "it must be from 1 to 10000"),
+        (["--minutes", "1e300"], "every number must be more than 0, at most 2000"),
+        (["--growth", "1e300"], "every number must be more than 0, at most 2000"),
+        (["--hours", "1e300"], "every number must be more than 0, at most 1000"),
+        (["--batch", "9" * 400], "every number must be more than 0, at most 4096"),
         (["--minutes", "1,x"], "--minutes is '1,x': numbers with commas between them"),
         (["--batch", "1.5"], "--batch is '1.5': whole numbers with commas between them"),
         (["--growth", "-1"], "--growth is '-1': every number must be more than 0"),
@@ -105,4 +110,4 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
     words = ["bench", "pipeline", "--model", narrow_bundle, "--output", tmp_path / "file" / "here"]
     assert ended(*words) == 2
     said = capsys.readouterr()
-    assert said.err == f"samevoice: {tmp_path}/file/here cannot be written: Not a directory\n"
+    assert said.err.endswith(f"file/here cannot be made: {tmp_path}/file is no folder\n")

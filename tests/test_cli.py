@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,7 @@ BAD_USAGE = {
     "convert a b": "unexpected extra argument",
     "convert a --hf-path b": "name one source, not 2",
     "convert --hf-path a --pytorch-path b": "name one source, not 2",
-    "convert ''": "the source is empty",
+    "convert ''": "an argument is empty",
     "convert nowhere": "no such file or folder",
     "convert reference:voice": "choose one of reference:segmentation",
     "convert a --mlx-path": "requires an argument",
@@ -256,10 +257,11 @@ def test_it_unwinds_whatever_signal_stops_it(
 
 NATIVE = """
 import hashlib
+from threading import Timer
 from samevoice import doctor
 
 def stuck():
-    print("working", flush=True)
+    Timer(0.5, print, ["working"], {"flush": True}).start()  # once the other is under way
     hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # for minutes, and without Python
 
 doctor.examine = stuck
@@ -273,6 +275,7 @@ def test_a_second_signal_ends_it_at_once_even_in_native_code() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"working\n"
+        time.sleep(0.5)  # from the line's last letter into the native code
         process.terminate()
         with pytest.raises(subprocess.TimeoutExpired):
             process.wait(1.2)

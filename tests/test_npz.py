@@ -139,3 +139,9 @@ def test_whatever_byte_is_wrong_nothing_but_one_line_comes_of_it(tmp_path: Path)
             refused.append(str(error))
     assert len(refused) > 300
     assert not any("\n" in line for line in refused)
+
+
+def test_a_text_of_letters_that_do_not_exist_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", note=np.array([0x7FFFFFFF], np.uint32).view("<U1"))
+    with pytest.raises(SamevoiceError, match="'note' cannot be read"):
+        Npz(tmp_path / "x.npz", SamevoiceError).read("note")

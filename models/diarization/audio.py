@@ -360,14 +360,45 @@ def _opened(path: Path) -> int:
     return descriptor
 
 
-def _sound_file(path: Path, name: str) -> Any:
+@contextmanager
+def _overheard(said: int | None) -> Iterator[None]:
+    """What a decoder in C writes to standard error goes to the descriptor ``said``, or nowhere."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed, so nothing can come out of it
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno() if said is None else said, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+@contextmanager
+def _pipe() -> Iterator[tuple[int, int]]:
+    """Its two ends, neither of which waits: what does not fit into it is lost."""
+    ends = os.pipe()
+    for end in ends:
+        os.set_blocking(end, False)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
+
+
+def _sound_file(path: Path, name: str, said: int | None = None) -> Any:
     """libsndfile's view of a file, told apart by its content and not by its name."""
     import soundfile
 
     with _readable(name):
         descriptor = _opened(path)
     try:
-        file = soundfile.SoundFile(descriptor, closefd=True)
+        with _overheard(said):
+            file = soundfile.SoundFile(descriptor, closefd=True)
     except (soundfile.LibsndfileError, TypeError, ValueError) as error:
         raise _UnreadableError(_said(error)) from error
     # soundfile seeks after every read where it can, which is slow, and fails where a header does
@@ -390,20 +421,28 @@ class _SoundFile:
 
     @contextmanager
     def open(self, size: int, notes: list[str]) -> Iterator[Stream]:
-        try:
-            file = _sound_file(self.path, self.name)
-        except _UnreadableError as error:
-            raise AudioError(f"{self.name} cannot be read any more: {error}") from error
-        with closing(file):
-            yield Stream(file.samplerate, file.channels, self._blocks(file, size, notes))
+        with _pipe() as (heard, said):
+            try:
+                file = _sound_file(self.path, self.name, said)
+            except _UnreadableError as error:
+                raise AudioError(f"{self.name} cannot be read any more: {error}") from error
+            with closing(file):
+                blocks = self._blocks(file, size, notes, said)
+                yield Stream(file.samplerate, file.channels, self._warned(blocks, heard, notes))
 
-    def _blocks(self, file: Any, size: int, notes: list[str]) -> Iterator[Samples]:
+    def _warned(self, blocks: Iterator[Samples], heard: int, notes: list[str]) -> Iterator[Samples]:
+        """The same; then what the decoder had against them, where nothing better is known."""
+        yield from blocks
+        if not notes and (warning := _first_line(heard)):
+            notes.append(f"{self.name}: its decoder says: {warning}")
+
+    def _blocks(self, file: Any, size: int, notes: list[str], said: int) -> Iterator[Samples]:
         import soundfile
 
         read = 0
         fault = ""
         try:
-            while len(block := file.read(size, dtype="float32", always_2d=True)):
+            while len(block := _read(file, size, said)):
                 read += len(block)
                 yield block
         except soundfile.LibsndfileError as error:
@@ -422,7 +461,7 @@ class _SoundFile:
             with closing(_sound_file(self.path, self.name)) as file:
                 try:
                     _skip(file, start)
-                    while len(block := file.read(step, dtype="float32", always_2d=True)):
+                    while len(block := _read(file, step)):
                         start += len(block)
                         yield block
                 except soundfile.LibsndfileError:
@@ -440,13 +479,28 @@ class _SoundFile:
             )
 
 
+def _read(file: Any, size: int, said: int | None = None) -> Samples:
+    with _overheard(said):
+        block: Samples = file.read(size, dtype="float32", always_2d=True)
+    return block
+
+
+def _first_line(heard: int) -> str:
+    """Of a decoder's words, without the place in its code and what kind of words they are."""
+    try:
+        text = os.read(heard, 4096).decode("utf-8", "replace").strip()
+    except BlockingIOError:
+        return ""
+    return re.sub(r"^(\[\S*\] )?(\w+: )?", "", text).partition("\n")[0].strip()
+
+
 def _said(error: Exception) -> str:
     reason = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(". ")
     return reason[:1].lower() + reason[1:]
 
 
 def _skip(file: Any, frames: int) -> None:
-    while frames and len(skipped := file.read(min(frames, 65_536), dtype="float32")):
+    while frames and len(skipped := _read(file, min(frames, 65_536))):
         frames -= len(skipped)
 
 

@@ -42,6 +42,7 @@ SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")
 OVERLAP = "embedding_exclude_overlap"
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
+LONGEST_CHUNK = 3600.0  # seconds; the networks hold a chunk whole
 # Sixteen take seven eighths of eight's time a chunk in the LSTMs' many steps on a CPU; 32 no less.
 BATCH, GPU_BATCH = 16, 32  # chunks at once
 
@@ -138,6 +139,8 @@ class SpeakerDiarizationPipeline:
                 f"chunks of {duration:g} s every {step:g} s: the step must be positive and at most "
                 "the chunk's duration"
             )
+        if duration > LONGEST_CHUNK:
+            raise DiarizationError(f"chunks of {duration:g} s are too long: at most an hour")
         found = Frames.of(self.segmentation, duration, step)
         shortest = self.embedding.fbank.window.kernel
         if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:

@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.errors import SamevoiceError
-from samevoice.files import refuse_special
+from samevoice.files import parse_json, refuse_special
 
 if TYPE_CHECKING:
     from samevoice.models.diarization.output import Diarization
@@ -581,14 +581,21 @@ def understood(path: Path) -> Iterator[None]:
     """A file that was edited or damaged is one sentence."""
     try:
         yield
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, RecursionError) as error:
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ValueError,
+        ArithmeticError,
+        RecursionError,
+    ) as error:
         said = f"{type(error).__name__}: {error}"
         raise SpeakersError(f"{path} is damaged ({said}): restore it, or enrol again") from error
 
 
 def parsed(text: bytes, folder: Path) -> dict[str, Any]:
-    index = json.loads(text.decode("utf-8"), parse_constant=_no_constant)
-    if not isinstance(index, dict) or index.get("kind") != KIND:
+    index = parse_json(text.decode("utf-8"))
+    if index.get("kind") != KIND:
         raise SpeakersError(f"{folder / INDEX} is no speaker database of samevoice's")
     schema = int(index["schema"])
     if schema > SCHEMA:
@@ -597,10 +604,6 @@ def parsed(text: bytes, folder: Path) -> dict[str, Any]:
             f"{SCHEMA}): upgrade samevoice"
         )
     return index
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def voices_of(folder: Path, index: Mapping[str, Any]) -> dict[str, Array] | None:

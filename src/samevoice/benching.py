@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice.comparing import UsageError
+from samevoice import outputs
+from samevoice.comparing import Overwrite, UsageError
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from samevoice.bench.record import Record
     from samevoice.bench.rows import Row
 
+# Beyond these a measurement never ends, or its recording fits no WAV file.
+MOST_RUNS, MOST_MINUTES, MOST_HOURS, MOST_CHUNKS = 10_000, 2_000, 1_000, 4_096
 PARTS = "start, conversion, networks, pipeline, parity, growth, memory"
 
 
@@ -85,6 +87,7 @@ def bench(
     output: Annotated[
         Path, typer.Option(metavar="DIR", help="Where bench.json, .md and .svg go.")
     ] = Path("out/bench"),
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure samevoice beside torch and pyannote.audio, interleaved, on this machine."""
     from samevoice.bench import parts
@@ -97,6 +100,9 @@ def bench(
         raise UsageError(f"--model {model}: no bundle of a whole pipeline")
     if audio is not None and not audio.is_file():
         raise UsageError(f"--audio {audio}: no such file")
+    read = [path for path in (model, source, audio) if path is not None]
+    names = ("bench.json", "bench.md", "bench.svg")
+    outputs.refuse([(output / name, name) for name in names], inputs=read, overwrite=overwrite)
     with _plan(chosen, model, source, audio, device, dtype) as plan:
         _measure(plan, named, output)
 
@@ -120,17 +126,19 @@ def _size(
 ) -> Size:
     given: dict[str, Any] = {
         "runs": runs,
-        "minutes": _numbers("--minutes", minutes),
-        "growth": _numbers("--growth", growth),
-        "hours": _numbers("--hours", hours),
-        "batches": _numbers("--batch", batch, whole=True),
+        "minutes": _numbers("--minutes", minutes, MOST_MINUTES),
+        "growth": _numbers("--growth", growth, MOST_MINUTES),
+        "hours": _numbers("--hours", hours, MOST_HOURS),
+        "batches": _numbers("--batch", batch, MOST_CHUNKS, whole=True),
     }
-    if runs is not None and runs < 1:
-        raise UsageError(f"--runs is {runs}: it must be 1 or more")
+    if runs is not None and not 1 <= runs <= MOST_RUNS:
+        raise UsageError(f"--runs is {runs}: it must be from 1 to {MOST_RUNS}")
     return replace(usual, **{name: value for name, value in given.items() if value is not None})
 
 
-def _numbers(flag: str, given: str | None, *, whole: bool = False) -> tuple[float, ...] | None:
+def _numbers(
+    flag: str, given: str | None, most: int, *, whole: bool = False
+) -> tuple[float, ...] | None:
     """``1,10`` -> (1, 10); nothing between the commas is nothing to measure."""
     if given is None:
         return None
@@ -140,8 +148,8 @@ def _numbers(flag: str, given: str | None, *, whole: bool = False) -> tuple[floa
     except ValueError:
         kind = "whole numbers" if whole else "numbers"
         raise UsageError(f"{flag} is {given!r}: {kind} with commas between them") from None
-    if not all(0 < number < math.inf for number in numbers):
-        raise UsageError(f"{flag} is {given!r}: every number must be more than 0")
+    if not all(0 < number <= most for number in numbers):
+        raise UsageError(f"{flag} is {given!r}: every number must be more than 0, at most {most}")
     return numbers
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ from samevoice import (
     enrolling,
     releasing,
     reporting,
+    streams,
 )
 from samevoice.comparing import UsageError
 from samevoice.errors import NotPassedError, SamevoiceError, SlowerWarning
@@ -101,7 +103,7 @@ ModelTypeOption = Annotated[
 
 def _version(asked: bool) -> None:
     if asked:
-        typer.echo(f"samevoice {__version__}")
+        streams.echo(f"samevoice {__version__}")
         raise typer.Exit
 
 
@@ -245,7 +247,7 @@ def _to_torch(bundle: str, output: Path | None, overwrite: bool) -> None:
     if output is None:
         raise UsageError("--to torch needs --output: a .bin file, or a folder for a pipeline")
     made = to_torch(bundle, output, overwrite=overwrite)
-    typer.echo(
+    streams.echo(
         f"{made.path}: {made.tensors} tensors, "
         + (
             "bit for bit as in the source"
@@ -295,7 +297,7 @@ def inspect(
 
     found = run(path, model_type=model_type.value, revision=revision)
     if as_json:
-        typer.echo(json.dumps(found.as_dict(), indent=2, ensure_ascii=False))
+        streams.echo(json.dumps(found.as_dict(), indent=2))
     else:
         console = terminal.console()
         terminal.tally(console, found)
@@ -394,7 +396,7 @@ def doctor(
         raise UsageError("a RELEASE goes with --self-test, which replays it")
     checks = examine()
     if as_json:
-        typer.echo(json.dumps([check.as_dict() for check in checks], indent=2))
+        streams.echo(json.dumps([check.as_dict() for check in checks], indent=2))
     else:
         terminal.doctor(terminal.console(), checks)
 
@@ -411,7 +413,7 @@ def _self_test(releases: list[Path], as_json: bool) -> None:
         if not as_json:
             terminal.tried(terminal.console(), one)
     if as_json:
-        typer.echo(json.dumps([one.as_dict() for one in found], indent=2))
+        streams.echo(json.dumps([one.as_dict() for one in found], indent=2))
     if wrong := [one for one in found if one.state == "broken"]:
         raise NotPassedError(
             f"{len(wrong)} of {len(found)} tests failed, first {wrong[0].name} on "
@@ -433,7 +435,7 @@ def main(arguments: list[str] | None = None) -> None:
     debug = "--debug" in given
     code = 0
     try:
-        with _warnings_in_a_line(), _signals_unwind():
+        with streams.guarded(), _warnings_in_a_line(), _signals_unwind():
             _run([word for word in given if word != "--debug"])
     except typer.Exit as asked:
         code = asked.exit_code
@@ -441,13 +443,15 @@ def main(arguments: list[str] | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt as stopped:
         code = _fail("stopped", debug, 128 + (stopped.args or [signal.SIGINT])[0])
-    except SamevoiceError as error:
-        code = _fail(str(error), debug, error.exit_code)
     except UsageError as error:
         code = _fail(f"{error.format_message()} (samevoice --help)", debug, 2)
     except Exception as error:
-        said = f"{type(error).__name__}: {error}".splitlines()[0]
-        code = _fail(f"a fault of samevoice's own: {said}; --debug shows where", debug, 2)
+        said = streams.sentence(error)
+        if said is None:
+            first = f"{type(error).__name__}: {error}".splitlines()[0]
+            first = streams.one_line(first, streams.LONGEST - 70)
+            said = f"a fault of samevoice's own: {first}; --debug shows where"
+        code = _fail(said, debug, getattr(error, "exit_code", 2))
     sys.exit(code)
 
 
@@ -519,6 +523,10 @@ def _warnings_in_a_line() -> Iterator[None]:
 
 
 def _run(words: list[str]) -> None:
+    for before, word in itertools.pairwise(words):  # Path("") would be the current folder
+        if word == "" or (word.startswith("--") and word.endswith("=")):
+            named = word[:-1] or (before if before.startswith("-") else "an argument")
+            raise UsageError(f"{named} is empty: is a variable unset?")
     # Not app(): it keeps Ctrl-C and broken pipes to itself, and says nothing of either.
     command = typer.main.get_command(app)
     with command.make_context("samevoice", words or ["--help"]) as context:
@@ -530,7 +538,6 @@ def _fail(sentence: str, debug: bool, code: int) -> int:
         import traceback
 
         traceback.print_exc()
-    # One line whatever the message holds, so that logs and scripts can rely on it.
-    plain = "".join(letter if letter.isprintable() else " " for letter in sentence)
-    print("samevoice:", " ".join(plain.split()), file=sys.stderr)  # noqa: T201
+    said = f"samevoice: {sentence}"
+    streams.complain(streams.one_line(said, len(said) if debug else streams.LONGEST))
     return code

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samevoice import outputs
 from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
+    from samevoice.parity.gallery import Finding
     from samevoice.parity.limits import Override
     from samevoice.parity.result import Result
 
@@ -26,6 +28,12 @@ LimitFlags = Annotated[
     typer.Option(
         "--limit", metavar="M=X", help="One limit: noise_ratio=5, or lstm.0:noise_ratio=5."
     ),
+]
+
+
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Replace files that are no such results, too."),
 ]
 
 
@@ -82,6 +90,7 @@ def parity(
     ] = False,
     limits: LimitsFile = None,
     limit: LimitFlags = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Run both frameworks on the same inputs, and judge every layer against float64."""
     if (source is None) == (golden is None):
@@ -92,6 +101,10 @@ def parity(
         _replay(bundle, golden, device, overrides(limits, limit))
         return
     where = output or bundle.parent / f"{bundle.name}-parity"
+    read = [bundle, source, *(audio or []), *(reference or []), *([limits] if limits else [])]
+    targets = _targets(bundle, where, only or [], fast)
+    targets += [(save_golden, "golden")] if save_golden is not None else []
+    outputs.refuse(targets, inputs=[one for one in read if one is not None], overwrite=overwrite)
     results = _compared(
         bundle,
         str(source),
@@ -111,6 +124,23 @@ def parity(
             from samevoice.parity.run import sentence
 
             raise NotPassedError(sentence(result, where / part))
+
+
+def _targets(bundle: Path, output: Path, only: list[str], fast: bool) -> list[outputs.Target]:
+    """Whatever a comparison may write below ``output``."""
+    from samevoice.parity import golden, run
+    from samevoice.reports.write import targets
+
+    return [
+        target
+        for folder in (output / name for name in run.part_names(bundle, only, fast=fast))
+        for target in (
+            (folder / run.RESULT, run.RESULT),
+            (folder / run.REPRODUCTION, "reproduction"),
+            (folder / golden.FOLDER, "golden"),
+            *targets(folder),
+        )
+    ]
 
 
 def _refuse_with_golden(given: dict[str, object]) -> None:
@@ -175,30 +205,37 @@ def gallery(
         bool,
         typer.Option("--prove", help="Prove each cause, too, and those of 40 pairs of bugs."),
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Inject every known bug into a right port, and see that the harness finds each."""
-    from samevoice import terminal, verdicts
+    from samevoice import places, terminal, verdicts
     from samevoice.parity import gallery_file
     from samevoice.parity.gallery import examine, examine_pairs
     from samevoice.parity.run import versions
 
-    console = terminal.console()
-    findings, pairs = {}, {}
-    for source in sources or ["reference:segmentation", "reference:embedding"]:
+    chosen = sources or ["reference:segmentation", "reference:embedding"]
+    if output is not None:
+        beside = output.with_suffix(".json")
+        if beside == output:
+            raise UsageError(f"--output {output} is the table's: name an .md, the JSON goes beside")
+        both = [(output, "gallery.md"), (beside, "gallery.json")]
+        outputs.refuse(both, inputs=chosen, overwrite=overwrite)
+    findings: dict[str, list[Finding]] = {}
+    pairs: dict[str, list[Finding]] = {}
+    for source in chosen:
         with terminal.progress("spoiling") as advance:
             findings[source] = examine(source, prove=prove, progress=advance)
             if prove:
                 pairs[source] = examine_pairs(source, progress=advance)
+    console = terminal.console()
     for source, found in findings.items():
         verdicts.gallery(console, source, found)
         if prove:
             console.print(verdicts.proofs(found, "bugs"))
             console.print(verdicts.proofs(pairs[source], "pairs of bugs"))
     if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(verdicts.gallery_markdown(findings), encoding="utf-8")
-        plain = gallery_file.written(findings, versions())
-        output.with_suffix(".json").write_text(plain, encoding="utf-8")
+        table = verdicts.gallery_markdown(findings, pairs)
+        places.write({output: table, beside: gallery_file.written(findings, versions())})
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import hearing, places
-from samevoice.comparing import Device, UsageError
+from samevoice import hearing, outputs, places, streams
+from samevoice.comparing import Device, Overwrite, UsageError
 from samevoice.errors import SamevoiceError
 from samevoice.places import FORMATS, STANDARD
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from samevoice.models.diarization.output import Diarization
 
+MOST_SPEAKERS = 10_000
 LONG_RUN = 60.0  # seconds of work from which on the stages are told without being asked for
 
 
@@ -88,6 +89,7 @@ def diarize(
     timing: Annotated[
         bool, typer.Option("--timing", help="Tell each stage's time, in the JSON, too.")
     ] = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Say who speaks when in recordings of any length, rate and number of channels."""
     counts = _counts(num_speakers, min_speakers, max_speakers)
@@ -98,6 +100,12 @@ def diarize(
     recordings = places.recordings(audio)
     targets = places.targets(recordings, asked, output, audio)
     _refuse_plot(plot, recordings)
+    written = [(path, "turns") for paths in targets.values() for path in paths]
+    drawn = [(plot, "drawing")] if plot is not None else []
+    read: list[str | Path] = [*recordings, model]
+    if speakers is not None:
+        read.append(speakers)
+    outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     writing = Writing(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:
         pipeline = hearing.load(model, device, chunk_duration=chunk_duration, step=step, fast=fast)
@@ -112,8 +120,8 @@ def diarize(
 def _counts(exact: int | None, least: int | None, most: int | None) -> dict[str, int | None]:
     flags = {"--num-speakers": exact, "--min-speakers": least, "--max-speakers": most}
     for flag, count in flags.items():
-        if count is not None and count < 1:
-            raise UsageError(f"{flag} is {count}: it must be 1 or more")
+        if count is not None and not 1 <= count <= MOST_SPEAKERS:
+            raise UsageError(f"{flag} is {count}: it must be from 1 to {MOST_SPEAKERS}")
     if exact is not None and (least is not None or most is not None):
         raise UsageError("--num-speakers leaves nothing to --min-speakers and --max-speakers")
     if least is not None and most is not None and least > most:
@@ -154,7 +162,6 @@ def _refuse_plot(plot: Path | None, recordings: Sequence[str]) -> None:
         raise UsageError(f"--plot draws one recording, not {len(recordings)}")
     if plot.suffix.lower() != ".svg":
         raise UsageError(f"--plot {plot} must end in .svg")
-    places.refuse_unwritable(plot.parent)
 
 
 # What it takes -----------------------------------------------------------------------------------
@@ -174,7 +181,9 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
     if STANDARD not in given:
         yield None
         return
-    if sys.stdin is None or sys.stdin.isatty():
+    if sys.stdin is None:
+        raise UsageError("- reads a recording from standard input, which is closed: pipe one in")
+    if sys.stdin.isatty():
         raise UsageError(
             "- reads a recording from standard input, which is a terminal: pipe one in"
         )
@@ -236,7 +245,7 @@ class Run:
             place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
             try:
                 heard += self.one(name, console, place)
-            except (BrokenPipeError, places.StandardOutputError):
+            except (BrokenPipeError, streams.StandardOutputError):
                 raise  # the next result would not go there either
             except Exception as error:
                 failures.add(name, error)
@@ -266,7 +275,7 @@ class Run:
         kinds = self.writing.formats
         texts = [self.writing.text(result, kind, self._model()) for kind in kinds]
         if self.to_stdout:
-            places.print_out(texts[0])
+            streams.echo_utf8(texts[0])
         else:
             places.write(dict(zip(self.writing.targets[name], texts, strict=True)))
 

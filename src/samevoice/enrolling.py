@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samevoice import hearing, places
+from samevoice import hearing, outputs, places, streams
 from samevoice.comparing import Device, UsageError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ app = typer.Typer(
 def speakers(context: typer.Context) -> None:
     # Not no_args_is_help: it ends as bad usage, without a word on what was bad.
     if context.invoked_subcommand is None:
-        typer.echo(context.get_help())
+        streams.echo(context.get_help())
 
 
 Place = Annotated[
@@ -115,7 +115,7 @@ def show(db: Place = None, as_json: AsJson = False) -> None:
 
     database = _open(db)
     if as_json:
-        typer.echo(json.dumps(_described(database), indent=2, ensure_ascii=False))
+        streams.echo(json.dumps(_described(database), indent=2))
         return
     console = terminal.console()
     if database.speakers:
@@ -215,7 +215,7 @@ def identify(
         else:
             _show_matches(console, path, result, matches)
     if as_json:
-        typer.echo(json.dumps(found, indent=2, ensure_ascii=False))
+        streams.echo(json.dumps(found, indent=2))
     failures.refuse()
 
 
@@ -339,7 +339,10 @@ def _voices(pipeline: Any, labelled: Sequence[tuple[str, Path]], main_speaker: b
 def _open(db: Path | None, fingerprint: str | None = None, *, create: bool = False) -> Database:
     from samevoice.models.diarization.speakers import Database, default_place
 
-    return Database.open(db or default_place(), fingerprint, create=create)
+    database = Database.open(db or default_place(), fingerprint, create=create)
+    if create:
+        outputs.refuse_unwritable(database.path)
+    return database
 
 
 def _pipeline(model: Path | None, device: Device) -> Any:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from samevoice import streams
 from samevoice.comparing import Device
 from samevoice.errors import SamevoiceError
 
@@ -116,7 +117,7 @@ class Failures:
         # Generators in these frames hold files open, and ffmpeg running.
         traceback.clear_frames(error.__traceback__)
         self._failed[name] = error
-        line = terminal.plain(" ".join(_said(name, error).split()))
+        line = streams.one_line(_said(name, error))
         terminal.stderr().print(line, style="red", markup=False, soft_wrap=True)
 
     def refuse(self) -> None:
@@ -129,8 +130,7 @@ class Failures:
 
 
 def _said(name: str, error: Exception) -> str:
-    if isinstance(error, SamevoiceError):
-        return str(error)
-    if isinstance(error, MemoryError):
-        return f"{name}: there is not enough memory"
-    return f"{name}: a fault of samevoice's own: {type(error).__name__}: {error}"
+    said = streams.sentence(error)
+    if said is None:
+        said = f"a fault of samevoice's own: {type(error).__name__}: {error}"
+    return said if isinstance(error, SamevoiceError) else f"{name}: {said}"

@@ -86,7 +86,10 @@ class Npz:
             if not values:
                 return header, None
             with self._zip.open(info) as file:
-                return header, np.lib.format.read_array(file, allow_pickle=False)
+                array = np.lib.format.read_array(file, allow_pickle=False)
+            if header.dtype.kind == "U":
+                array.tolist()  # a letter that does not exist is an error now, and not at its use
+            return header, array
         except Exception as found:  # damaged bytes can fail in any way
             raise self._error(
                 f"{self.path}: {name!r} cannot be read ({_reason(found)}): save it again"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from samevoice.comparing import UsageError
-from samevoice.errors import SamevoiceError
+from samevoice.outputs import OutputError as OutputError
 
 STANDARD = "-"
 FORMATS = ("rttm", "json", "srt", "vtt")
@@ -18,14 +17,6 @@ _KINDS = (
     "mkv mka webm avi wma wmv amr 3gp mpg mpeg"
 )
 SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
-
-
-class OutputError(SamevoiceError):
-    """A result cannot be written."""
-
-
-class StandardOutputError(OutputError):
-    """Nobody can be told any result any more."""
 
 
 def recordings(given: Sequence[str]) -> list[str]:
@@ -74,21 +65,21 @@ def targets(
         _refuse_mixture(recordings, asked)
         return {name: [] for name in recordings}
     path = Path(output)
-    is_folder = path.is_dir() or output.endswith("/")
+    is_folder = os.path.isdir(path) or output.endswith("/")
     single = len(recordings) == len(asked) == 1 and not Path(given[0]).is_dir()
-    if single and not is_folder and (path.suffix or path.exists()):
-        _refuse_overwriting(recordings, [path])
-        if not path.exists() or path.is_file():  # not of a device, such as /dev/null
-            refuse_unwritable(path.parent)
+    if single and not is_folder and (path.suffix or os.path.exists(path)):
+        if path.suffix.lower() in SUFFIXES:  # an unquoted *.wav behind --output ends up here
+            raise UsageError(
+                f"--output {path} is a recording's name: put recordings before --output, and name "
+                "an .rttm behind it"
+            )
         return {recordings[0]: [path]}
-    if os.path.lexists(path) and not path.is_dir():
+    if os.path.lexists(path) and not os.path.isdir(path):
         raise UsageError(f"--output {path} is a file, but several are written: name a folder")
     if path.suffix[1:] in FORMATS and not is_folder:
         raise UsageError(f"--output {path} names one file, but several are written: name a folder")
     targets = {name: [path / f"{stem(name)}.{kind}" for kind in asked] for name in recordings}
     _refuse_collisions(recordings, targets)
-    _refuse_overwriting(recordings, [path for paths in targets.values() for path in paths])
-    refuse_unwritable(path)
     return targets
 
 
@@ -103,7 +94,10 @@ def _refuse_mixture(recordings: Sequence[str], asked: Sequence[str]) -> None:
         raise UsageError(
             f"standard output takes one recording's {asked[0]}: name a folder with --output"
         )
-    _refuse_collisions(recordings, {name: [Path(stem(name))] for name in recordings})
+    from samevoice.models.diarization.formats import field
+
+    # In one stream recordings are told apart by their names alone, as RTTM can hold them.
+    _refuse_collisions(recordings, {name: [Path(field(stem(name)))] for name in recordings})
 
 
 def _refuse_collisions(recordings: Sequence[str], targets: Mapping[str, list[Path]]) -> None:
@@ -116,22 +110,6 @@ def _refuse_collisions(recordings: Sequence[str], targets: Mapping[str, list[Pat
                 "twice"
             )
         first[target] = name
-
-
-def _refuse_overwriting(recordings: Sequence[str], targets: Sequence[Path]) -> None:
-    sources = {os.path.realpath(name) for name in recordings if name != STANDARD}
-    for target in targets:
-        if os.path.realpath(target) in sources:
-            raise UsageError(f"--output would overwrite the recording {target}")
-
-
-def refuse_unwritable(folder: Path) -> None:
-    """Before the work, not behind it; nothing is made yet."""
-    there = next(path for path in (folder, *folder.absolute().parents) if os.path.lexists(path))
-    if not there.is_dir():
-        raise OutputError(f"{folder} cannot be made: {there} is no folder")
-    if not os.access(there, os.W_OK | os.X_OK):
-        raise OutputError(f"{there} cannot be written to: choose another place")
 
 
 # Writing -----------------------------------------------------------------------------------------
@@ -161,17 +139,3 @@ def write(texts: Mapping[Path, str]) -> None:
     finally:
         for aside in asides:
             aside.unlink(missing_ok=True)
-
-
-def print_out(text: str) -> None:
-    """To standard output, in UTF-8 whatever the terminal's encoding is."""
-    try:
-        sys.stdout.flush()
-        sys.stdout.buffer.write(text.encode())
-        sys.stdout.buffer.flush()
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        # What is still buffered would fail once more, and louder, when Python ends.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise StandardOutputError(f"standard output cannot be written: {error.strerror}") from error

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samevoice import streams
 from samevoice.comparing import Device, UsageError
 from samevoice.errors import NotPassedError
 
@@ -74,9 +75,12 @@ def release(
 ) -> None:
     """Make a release of a bundle, if the harness was green for exactly these bytes."""
     from samevoice import terminal
+    from samevoice.converters import bundle as bundles
     from samevoice.release import contents, terms
 
     _refuse_flags(output, upload_repo, private, dry_run)
+    if output is not None and not dry_run:  # before anything is read
+        bundles.refuse_existing(output, overwrite=overwrite, replaceable=contents.is_release)
     one = terms.offer(
         bundle,
         result or [],
@@ -252,7 +256,7 @@ def _as_json(folder: Path, **asked: Any) -> bool:
         "passed": all(one.passed for one in found),
         "checks": [one.as_dict() for one in found],
     }
-    typer.echo(json.dumps(document, indent=2, ensure_ascii=True))
+    streams.echo(json.dumps(document, indent=2))
     return bool(document["passed"])
 
 

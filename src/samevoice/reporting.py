@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samevoice.comparing import UsageError
+from samevoice import outputs, streams
+from samevoice.comparing import Overwrite, UsageError
 from samevoice.errors import MissingExtraError, SamevoiceError
 
 if TYPE_CHECKING:
@@ -47,40 +48,49 @@ def report(
         Path | None,
         typer.Option(metavar="DIR", help="Write a page that links all results below DIR."),
     ] = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Write the pages of a result again, or one page of several side by side."""
     pages = []
     if results:
         paths = [path / "result.json" if path.is_dir() else path for path in results]
-        pages.append(_report(paths, output, gallery, github_summary))
+        pages.append(_report(paths, output, gallery, github_summary, overwrite))
     elif output or gallery or github_summary or index is None:
         raise UsageError("report needs a RESULT, or --index DIR alone")
     if index is not None:
-        pages.append(_index(index))
+        pages.append(_index(index, overwrite))
     if show:
         open_page(pages[0])
 
 
 def _report(
-    paths: list[Path], output: Path | None, gallery: Path | None, github_summary: bool
+    paths: list[Path],
+    output: Path | None,
+    gallery: Path | None,
+    github_summary: bool,
+    overwrite: bool,
 ) -> Path:
     from samevoice.parity import gallery_file
-    from samevoice.reports.write import home_of, named, read_results, write_all
+    from samevoice.reports.write import home_of, named, read_results, targets, write_all
 
+    where = output or home_of(paths)
+    read = [*paths, *([gallery] if gallery is not None else [])]
+    outputs.refuse(targets(where), inputs=read, overwrite=overwrite)
     bugs = None if gallery is None else gallery_file.read(gallery).findings
     found = read_results(named(paths))
-    page = write_all(found, output or home_of(paths), gallery=bugs)[0]
+    page = write_all(found, where, gallery=bugs)[0]
     _say("report", page)
     if github_summary:
         tell_github(found)
     return page
 
 
-def _index(folder: Path) -> Path:
-    from samevoice.reports.index import write_index
+def _index(folder: Path, overwrite: bool) -> Path:
+    from samevoice.reports.index import INDEX, write_index
 
     if not folder.is_dir():
         raise SamevoiceError(f"there is no folder {folder}: --index takes one with results below")
+    outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
     page = write_index(folder)
     _say("index", page)
     return page
@@ -105,7 +115,7 @@ def tell_github(results: Mapping[str, Result]) -> None:
     except OSError as error:
         raise SamevoiceError(f"cannot write to {where}: {error.strerror}") from None
     for line in annotations(results):
-        typer.echo(line)
+        streams.echo(line)
 
 
 def open_page(page: Path) -> None:

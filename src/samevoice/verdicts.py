@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from samevoice import terminal
+
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
     from samevoice.parity.judge import TapVerdict, Verdict
@@ -29,18 +31,23 @@ def show(
 ) -> None:
     """The verdict, the proven cause, the worst taps, and what was loosened."""
     mark = "[green]passed[/]" if verdict.passed else "[red]failed[/]"
-    console.print(f"{mark}  [bold]{escape(title)}[/]", soft_wrap=True)
+    console.print(f"{mark}  [bold]{_shown(title)}[/]", soft_wrap=True)
     console.print(f"  {_figures(verdict)}", soft_wrap=True)
     if verdict.first_divergence:
-        console.print(f"  first divergence: [bold]{escape(verdict.first_divergence)}[/]")
+        console.print(f"  first divergence: [bold]{_shown(verdict.first_divergence)}[/]")
     if cause is not None:
-        console.print(f"  [bold]proven cause[/]  {escape(cause.sentence)}", soft_wrap=True)
+        console.print(f"  [bold]proven cause[/]  {_shown(cause.sentence)}", soft_wrap=True)
     if details:
         console.print(_table(_worst(verdict.taps)))
     for reason in verdict.task_reasons:
-        console.print(f"  [red]task[/]  {escape(reason)}", soft_wrap=True)
+        console.print(f"  [red]task[/]  {_shown(reason)}", soft_wrap=True)
     for one in verdict.loosened:
-        console.print(f"  [red]loosened[/]  {escape(str(one))}", soft_wrap=True)
+        console.print(f"  [red]loosened[/]  {_shown(str(one))}", soft_wrap=True)
+
+
+def _shown(text: str) -> str:
+    """A name from a file: neither markup nor what a terminal would obey, or could not show."""
+    return escape(terminal.plain(text))
 
 
 def _figures(verdict: Verdict) -> str:
@@ -68,7 +75,7 @@ def _table(taps: Iterable[TapVerdict]) -> Table:
         mark = "[green]✓[/]" if tap.passed else "[red]✗[/]"
         cosine = f"{tap.cosine_min:.7f}" if math.isfinite(tap.cosine_min) else "-"
         figures = (_number(tap.judged_ratio), _number(tap.max_abs), cosine)
-        table.add_row(escape(name), escape(tap.input), *figures, mark)
+        table.add_row(_shown(name), _shown(tap.input), *figures, mark)
     return table
 
 
@@ -123,10 +130,16 @@ def proofs(findings: Sequence[Finding], what: str) -> str:
     return f"{what}: the cause of {right} of {len(real)} proven, {wrong} wrongly"
 
 
-def gallery_markdown(findings: Mapping[str, Sequence[Finding]]) -> str:
+def gallery_markdown(
+    findings: Mapping[str, Sequence[Finding]], pairs: Mapping[str, Sequence[Finding]]
+) -> str:
+    """A table a source; ``pairs`` are there where causes were proven."""
     lines = []
     for source, found in findings.items():
         lines += [f"### {source}", "", tallied(found) + ".", ""]
+        if source in pairs:
+            proven = (proofs(found, "Bugs"), proofs(pairs[source], "Pairs of bugs"))
+            lines += [f"{'. '.join(proven)}.", ""]
         lines += ["| bug | found at | noise ratio | what it does |", "| --- | --- | ---: | --- |"]
         for one in found:
             where = f"`{one.found}`" if one.found else "changes nothing"

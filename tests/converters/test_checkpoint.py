@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import pickle
 import zipfile
 from collections import OrderedDict
@@ -330,3 +332,46 @@ def test_a_bundle_cannot_smuggle_a_class_into_a_pickle() -> None:
     with pytest.raises(CheckpointError, match=r"'os\.system' is no class"):
         decode({"$class": "os.system", "args": ["true"], "state": {}})
     assert "os.system" not in STAND_INS
+
+
+def test_the_old_format_has_no_checksum_and_the_new_one_has(tmp_path: Path) -> None:
+    content = {"w": torch.arange(1000.0)}
+    old = saved(tmp_path, content, "old.bin", _use_new_zipfile_serialization=False)
+    new = saved(tmp_path, content, "new.bin")
+    assert any("no checksum" in note for note in reading(old).notes)
+    assert not reading(new).notes
+    for path in (old, new):
+        data = path.read_bytes()
+        at = data.index(torch.arange(1000.0).numpy().tobytes()) + 2000
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    reading(old)
+    with pytest.raises(CheckpointError, match="checksum"):
+        reading(new)
+
+
+def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"w": torch.zeros(20 << 20)})
+    with (
+        zipfile.ZipFile(path) as whole,
+        zipfile.ZipFile(tmp_path / "y.bin", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for info in whole.infolist():
+            packed.writestr(info.filename, whole.read(info))
+    with pytest.raises(CheckpointError, match="100 times its size"):
+        reading(tmp_path / "y.bin")
+
+
+def test_lists_that_hold_one_another_do_not_multiply(tmp_path: Path) -> None:
+    nested: Any = ["x"]
+    for _ in range(40):
+        nested = [nested, nested]
+    found = reading(saved(tmp_path, {"state_dict": {"w": torch.zeros(1)}, "x": nested, "y": 1}))
+    assert found.lost == ("x",)
+    assert found.beside == {"y": 1}
+
+
+def test_half_of_a_character_is_left_out_by_name_and_infinity_is_kept(tmp_path: Path) -> None:
+    beside = {"x": {"a": "\ud800", "b": float("-inf")}}
+    found = reading(saved(tmp_path, {"state_dict": {"w": torch.zeros(1)}, **beside}))
+    assert found.lost == ("x.a",)
+    assert decode(json.loads(json.dumps(found.beside["x"], allow_nan=False))) == {"b": -math.inf}

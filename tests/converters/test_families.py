@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import made_up
 import numpy as np
 import pytest
 
+import samevoice
 from samevoice.converters import pyannet, wespeaker
 from samevoice.converters.checkpoint import Checkpoint
 from samevoice.converters.families import recognise, unwrap
@@ -145,3 +147,32 @@ def test_a_name_that_contradicts_the_depth(resnet: Any) -> None:
 def test_config_of_nothing_is_an_error(module: Any) -> None:
     with pytest.raises(ConversionError):
         module.config({}, {})
+
+
+def test_a_name_that_ends_alike_makes_no_resnet() -> None:
+    """CAM++ begins with blocks that are called as a ResNet's are."""
+    names = ("head.conv1.weight", "head.layer1.0.conv1.weight", "head.layer2.0.conv1.weight")
+    arrays = {name: np.zeros((4, 4, 3, 3), np.float32) for name in (*names, "xvector.tdnn.weight")}
+    with pytest.raises(ConversionError, match="4 tensors of no known architecture"):
+        recognise(checkpoint(arrays))
+    with pytest.raises(ConversionError, match="no known architecture"):
+        recognise(checkpoint({"myplda.psi": np.zeros(4)}))
+
+
+@pytest.mark.parametrize("at_once", [50_000, 10**18, -3, 2.5, True, "2"])
+def test_a_powerset_of_absurd_size_is_refused(at_once: Any) -> None:
+    said = {
+        "problem": "MONO_LABEL_CLASSIFICATION",
+        "classes": [f"{n}" for n in range(100_000)],
+        "powerset_max_classes": at_once,
+    }
+    with pytest.raises(ConversionError, match=r"powerset_max_classes is|ask for"):
+        laid(checkpoint(made_up.pyannet_arrays(), specifications=said))
+
+
+def test_a_checkpoint_of_no_family_in_the_golden_data_is_not_guessed(golden: Path) -> None:
+    path = golden / "checkpoints" / "campplus-zh-en-common" / "campplus_cn_en_common.pt"
+    if not path.is_file():
+        pytest.skip(f"no {path}")
+    with pytest.raises(ConversionError, match="937 tensors of no known architecture"):
+        samevoice.inspect(path)

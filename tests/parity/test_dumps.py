@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import warnings
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +59,7 @@ def test_a_dump_is_read_lazily(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", good=np.ones(2), bad=np.array([None, {}], dtype=object))
     dump = open_dump(tmp_path / "x.npz")
     assert dump["good"].sum() == 2.0
-    with pytest.raises(DumpError, match="'bad' is an object array"):
+    with pytest.raises(DumpError, match=r"'bad' cannot be read \(it is an object array"):
         dump["bad"]
 
 
@@ -135,3 +137,22 @@ def test_a_reproduction_replaces_only_when_told_and_then_wholly(tmp_path: Path) 
     write_reproduction(folder, {"weights": {"x": np.zeros(2)}}, {}, overwrite=True)
     assert {path.name for path in folder.iterdir()} == {"weights.safetensors", "about.json"}
     assert list(tmp_path.iterdir()) == [folder]
+
+
+@pytest.mark.parametrize("shadow", ["a", "a.npy"])
+def test_an_array_that_hides_another_of_its_name_is_refused(tmp_path: Path, shadow: str) -> None:
+    np.savez(tmp_path / "x.npz", a=np.ones(2))
+    with warnings.catch_warnings(), zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        warnings.simplefilter("ignore")  # the same name twice is what is wanted
+        archive.writestr(shadow, archive.read("a.npy"))
+    with pytest.raises(DumpError, match="'a' more than once"):
+        open_dump(tmp_path / "x.npz")
+
+
+def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", a=np.ones(2))
+    data = bytearray((tmp_path / "x.npz").read_bytes())
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    (tmp_path / "x.npz").write_bytes(data)
+    with pytest.raises(DumpError, match="'a' cannot be read"):
+        open_dump(tmp_path / "x.npz")["a"]

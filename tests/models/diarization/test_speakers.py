@@ -445,7 +445,7 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "no text": (lambda f: (f / INDEX).write_bytes(b"\xff\xfe"), "speakers.json is damaged"),
     "deep": (lambda f: (f / INDEX).write_text("[" * 100_000), "speakers.json is damaged"),
     "foreign": (lambda f: (f / INDEX).write_text('{"kind": "x"}'), "is no speaker database"),
-    "a list": (lambda f: (f / INDEX).write_text("[]"), "is no speaker database"),
+    "a list": (lambda f: (f / INDEX).write_text("[]"), "it is no JSON object"),
     "newer": (spoil_index(lambda i: i.update(schema=2)), r"newer samevoice \(schema 2, this one"),
     "no name": (spoil_index(lambda i: i["speakers"][0].pop("name")), "is damaged .KeyError"),
     "bad name": (spoil_index(lambda i: i["speakers"][0].update(name="a\n b")), "is damaged"),
@@ -455,6 +455,15 @@ SPOILT: dict[str, tuple[Callable[[Path], object], str]] = {
     "seconds": (
         spoil_index(lambda i: i["speakers"][0]["recordings"][0].update(seconds=float("nan"))),
         "NaN is no number",
+    ),
+    "many seconds": (
+        spoil_index(lambda i: i["speakers"][0]["recordings"][0].update(seconds=10**400)),
+        "is damaged .OverflowError",
+    ),
+    "half a letter": (spoil_index(lambda i: i.update(fingerprint="\ud800")), "half of a character"),
+    "no text in a source": (
+        spoil_index(lambda i: i["speakers"][0]["recordings"][0].update(source="\udcff")),
+        "half of a character",
     ),
     "threshold": (spoil_index(lambda i: i.update(calibration={"threshold": 3})), "is damaged"),
     "outside": (spoil_index(lambda i: i["voices"].update(file="../x")), "voices cannot be in"),

@@ -1,0 +1,138 @@
+"""Where results may go: asked before the work, so that nothing is lost and nothing is in vain."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+
+from samevoice.errors import SamevoiceError
+
+_HEAD = 64 << 10  # bytes in which every kind shows itself
+
+
+class OutputError(SamevoiceError):
+    """A result cannot be written."""
+
+
+def _begins(pattern: str) -> re.Pattern[bytes]:
+    return re.compile(pattern.encode(), re.DOTALL)
+
+
+_SVG = _begins(r".*<svg .*<style>svg\{--.*@media\(prefers-color-scheme:dark\)\{svg\{--")
+
+# How a file of each kind begins; a report's are called what they are called in its folder.
+_FILES = {
+    "turns": _begins(
+        r"SPEAKER \S+ \S+ [\d.]+ [\d.]+ |\d+\r?\n\d\d+:\d\d:\d\d,\d{3} --> |WEBVTT"
+        r'|\{\s*"uri": [^\n]*,\s*"duration": [\d.]+,\s*"speakers": \['
+    ),
+    "drawing": _begins(r"<svg [^\n]*>\n<title>Who speaks when in "),
+    "result.json": _begins(r'\{\s*"bundle": \{.*"command": '),
+    "report.html": _begins(r"<!doctype html>.*<span>samevoice parity report</span>"),
+    "index.html": _begins(r"<!doctype html>.*<span>samevoice parity report</span>"),
+    "report.md": _begins(r"## (✅|⚠️|❌) `"),
+    "junit.xml": _begins(r'.*<testsuites name="samevoice"'),
+    "plot": _SVG,
+    "gallery.md": _begins(r"### .*\| bug \| found at \| noise ratio \|"),
+    "gallery.json": _begins(r'\{\s*"schema": .*"findings": \['),
+    "bench.json": _begins(r'\{\s*"date": .*"left_out": '),
+    "bench.md": _begins(r"# Benchmarks\n\n\d{4}-\d\d-\d\d, "),
+    "bench.svg": _SVG,
+}
+
+# What a folder of each kind must hold, and what it may hold beside that.
+_FOLDERS = {
+    "golden": ("golden.json", re.compile(r"\d{3,}\.safetensors")),
+    "reproduction": ("about.json", re.compile(r"[a-z]+\.safetensors")),
+}
+
+Target = tuple[Path, str]  # and the kind of what goes there
+
+
+def refuse(
+    targets: Iterable[Target], *, inputs: Iterable[str | Path] = (), overwrite: bool = False
+) -> None:
+    """Raise unless each target can be written without loss.
+
+    What is there must be a result of the same kind, or empty; ``overwrite`` gives up any other
+    file, but no folder and nothing that is read.
+    """
+    read = list(inputs)
+    seen: set[Path] = set()
+    for path, kind in targets:
+        real = Path(os.path.realpath(path))
+        if real in seen:
+            raise OutputError(f"{path} would be written twice: choose two names")
+        seen.add(real)
+        _refuse_one(path, real, kind, read, overwrite)
+
+
+def _refuse_one(
+    path: Path, real: Path, kind: str, read: Iterable[str | Path], overwrite: bool
+) -> None:
+    if not os.path.exists(real):  # which is not told that a name is too long
+        refuse_unwritable(path.parent)
+        return
+    if not (real.is_file() or real.is_dir()):  # a device, such as /dev/null, loses nothing
+        return
+    ours = is_result(real, kind)
+    refuse_read(path, read, but_inside=ours)
+    if not ours and real.is_dir():
+        raise OutputError(f"{path} is a folder with other files: choose another path")
+    if not ours and (kind in _FOLDERS or not overwrite):
+        way_out = "" if kind in _FOLDERS else ", or pass --overwrite"
+        raise OutputError(
+            f"{path} exists and is not a result of this kind: choose another path{way_out}"
+        )
+    refuse_unwritable(path.parent)
+
+
+def refuse_read(path: Path, inputs: Iterable[str | Path], *, but_inside: bool = False) -> None:
+    """Raise where a file that is there is an input, or lies in a folder that is one."""
+    real = Path(os.path.realpath(path))
+    for one in map(os.path.realpath, filter(os.path.exists, inputs)):
+        if os.path.samefile(real, one) or (real.is_relative_to(one) and not but_inside):
+            raise OutputError(f"{path} is read here and would be overwritten: choose another path")
+
+
+def is_result(path: Path, kind: str) -> bool:
+    """Whether what is there can be made again: a result of this kind, or nothing at all."""
+    try:
+        if path.is_dir() or kind in _FOLDERS:
+            return kind in _FOLDERS and _holds(set(os.listdir(path)), *_FOLDERS[kind])
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+    except OSError:
+        return False
+    return not head or _FILES[kind].match(head) is not None
+
+
+def _holds(names: set[str], index: str, others: re.Pattern[str]) -> bool:
+    return not names or (index in names and all(map(others.fullmatch, names - {index})))
+
+
+def refuse_unwritable(folder: Path) -> None:
+    """Before the work, not behind it; nothing is made yet."""
+    there = next(path for path in (folder, *folder.absolute().parents) if _is_there(path))
+    if not there.is_dir():
+        raise OutputError(f"{folder} cannot be made: {there} is no folder")
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"{there} cannot be written to: {error.strerror}; choose another place"
+        ) from None
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise OutputError(f"{path} cannot be made: {error.strerror}") from None
+    return True
