@@ -261,6 +261,7 @@ def a_gallery() -> str:
 
     lstm = {"hidden_size": 128, "num_layers": 4, "bidirectional": True}
     found = all_found("segmentation", CONFIGS["segmentation"] | {"lstm": lstm})
+    found += [replace(found[0], bug=f"between layers {n}") for n in range(6)]
     found += [replace(found[0], bug=f"softmax in {dtype}") for dtype in ("float32", "float16")]
     return gallery_file.written({"reference:segmentation": found}, versions())
 

@@ -123,8 +123,8 @@ def tallied(findings: Sequence[Finding]) -> str:
 
 
 def proofs(findings: Sequence[Finding], what: str) -> str:
-    """Of how many bugs the cause was proven, and of how many another one."""
-    real = [one for one in findings if one.where]
+    """Of how many bugs in layers the cause was proven, and of how many another one."""
+    real = [one for one in findings if one.where not in ("", "decisions")]
     right = sum(one.right and one.named for one in real)
     wrong = sum(one.cause is not None and not one.named for one in real)
     return f"{what}: the cause of {right} of {len(real)} proven, {wrong} wrongly"
