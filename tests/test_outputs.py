@@ -135,12 +135,15 @@ def test_a_comparison_replaces_an_earlier_one(here: Path) -> None:
 def test_a_gallery_replaces_a_gallery(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bug = gallery.BUGS[0]
-    found = [Finding(bug, bug.where, bug.where, 1000.0)]
-    monkeypatch.setattr(gallery, "examine", lambda source, progress: found)
+    found = [Finding("a bias dropped", "lost", "segmentation", "PyanNet", "x", "x", 1000.0)]
+    monkeypatch.setattr(gallery, "examine", lambda source, **more: found)
+    monkeypatch.setattr(gallery, "examine_pairs", lambda source, **more: found)
     assert [ended("gallery", "--output", "new/g.md") for _ in range(2)] == [0, 0]
     assert "| bug | found at |" in (here / "new/g.md").read_text()
     assert json.loads((here / "new/g.json").read_text())["findings"]
+    assert ended("gallery", "--prove", "--output", "new/g.md") == 0
+    said = "Bugs: the cause of 0 of 1 proven, 0 wrongly"
+    assert said in (here / "new/g.md").read_text()
     capsys.readouterr()
     assert ended("gallery", "--output", "g.json") == 2
     assert "--output g.json is the table's" in capsys.readouterr().err
