@@ -132,11 +132,14 @@ def channels_first(module: torch.nn.Module) -> bool:
         nn.pooling._AvgPoolNd,
         nn.GroupNorm,
     )
-    if isinstance(module, kinds) or hasattr(module, "filterbank"):
-        return True  # asteroid's Encoder is a convolution in all but type
-    # A block gives what the last of its layers gives.
-    inner = [one for one in module.modules() if one is not module and _holds_tensors(one)]
-    return bool(inner) and channels_first(inner[-1])
+    # asteroid's Encoder is a convolution in all but type.
+    return isinstance(module, kinds) or hasattr(module, "filterbank")
+
+
+def block_channels_first(module: torch.nn.Module) -> bool:
+    """The same of a block of layers, which gives what the last of them gives."""
+    inner = [one for one in module.modules() if one is module or _holds_tensors(one)]
+    return channels_first(inner[-1])
 
 
 def _holds_tensors(module: torch.nn.Module) -> bool:
@@ -198,7 +201,7 @@ class Listener:
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
             # An original may say of a module of its own what it takes.
-            first = getattr(module, "takes_channels_first", channels_first(module))
+            first = getattr(module, "takes_channels_first", block_channels_first(module))
             self.seen.note_input(tap, to_mlx(args[0], first))
             if tap not in self.fed:
                 return None
@@ -209,7 +212,7 @@ class Listener:
     def _after(self, tap: str, first: bool | None = None) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
             if hasattr(output, "detach"):
-                layout = channels_first(module) if first is None else first
+                layout = block_channels_first(module) if first is None else first
                 self.seen.note_output(tap, to_mlx(output, layout))
             else:
                 self.seen.forget(tap)  # a part that gives several tensors is no seam

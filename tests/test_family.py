@@ -101,4 +101,4 @@ def test_the_doctor_names_them_and_the_broken_one_is_one_line(site: Path) -> Non
     broken = checks["models of dog-models"]
     assert broken["state"] == "broken"
     assert broken["found"].endswith("dog-models cannot be loaded: no snout today")
-    assert checks["models of samevoice"]["found"].startswith("PLDA, PyanNet, WeSpeakerResNet34")
+    assert {"PLDA", "PyanNet", "CAMPPlus"} < set(checks["models of samevoice"]["found"].split(", "))
