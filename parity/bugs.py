@@ -366,7 +366,7 @@ def layers_of(network: Any) -> dict[str, Layer]:
     """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
     found = {}
     for path, module in sorted(network.named_modules(), key=lambda one: _in_order(one[0])):
-        layer = _layer(path, module)
+        layer = layer_of(path, module)
         if layer.kind:
             found[layer.path] = layer
         for name, one in {**vars(module), **module}.items():
@@ -385,7 +385,8 @@ def _below(path: str, name: str) -> str:
     return f"{path}.{name}" if path else name
 
 
-def _layer(path: str, module: Any) -> Layer:
+def layer_of(path: str, module: Any) -> Layer:
+    """A module, or a layer's tensors by name, as data."""
     kind = _kind(module) if path else "network"
     inner = kind in ("network", "bilstm", "attention")
     held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}

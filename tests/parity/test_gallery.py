@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from mlx.nn.layers.linear import Identity
 
 from samevoice.parity import bugs, causes, gallery
 from samevoice.parity.candidate import Candidate
@@ -96,6 +98,35 @@ def test_what_no_bug_explains_is_not_named(spoilers: dict[str, gallery.Spoiler])
         cause = spoiler.cause(verdict)
     assert verdict.first_divergence == "lstm.1.forward.input"
     assert cause is None
+
+
+def _train_mode(self: Any, x: Any) -> Any:
+    axes = tuple(range(x.ndim - 1))
+    y = (x - x.mean(axis=axes)) / (x.var(axis=axes) + 1e-5).sqrt()
+    return y * self.weight + self.bias
+
+
+def test_bugs_in_the_ports_code_are_proven_and_named(
+    spoilers: dict[str, gallery.Spoiler], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not by way of the textbook: another layer, another window, another call."""
+    spoiler = spoilers["embedding"]
+    network: Any = spoiler.candidate.network
+
+    def said() -> tuple[str, str]:
+        cause = spoiler.cause(spoiler.verdict())
+        return (cause.tap, cause.bug) if cause else ("", "")
+
+    block = network.resnet.layer1[0]
+    norm, fbank = block.bn1, network.fbank
+    block.bn1 = Identity()
+    assert said() == ("resnet.layer1.0.bn1", "the layer left out")
+    block.bn1 = norm
+    network.fbank = replace(fbank, window_type="hanning")
+    assert said() == ("fbank", "Hann for Hamming")
+    network.fbank = fbank
+    monkeypatch.setattr(type(norm), "__call__", _train_mode)
+    assert said() == ("resnet.bn1", "the batch's own statistics (train mode)")
 
 
 def test_a_green_port_has_no_cause(spoilers: dict[str, gallery.Spoiler]) -> None:
