@@ -11,6 +11,7 @@ import made_results
 import pytest
 from typed import ended
 
+from samevoice import outputs
 from samevoice.bench import parts
 from samevoice.bench.parts import Plan
 from samevoice.bench.rows import Row, Series
@@ -161,3 +162,9 @@ def test_figures_replace_figures(here: Path, monkeypatch: pytest.MonkeyPatch) ->
         "bench.md",
         "bench.svg",
     }
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".rttm", "new/" + "é" * 200 + "/a.rttm"])
+def test_a_name_that_is_too_long_is_said_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(outputs.OutputError, match="too long for a name"):
+        outputs.refuse([(tmp_path / name, "turns")])
