@@ -160,7 +160,8 @@ class _Trial:
             if after <= self.bound:
                 around = [one for path, one in layers.items() if tap.startswith(f"{path}.")]
                 around += [one for one in layers.values() if not one.path]
-                return _cause(tap, self._named([*around, own]), before, after)
+                wrong = [n for n, x in own.tensors.items() if not _same(x, right.tensors[n])]
+                return _cause(tap, self._named([*around, own]), before, after, *wrong)
         return self._call(tap, own, right, got, before, wrong_tensors)
 
     def _named(self, layers: Iterable[Layer]) -> str:
@@ -249,10 +250,18 @@ class _Trial:
 
 
 def _equal(one: Layer, other: Layer) -> bool:
-    return all(np.array_equal(x, other.tensors[name]) for name, x in one.tensors.items())
+    return all(_same(x, other.tensors[name]) for name, x in one.tensors.items())
 
 
-def _cause(tap: str, bug: str, before: float, after: float) -> Cause:
+def _same(one: Array, other: Array) -> bool:
+    return bool(np.array_equal(one, other))
+
+
+def _cause(tap: str, bug: str, before: float, after: float, *wrong: str) -> Cause:
+    """``wrong``: the tensors that are not the source's, where it is about these."""
+    tensors = f" ({', '.join(wrong)})" if wrong else ""
     said = f"{before:.3g}" if math.isfinite(before) else "infinite"
-    sentence = f"{tap}: {bug}; with this put right its noise ratio is {after:.3g}, not {said}"
+    sentence = (
+        f"{tap}: {bug}{tensors}; with this put right its noise ratio is {after:.3g}, not {said}"
+    )
     return Cause(tap, bug, before, after, sentence)
