@@ -56,7 +56,8 @@ def as_float64(x: npt.ArrayLike) -> Floats:
         return array
     if not is_numeric(array.dtype):
         raise NotNumericError(f"dtype {array.dtype} holds no real numbers: convert it to float32")
-    with np.errstate(over="ignore"):  # a long double too large for float64 becomes infinite
+    # A long double too large for float64 becomes infinite; a NaN may be of the kind that signals.
+    with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(np.float64)
 
 

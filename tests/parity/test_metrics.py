@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -256,3 +257,11 @@ def test_a_gap_too_large_for_float64_is_infinite() -> None:
 def test_the_worst_place_is_the_first_of_equals() -> None:
     assert m.Pair(TRUTH, GOT).worst() == (1, 1)
     assert m.Pair(np.zeros((2, 2)), np.ones((2, 2))).worst() == (0, 0)
+
+
+def test_a_nan_that_signals_is_a_nan_without_a_word() -> None:
+    """Whatever bits a damaged file holds; numpy warns of this kind."""
+    signals = np.array([0x7FA00000], np.uint32).view(np.float32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert np.isnan(m.as_float64(signals)).all()
