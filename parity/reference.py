@@ -139,7 +139,7 @@ def channels_first(module: torch.nn.Module) -> bool:
 def block_channels_first(module: torch.nn.Module) -> bool:
     """The same of a block of layers, which gives what the last of them gives."""
     inner = [one for one in module.modules() if one is module or _holds_tensors(one)]
-    return channels_first(inner[-1])
+    return channels_first(module) or channels_first(inner[-1])
 
 
 def _holds_tensors(module: torch.nn.Module) -> bool:
