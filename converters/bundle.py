@@ -19,9 +19,9 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from samevoice.converters import safetensors_file
+from samevoice.converters.reading import safetensors_file
+from samevoice.converters.reading.safetensors_file import Advance, Slot
 from samevoice.converters.rules import Tensor
-from samevoice.converters.safetensors_file import Advance, Slot
 from samevoice.converters.transforms import Array
 from samevoice.errors import BundleError, SamevoiceError
 from samevoice.files import read_json as _read_json

@@ -13,7 +13,7 @@ from samevoice.converters.rules import count
 
 if TYPE_CHECKING:
     from samevoice.converters.convert import Conversion
-    from samevoice.converters.sources import Source
+    from samevoice.converters.reading.sources import Source
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def _origin(source: Source) -> str:
 
 
 def _numbers(made: Conversion) -> str:
-    if made.model_type == "plda":
+    if made.parts[0].family.is_data:
         return "float64"
     options = made.parts[0].options
     return f"{options.dtype}, {options.q_bits} bits" if options.q_bits else options.dtype
@@ -114,5 +114,5 @@ def _tally(made: Conversion) -> list[str]:
     for part in made.parts:
         counts = count(part.rows)
         cells = (str(counts[fate]) for fate in ("used", "derived", "dropped", "identity"))
-        lines.append(f"| {part.family.model_type} | {' | '.join(cells)} |")
+        lines.append(f"| {part.family.role} | {' | '.join(cells)} |")
     return lines

@@ -15,26 +15,18 @@ import ml_dtypes
 import numpy as np
 
 import samevoice
-from samevoice.converters import (
-    bundle,
-    card,
-    checkpoint,
-    families,
-    pipeline,
-    rules,
-    safetensors_file,
-    sources,
-)
-from samevoice.converters.families import Family, Naming
+from samevoice.converters import bundle, card, pipeline, recognise, rules
+from samevoice.converters.reading import checkpoint, safetensors_file, sources
+from samevoice.converters.reading.safetensors_file import Slot
+from samevoice.converters.reading.sources import Source
 from samevoice.converters.rules import Plan, Row
-from samevoice.converters.safetensors_file import Slot
-from samevoice.converters.sources import Source
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import CheckpointError, ConversionError
+from samevoice.family import Family, architectures, roles
 from samevoice.files import read_text
 
 DTYPES = ("float32", "float16", "bfloat16")
-MODEL_TYPES = ("auto", "segmentation", "embedding", "plda", "full")
+AUTO, WHOLE = "auto", "full"
 Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
 
 
@@ -71,7 +63,7 @@ class Part:
     source: Source
     family: Family
     checkpoint: checkpoint.Checkpoint
-    naming: Naming
+    naming: recognise.Naming
     config: Mapping[str, Any]
     plan: Plan
     options: Options
@@ -80,9 +72,9 @@ class Part:
     def quantised(self) -> frozenset[str]:
         """The weights that ``nn.quantize`` reaches in the MLX network."""
         wanted = self.options.quantization
-        if wanted is None or self.family.model_type == "plda":
+        if wanted is None or self.family.is_data:
             return frozenset()
-        names = self.family.shapes({**self.config, "quantization": wanted})
+        names = recognise.shapes(self.family, {**self.config, "quantization": wanted})
         paths = (name.removesuffix(".scales") for name in names if name.endswith(".scales"))
         return frozenset(f"{path}.weight" for path in paths)
 
@@ -98,7 +90,7 @@ class Part:
 
     def _exact_dtype(self, dtype: str) -> str:
         """As in the source; but MLX reads no float64, so a network's goes down to float32."""
-        wide = dtype == "float64" and self.family.model_type != "plda"
+        wide = dtype == "float64" and not self.family.is_data
         return "float32" if wide else dtype
 
     def dtype_of(self, target: str) -> str:
@@ -184,7 +176,7 @@ class Part:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")
         said += self.checkpoint.notes
-        if self.options.q_bits and self.family.model_type != "plda":
+        if self.options.q_bits and not self.family.is_data:
             counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
             share = sum(counts[name] for name in self.quantised) / sum(counts.values())
             said.append(
@@ -260,11 +252,12 @@ def prepare(
     source: str | Path, *, model_type: str, options: Options, revision: str | None = None
 ) -> Conversion:
     """Everything but the writing: what would be made of this source, checked to the last tensor."""
-    if model_type not in MODEL_TYPES:
-        raise ConversionError(f"model type {model_type!r} is not one of {', '.join(MODEL_TYPES)}")
+    known = (AUTO, WHOLE, *roles(), *architectures())
+    if model_type not in known:
+        raise ConversionError(f"model type {model_type!r} is not one of {', '.join(known)}")
     found = sources.locate(source, revision=revision)
     if pipeline.is_pipeline(found):
-        if model_type not in ("auto", "full"):
+        if model_type not in (AUTO, WHOLE):
             raise ConversionError(
                 f"{found.name} is a whole pipeline: --model-type {model_type} does not fit it; "
                 f"convert its {model_type} folder alone, or leave --model-type out"
@@ -274,22 +267,22 @@ def prepare(
             _part(folder, part, folder, options)
             for folder, part in pipeline.locate_parts(found, settings).items()
         )
-        return Conversion("full", None, parts, _note(parts), found, settings.as_dict())
-    if model_type == "full":
+        return Conversion(WHOLE, None, parts, _note(parts), found, settings.as_dict())
+    if model_type == WHOLE:
         raise ConversionError(f"{found.name} is no pipeline: it has no config.yaml that names one")
     part = _part("", found, model_type, options)
-    return Conversion(part.family.model_type, None, (part,), _note((part,)))
+    return Conversion(part.family.role, None, (part,), _note((part,)))
 
 
 def _part(folder: str, source: Source, model_type: str, options: Options) -> Part:
     try:
         loaded = checkpoint.read(source.root, source.files)
-        family = families.recognise(loaded, model_type)
-        loaded, naming = families.unwrap(loaded, family)
+        family = recognise.recognise(loaded, model_type)
+        loaded, naming = recognise.unwrap(loaded, family)
         with bundle.understood("what is saved beside the tensors", ConversionError):
             config = family.config(loaded.tensors, loaded.metadata)
             table = family.table(config)
-        plan = rules.plan(table, loaded.tensors, family.shapes(config))
+        plan = rules.plan(table, loaded.tensors, recognise.shapes(family, config))
     except (ConversionError, CheckpointError) as error:
         # Of a pipeline, say which part.
         raise type(error)(f"{folder}: {error}" if folder else str(error)) from error
@@ -347,7 +340,7 @@ def _write_pipeline(folder: Path, planned: Conversion, source: Source) -> None:
 def _write_part(folder: Path, part: Part, note: str, advance: Callable[[int], None]) -> None:
     metadata = {
         "format": "mlx",
-        "model_type": part.family.model_type,
+        "model_type": part.family.role,
         "source_sha256": fingerprint(part.source_hashes),
     }
     if note:
@@ -358,13 +351,13 @@ def _write_part(folder: Path, part: Part, note: str, advance: Callable[[int], No
     )
     _write_origin(folder, part)
     bundle.write_json(folder / bundle.CONFIG, config_of(part, note))
-    _finish(folder, Conversion(part.family.model_type, None, (part,), note))
+    _finish(folder, Conversion(part.family.role, None, (part,), note))
 
 
 def config_of(part: Part, note: str) -> dict[str, Any]:
     """All that the MLX model needs to be built, in the keys that MLX tools look for."""
     config = {name: value for name, value in part.config.items() if name != "assumed"}
-    config["dtype"] = part.options.dtype if part.family.model_type != "plda" else "float64"
+    config["dtype"] = "float64" if part.family.is_data else part.options.dtype
     if part.quantised:
         config["quantization"] = config["quantization_config"] = part.options.quantization
     if note:
@@ -407,7 +400,7 @@ def _finish(folder: Path, made: Conversion) -> None:
         "model_type": made.model_type,
         "options": asdict(made.parts[0].options),
         "sources": _sources(made),
-        "rules_sha256": {part.family.model_type: part.plan.digest() for part in made.parts},
+        "rules_sha256": {part.family.role: part.plan.digest() for part in made.parts},
         "note": made.note,
         "notes": [note for part in made.parts for note in part.notes],
         "outputs": bundle.file_hashes(folder),
@@ -419,7 +412,7 @@ def _finish(folder: Path, made: Conversion) -> None:
 
 def _sources(made: Conversion) -> dict[str, Any]:
     """Where each part came from, to the hash of every file that was read."""
-    found = {part.family.model_type: (part.source, part.source_hashes) for part in made.parts}
+    found = {part.family.role: (part.source, part.source_hashes) for part in made.parts}
     if made.pipeline is not None:
         found["full"] = (made.pipeline, hashes_of(made.pipeline))
     return {

@@ -31,6 +31,7 @@ class Inspection:
     notes: tuple[str, ...]
     note: str
     changed: tuple[str, ...] = ()  # files that are missing, added or not as written
+    checked: bool = True  # whether a bundle's files could be held against recorded hashes
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,7 +58,7 @@ def of_conversion(made: Conversion, name: str) -> Inspection:
         name=name,
         model_type=made.model_type,
         config=dict(made.settings) if made.pipeline else config_of(part, made.note),
-        tallies={part.family.model_type: part.rows for part in made.parts},
+        tallies={part.family.role: part.rows for part in made.parts},
         notes=tuple(note for part in made.parts for note in part.notes),
         note=made.note,
     )
@@ -71,7 +72,7 @@ def _bundle(folder: Path) -> Inspection:
         if not all(bundle.stays_below(part) for part in parts if part):
             raise ValueError("a component outside of the bundle")
         tallies = {part or provenance["model_type"]: _rows(folder / part) for part in parts}
-        recorded = provenance.get("outputs")
+        recorded = dict(provenance.get("outputs", {}))
         unknown = () if recorded else (UNRECORDED,)
         return Inspection(
             "bundle",
@@ -82,6 +83,7 @@ def _bundle(folder: Path) -> Inspection:
             (*map(str, provenance["notes"]), *unknown),
             str(provenance["note"]),
             bundle.changed(folder, recorded) if recorded else (),
+            checked=bool(recorded),
         )
 
 

@@ -11,6 +11,8 @@ from samevoice.converters.transforms import (
     GRU_BIASES,
     IOHW_TO_OHWI,
     IOK_TO_OKI,
+    OI1_TO_OI,
+    OI11_TO_OI,
     OIHW_TO_OHWI,
     OIK_TO_OKI,
     SPLIT_QKV,
@@ -38,6 +40,11 @@ def conv2d(source: str, target: str, *, bias: bool = True) -> Table:
     return _conv(source, target, OIHW_TO_OHWI, bias)
 
 
+def pointwise(source: str, target: str, *, dims: int = 1, bias: bool = True) -> Table:
+    """A convolution of one tap, along ``dims`` axes -> a linear layer, which is what it is."""
+    return _conv(source, target, OI1_TO_OI if dims == 1 else OI11_TO_OI, bias)
+
+
 def conv_transpose1d(source: str, target: str, *, bias: bool = True) -> Table:
     return _conv(source, target, IOK_TO_OKI, bias)
 
@@ -51,11 +58,12 @@ def _conv(source: str, target: str, layout: Transform, bias: bool) -> Table:
     return (weight, Rule(f"{source}.bias", f"{target}.bias")) if bias else (weight,)
 
 
-def batch_norm(source: str, target: str) -> Table:
+def batch_norm(source: str, target: str, *, affine: bool = True) -> Table:
     """Scale, shift and both running statistics: without those the layer normalises by 0 and 1."""
+    learnt = ("weight", "bias") if affine else ()
     return tuple(
         Rule(f"{source}.{name}", f"{target}.{name}")
-        for name in ("weight", "bias", "running_mean", "running_var")
+        for name in (*learnt, "running_mean", "running_var")
     )
 
 

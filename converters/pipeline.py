@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from samevoice import plain_yaml
-from samevoice.converters import sources
 from samevoice.converters.bundle import understood
-from samevoice.converters.sources import Source
+from samevoice.converters.reading import sources
+from samevoice.converters.reading.sources import Source
 from samevoice.errors import ConversionError
 from samevoice.files import read_text
 

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.converters.bundle import written_aside
-from samevoice.converters.checkpoint import REFERENCE_NOTE
+from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
 from samevoice.errors import MissingExtraError
 

@@ -14,10 +14,12 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from samevoice.converters import bundle, checkpoint, families, pipeline, rules
-from samevoice.converters.families import Family, Naming
+from samevoice import family as families
+from samevoice.converters import bundle, pipeline, rules
+from samevoice.converters.reading import checkpoint
+from samevoice.converters.reading.safetensors_file import Slot
+from samevoice.converters.recognise import Naming
 from samevoice.converters.rules import Tensor
-from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import BundleError, MissingExtraError
 from samevoice.files import read_text
@@ -66,7 +68,7 @@ def to_torch(path: str | Path, output: str | Path, *, overwrite: bool = False) -
 def state_dict(folder: Path) -> dict[str, Array]:
     """The source's tensors, under the source's names, in the source's order and dtypes."""
     config = bundle.read_json(folder / bundle.CONFIG)
-    family = _family(folder, config)
+    family = families.named(config.get("architecture"))
     notes = bundle.read_json(folder / bundle.ORIGIN_NOTES)
     kept_path = folder / bundle.KEPT
     kept = bundle.read_file(kept_path) if kept_path.exists() else {}
@@ -100,13 +102,6 @@ def is_exact(folder: Path) -> bool:
             f"{changed[0]!r}: convert the source again"
         )
     return all(pair[0] == pair[1] or pair in _WIDENING for pair in used)
-
-
-def _family(folder: Path, config: Mapping[str, Any]) -> Family:
-    for family in families.FAMILIES:
-        if family.model_type == config.get("model_type"):
-            return family
-    raise BundleError(f"{folder / bundle.CONFIG} has no known model_type")
 
 
 def _dequantised(

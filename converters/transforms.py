@@ -42,6 +42,16 @@ IOK_TO_OKI = _permutation("IOK -> OKI", 1, 2, 0)
 IOHW_TO_OHWI = _permutation("IOHW -> OHWI", 1, 2, 3, 0)
 
 
+def _one_tap(name: str, taps: int) -> Transform:
+    """(O, I, 1, ...) -> (O, I)."""
+    axes = tuple(range(2, 2 + taps))
+    return Transform(name, lambda w: (np.squeeze(w, axes),), lambda w: (np.expand_dims(w, axes),))
+
+
+OI1_TO_OI = _one_tap("OI1 -> OI", 1)
+OI11_TO_OI = _one_tap("OI11 -> OI", 2)
+
+
 def _sum(b_ih: Array, b_hh: Array) -> Arrays:
     """(GH,), (GH,) -> (GH,) in float64, so that the cast that follows is the only rounding."""
     if b_ih.shape != b_hh.shape:  # numpy would broadcast without a word

@@ -9,9 +9,8 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models import geometry
-from samevoice.models.geometry import Window
-from samevoice.models.layers import Module
+from samevoice.models.layers import Module, geometry
+from samevoice.models.layers.geometry import Window
 
 Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +12,15 @@ from mlx.nn.layers.base import Module
 from mlx.nn.layers.quantized import quantize as nn_quantize
 
 from samevoice.errors import BundleError
+from samevoice.family import named
 from samevoice.files import read_json as _read_json
 from samevoice.files import refuse_special
 from samevoice.models import backend, recorded
 from samevoice.models.network import Network
-from samevoice.models.pyannet import PyanNet
-from samevoice.models.resnet import LAYOUTS, WeSpeakerResNet
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
-
-ARCHITECTURES: Mapping[str, Callable[[Mapping[str, Any]], Network]] = {
-    "PyanNet": PyanNet,
-    **dict.fromkeys(LAYOUTS, WeSpeakerResNet),
-}
 
 # A half-precision bundle holds these in float32: rounded phases ruin the filters.
 KEEP_FLOAT32 = tuple(f"sincnet.conv.0.{name}" for name in ("low_hz", "band_hz", "window", "time"))
@@ -72,13 +66,11 @@ def _short(value: object) -> str:
 
 def build(config: Mapping[str, Any]) -> Network:
     """The network a config describes, its weights lazy and not yet loaded."""
-    name = str(config.get("architecture"))
-    if name not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
-        raise BundleError(f"architecture {name!r} is not supported; these are: {known}")
+    name = config.get("architecture")
+    family = named(name)
     try:
         _check_ranges(config)
-        model = ARCHITECTURES[name](config)
+        model: Network = family.build_network(config)
         if quantization := config.get("quantization"):
             quantize(model, **quantization)
     except KeyError as error:

@@ -6,7 +6,7 @@ be run as a bundle is.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models import registry, taps
+from samevoice.models import registry
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+from samevoice.models.layers import taps
 from samevoice.models.network import Network
-from samevoice.parity.inputs import Example, Recording
+from samevoice.parity.inputs import Example, Recording, into
 from samevoice.parity.metrics import Array
 
 
@@ -67,8 +68,13 @@ class Candidate:
             except Exception as error:
                 return None, _one_line(error)
 
-    def record(self, example: Example, fed: Mapping[str, Array] | None = None) -> Recording:
-        """Every tap; with ``fed`` each layer named there takes the input given for it.
+    def record(
+        self,
+        example: Example,
+        fed: Mapping[str, Array] | None = None,
+        only: Collection[str] | None = None,
+    ) -> Recording:
+        """Every tap, or ``only`` some; with ``fed`` each layer there takes the input given for it.
 
         A network that breaks off half-way leaves what it gave until then, and why it did.
         """
@@ -80,6 +86,9 @@ class Candidate:
                     self.network(*(mx.array(x) for x in example.arrays))
             except Exception as error:
                 seen.error = _one_line(error)
+            if only is not None:
+                inputs = {name: x for name, x in inputs.items() if into(name) in only}
+                outputs = {name: x for name, x in outputs.items() if name in only}
             for name, array in _evaluated(inputs, seen):
                 seen.inputs[name] = array
             for name, array in _evaluated(outputs, seen):

@@ -1087,7 +1087,7 @@ def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.
             f"{source} is no whole pipeline, which {folder} is: name the source it was made from"
         )
     said = bundles.read_json(folder / bundles.PROVENANCE)["sources"]
-    hashes = {part.family.model_type: part.source_hashes for part in planned.parts}
+    hashes = {part.family.role: part.source_hashes for part in planned.parts}
     for name, files in {**hashes, "full": convert.hashes_of(planned.pipeline)}.items():
         if convert.fingerprint(files) != said[name]["sha256"]:
             raise running.ParityError(

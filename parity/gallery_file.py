@@ -43,10 +43,10 @@ def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, st
     rows = [
         {
             "source": source,
-            "family": one.bug.family,
+            "family": one.family,
             "architecture": one.architecture,
-            "bug": one.bug.name,
-            "effect": one.bug.effect,
+            "bug": one.bug,
+            "effect": one.effect,
             "where": one.where,
             "found": one.found,
             "noise_ratio": one.noise_ratio,

@@ -81,7 +81,7 @@ def make(folder: str | Path, source: str | Path, examples: Iterable[Example]) ->
     return save(
         folder,
         (trace(reference, one) for one in examples),
-        model_type=part.family.model_type,
+        model_type=part.family.role,
         source_sha256=convert.fingerprint(part.source_hashes),
         versions=versions(),
     )

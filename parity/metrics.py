@@ -56,7 +56,7 @@ def as_float64(x: npt.ArrayLike) -> Floats:
         return array
     if not is_numeric(array.dtype):
         raise NotNumericError(f"dtype {array.dtype} holds no real numbers: convert it to float32")
-    # A long double too large for float64 becomes infinite; a NaN that signals is a NaN.
+    # A long double too large for float64 becomes infinite; a NaN may be of the kind that signals.
     with np.errstate(over="ignore", invalid="ignore"):
         return array.astype(np.float64)
 

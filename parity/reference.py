@@ -13,7 +13,6 @@ from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
-from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
@@ -137,6 +136,17 @@ def channels_first(module: torch.nn.Module) -> bool:
     return isinstance(module, kinds) or hasattr(module, "filterbank")
 
 
+def block_channels_first(module: torch.nn.Module) -> bool:
+    """The same of a block of layers, which gives what the last of them gives."""
+    inner = [one for one in module.modules() if one is module or _holds_tensors(one)]
+    return channels_first(module) or channels_first(inner[-1])
+
+
+def _holds_tensors(module: torch.nn.Module) -> bool:
+    """Of its own, and not of what lies in it."""
+    return any(True for _ in module.parameters(recurse=False))
+
+
 def to_mlx(x: torch.Tensor, first: bool) -> Array:
     """A copy with the channels last: NCHW -> NHWC, NCL -> NLC where they come first."""
     array = x.detach().numpy()
@@ -184,12 +194,14 @@ class Listener:
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
             if hasattr(self.module, "compute_fbank"):
                 stack.enter_context(self._fbank())
-            stack.callback(self.module.register_forward_hook(self._after(OUTPUT)).remove)
+            whole = self._after(OUTPUT, first=False)
+            stack.callback(self.module.register_forward_hook(whole).remove)
             yield self.seen
 
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
-            first = channels_first(module)
+            # An original may say of a module of its own what it takes.
+            first = getattr(module, "takes_channels_first", block_channels_first(module))
             self.seen.note_input(tap, to_mlx(args[0], first))
             if tap not in self.fed:
                 return None
@@ -197,10 +209,11 @@ class Listener:
 
         return hook
 
-    def _after(self, tap: str) -> Callable[..., Any]:
+    def _after(self, tap: str, first: bool | None = None) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
             if hasattr(output, "detach"):
-                self.seen.note_output(tap, to_mlx(output, channels_first(module)))
+                layout = block_channels_first(module) if first is None else first
+                self.seen.note_output(tap, to_mlx(output, layout))
             else:
                 self.seen.forget(tap)  # a part that gives several tensors is no seam
 
@@ -466,11 +479,10 @@ def _as_pyannote_loads(part: Part) -> torch.nn.Module:
 
 
 def _built(part: Part) -> torch.nn.Module:
-    """pyannote's class from the converter's config, filled strictly."""
+    """The authors' class from the converter's config, filled strictly."""
     import torch
 
-    build = _pyannet if part.family.model_type == "segmentation" else _wespeaker
-    module = build(part.config)
+    module: torch.nn.Module = part.family.build_original(part.config)
     state = {
         name: torch.from_numpy(np.array(tensor.load()))
         for name, tensor in part.plan.sources.items()
@@ -481,46 +493,7 @@ def _built(part: Part) -> torch.nn.Module:
         module.load_state_dict({**counters, **state}, strict=True)
     except RuntimeError as error:
         reason = " ".join(str(error).split())
-        raise ReferenceError(f"pyannote's class does not take this checkpoint: {reason}") from None
-    return module
-
-
-def _pyannet(config: Mapping[str, Any]) -> torch.nn.Module:
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.segmentation import PyanNet
-
-    said = dict(config["specifications"])
-    said |= {
-        "problem": Problem[said["problem"]],
-        "resolution": Resolution[said["resolution"]],
-        "warm_up": tuple(said["warm_up"]),
-    }
-    module: Any = PyanNet(
-        sincnet=dict(config["sincnet"]),
-        lstm=dict(config["lstm"]),
-        linear=dict(config["linear"]),
-        sample_rate=config["sample_rate"],
-        num_channels=config["num_channels"],
-    )
-    module.specifications = Specifications(**said)
-    module.build()
-    built: torch.nn.Module = module
-    return built
-
-
-def _wespeaker(config: Mapping[str, Any]) -> torch.nn.Module:
-    from pyannote.audio.models.embedding import wespeaker
-
-    kind = getattr(wespeaker, config["architecture"])
-    taken = {name: config[name] for name in signature(kind).parameters if name in config}
-    module: torch.nn.Module = kind(**taken)
-    held = dict(getattr(module, "hparams"))  # noqa: B009  (lightning's, unknown to torch's types)
-    for name in ("round_to_power_of_two", "snip_edges", "fbank_centering_span"):
-        if held.get(name) != config[name]:
-            raise ReferenceError(
-                f"{config['architecture']} of pyannote.audio cannot be built with "
-                f"{name}={config[name]!r}: compare with a checkpoint that pyannote saved"
-            )
+        raise ReferenceError(f"the original does not take this checkpoint: {reason}") from None
     return module
 
 

@@ -101,7 +101,7 @@ class ReferencePipeline:
     @classmethod
     def load(cls, planned: Conversion) -> ReferencePipeline:
         """pyannote's pipeline from the very files that the converter has read."""
-        parts = {part.family.model_type: part for part in planned.parts}
+        parts = {part.family.role: part for part in planned.parts}
         references = {name: Reference.load(parts[name]) for name in ("segmentation", "embedding")}
         from pyannote.audio import Pipeline
 

@@ -24,10 +24,10 @@ from samevoice.parity.judge import TapVerdict, Verdict
 from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
 
-SCHEMA = 1
+SCHEMA = 2
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 # Schema -> how a document of it becomes one of the next; without a way an older one is refused.
-UPGRADES: Mapping[int, Upgrade] = {}
+UPGRADES: Mapping[int, Upgrade] = {1: lambda document: document | {"cause": None}}
 FAST = "fast"  # the model type of a whole pipeline's fast configuration
 COMPARED = ("segmentation", "embedding", "plda", "full", FAST)
 SHA256 = re.compile(r"[0-9a-f]{64}|")
@@ -69,6 +69,20 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Cause:
+    """What was proven to be wrong at the first divergence: put right, the tap is as it should be.
+
+    ``bug`` names it; the noise ratios are of this layer alone, fed with the reference's own input.
+    """
+
+    tap: str
+    bug: str
+    ratio_before: float
+    ratio_after: float
+    sentence: str
+
+
+@dataclass(frozen=True)
 class Result:
     """One comparison of one bundle with its source. The fields are those of result.json."""
 
@@ -87,6 +101,7 @@ class Result:
     limits: Limits
     loosened: tuple[Loosened, ...]
     details: dict[str, Json] = field(default_factory=dict)  # what reports draw; decides nothing
+    cause: Cause | None = None
     schema: int = SCHEMA
 
     @classmethod
@@ -101,6 +116,7 @@ class Result:
         inputs: Iterable[Input] = (),
         command: Iterable[str] = (),
         details: Mapping[str, Json] | None = None,
+        cause: Cause | None = None,
     ) -> Self:
         """A verdict and where it comes from -> a result that is consistent by construction."""
         result = cls(
@@ -119,6 +135,7 @@ class Result:
             limits=verdict.limits,
             loosened=verdict.loosened,
             details=dict(details or {}),
+            cause=cause,
         )
         check(result)
         return result
@@ -155,6 +172,8 @@ def check(result: Result) -> None:
     verdict = result.verdict
     _same("passed", result.passed, verdict.passed)
     _same("first_divergence", result.first_divergence, verdict.first_divergence)
+    if result.cause is not None:
+        _same("cause.tap", result.cause.tap, verdict.first_divergence)
     if result.model_type in ("segmentation", "embedding"):
         _check_family(result)
         _check_given(result, [(tap.input, tap.output) for tap in result.taps])

@@ -26,7 +26,7 @@ from samevoice.converters import convert, rules
 from samevoice.converters.bundle import PROVENANCE
 from samevoice.errors import SamevoiceError
 from samevoice.models import backend
-from samevoice.models.geometry import receptive_field_center
+from samevoice.models.layers.geometry import receptive_field_center
 from samevoice.parity import details as drawn
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
@@ -35,7 +35,7 @@ from samevoice.parity.inputs import Example, Recording, into
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge_taps
 from samevoice.parity.limits import Limits, Override, limits_for, precision_of
 from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
-from samevoice.parity.result import Artefact, Result
+from samevoice.parity.result import Artefact, Cause, Result
 from samevoice.parity.task import compare_decisions, compare_embeddings
 
 if TYPE_CHECKING:
@@ -294,6 +294,7 @@ def run(
         inputs=[one.described() for one in chosen],
         command=command or command_of(folder, source, inputs, audio, device, asked),
         details=_details(candidate, kept, seconds) | _drawn(folder, candidate, kept),
+        cause=_cause(verdict, chosen, reference, candidate, part),
     )
     return _saved(made, verdict, chosen, reference, candidate, output)
 
@@ -402,7 +403,7 @@ def _part_of(
     planned = convert.prepare(
         source, model_type="auto", options=convert.Options(), revision=revision
     )
-    fitting = [one for one in planned.parts if one.family.model_type == model_type]
+    fitting = [one for one in planned.parts if one.family.role == model_type]
     if not fitting:
         raise ParityError(
             f"{source} holds no {model_type}, which {folder} is: name the source it was made from"
@@ -492,7 +493,7 @@ def _with_golden(
         traces,
         evaluate,
         private=private,
-        model_type=part.family.model_type,
+        model_type=part.family.role,
         source_sha256=convert.fingerprint(part.source_hashes),
         versions=versions(),
     )
@@ -643,6 +644,22 @@ def _timelines(candidate: Candidate, heard: Mapping[str, tuple[Array, Array]]) -
 # The first divergence -----------------------------------------------------------------------------
 
 
+def _cause(
+    verdict: Verdict,
+    examples: Sequence[Example],
+    reference: Reference,
+    candidate: Candidate,
+    part: convert.Part,
+) -> Cause | None:
+    """What is proven to be wrong at the first divergence, from the shortest input that shows it."""
+    from samevoice.parity import causes
+
+    short = sorted(examples, key=lambda one: one.waveforms.size)
+    inputs = {tap.input for tap in verdict.failed if tap.name == verdict.first_divergence}
+    traces = (trace(reference, replace(x, depth="full")) for x in short if x.name in inputs)
+    return causes.proven(verdict, traces, reference, candidate, causes.Source(part))
+
+
 def _saved(
     made: Result,
     verdict: Verdict,
@@ -707,4 +724,5 @@ def sentence(result: Result, output: str | Path | None = None) -> str:
         return f"{result.model_type}: {result.verdict.task_reasons[0]}"
     first = failed[0]
     where = "" if output is None else f"; reproduction in {Path(output) / REPRODUCTION}"
-    return f"{result.model_type} diverges first at {first.label}: {first.reasons[0]}{where}"
+    why = f"; proven cause: {result.cause.bug}" if result.cause else ""
+    return f"{result.model_type} diverges first at {first.label}: {first.reasons[0]}{why}{where}"

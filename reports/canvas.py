@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import wraps
@@ -63,7 +64,9 @@ def figure_of(height: float, width: float = WIDTH) -> Figure:
 
 def plot_of(figure: Figure, key: str, title: str, caption: str, alt: str) -> Plot:
     nothing = {"Date": None, "Creator": None, "Format": None, "Type": None}
-    with io.StringIO() as file:
+    # Figures from a file may leave no room for a plot; matplotlib says so on the terminal.
+    with io.StringIO() as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         figure.savefig(file, format="svg", metadata=nothing)
         svg = file.getvalue()
     return Plot(key, title, themed(svg, key, alt), caption, alt)

@@ -45,7 +45,7 @@ def _verdict(shown: View) -> Iterator[str]:
 
 def _causes(shown: View) -> Iterator[str]:
     if shown.diagnoses:
-        yield "### What most likely went wrong"
+        yield "### What went wrong"
         yield ""
     for k, one in enumerate(shown.diagnoses, 1):
         yield f"{k}. **{inline(one.headline)}.** {inline(one.why)} Next: {inline(one.next_step)}"

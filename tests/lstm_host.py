@@ -20,7 +20,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
-from samevoice.models.lstm_kernel import CUDA, METAL, Language
+from samevoice.models.fast.lstm_kernel import CUDA, METAL, Language
 
 SIZES = (1, 3, 8, 16, 128)
 TYPES = {"float32": np.float32, "float16": np.float16, "bfloat16": ml_dtypes.bfloat16}
@@ -106,7 +106,7 @@ def program(language: Language, pairs: Pairs = PAIRS) -> str:
 EXPORTING = """
 import functools, json, sys, tempfile
 from dataclasses import replace
-from samevoice.models import lstm_kernel
+from samevoice.models.fast import lstm_kernel
 import mlx.core as mx
 asked = json.load(sys.stdin)
 language = replace(lstm_kernel.METAL, body=asked["body"])

@@ -254,13 +254,15 @@ def of_releasing(page: Page, around: Around) -> None:
 
 def a_gallery() -> str:
     """What `samevoice gallery reference:segmentation` finds: all bugs, and what a softmax costs."""
+    from made_release import CONFIGS, all_found
+
     from samevoice.parity import gallery_file
-    from samevoice.parity.gallery import BUGS, Finding
     from samevoice.parity.run import versions
 
-    bugs = [bug for bug in BUGS if bug.family == "segmentation"]
-    bugs += [replace(bugs[0], name=f"softmax in {dtype}") for dtype in ("float32", "float16")]
-    found = [Finding(bug, bug.where, bug.where, 1e4, "PyanNet") for bug in bugs]
+    lstm = {"hidden_size": 128, "num_layers": 4, "bidirectional": True}
+    found = all_found("segmentation", CONFIGS["segmentation"] | {"lstm": lstm})
+    found += [replace(found[0], bug=f"between layers {n}") for n in range(6)]
+    found += [replace(found[0], bug=f"softmax in {dtype}") for dtype in ("float32", "float16")]
     return gallery_file.written({"reference:segmentation": found}, versions())
 
 

@@ -35,6 +35,7 @@ NAMES = (
     "ffmpeg",
     "hub token",
     "cache",
+    "models of samevoice",
 )
 
 

@@ -57,5 +57,5 @@ def test_a_text_without_an_end_is_not_read_to_it(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     with path.open("wb") as file:
         file.truncate(1 << 40)
-    with pytest.raises(BundleError, match="larger than 65536 KiB"):
+    with pytest.raises(BundleError, match="larger than 64 MiB"):
         read_json(path, BundleError)

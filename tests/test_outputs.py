@@ -11,6 +11,7 @@ import made_results
 import pytest
 from typed import ended
 
+from samevoice import outputs
 from samevoice.bench import parts
 from samevoice.bench.parts import Plan
 from samevoice.bench.rows import Row, Series
@@ -135,12 +136,15 @@ def test_a_comparison_replaces_an_earlier_one(here: Path) -> None:
 def test_a_gallery_replaces_a_gallery(
     here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bug = gallery.BUGS[0]
-    found = [Finding(bug, bug.where, bug.where, 1000.0)]
-    monkeypatch.setattr(gallery, "examine", lambda source, progress: found)
+    found = [Finding("a bias dropped", "lost", "segmentation", "PyanNet", "x", "x", 1000.0)]
+    monkeypatch.setattr(gallery, "examine", lambda source, **more: found)
+    monkeypatch.setattr(gallery, "examine_pairs", lambda source, **more: found)
     assert [ended("gallery", "--output", "new/g.md") for _ in range(2)] == [0, 0]
     assert "| bug | found at |" in (here / "new/g.md").read_text()
     assert json.loads((here / "new/g.json").read_text())["findings"]
+    assert ended("gallery", "--prove", "--output", "new/g.md") == 0
+    said = "Bugs: the cause of 0 of 1 proven, 0 wrongly"
+    assert said in (here / "new/g.md").read_text()
     capsys.readouterr()
     assert ended("gallery", "--output", "g.json") == 2
     assert "--output g.json is the table's" in capsys.readouterr().err
@@ -158,3 +162,9 @@ def test_figures_replace_figures(here: Path, monkeypatch: pytest.MonkeyPatch) ->
         "bench.md",
         "bench.svg",
     }
+
+
+@pytest.mark.parametrize("name", ["x" * 300 + ".rttm", "new/" + "é" * 200 + "/a.rttm"])
+def test_a_name_that_is_too_long_is_said_before_the_work(tmp_path: Path, name: str) -> None:
+    with pytest.raises(outputs.OutputError, match="too long for a name"):
+        outputs.refuse([(tmp_path / name, "turns")])

@@ -92,7 +92,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     rest = package - modules() - {"samevoice/py.typed"}
     assert all(name.startswith("samevoice/reports/templates/") for name in rest)
     assert "samevoice/py.typed" in package
-    assert {"samevoice/converters/convert.py", "samevoice/models/pyannet.py"} < package
+    assert {"samevoice/converters/convert.py", "samevoice/models/networks/pyannet.py"} < package
     others = {name.partition("/")[0] for name in names} - {"samevoice"}
     assert others == {f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
     assert not [name for name in names if Path(name).name.startswith(("test", "conftest"))]

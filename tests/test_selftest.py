@@ -19,10 +19,13 @@ from typed import Answer, Run
 
 from samevoice import cli, doctor, selftest
 from samevoice.errors import SlowerWarning
-from samevoice.models import backend, lstm, lstm_kernel, resnet
+from samevoice.models import backend
 from samevoice.models.diarization import fused
-from samevoice.models.lstm_kernel import METAL
-from samevoice.models.trunk import Trunk
+from samevoice.models.fast import lstm_kernel
+from samevoice.models.fast.lstm_kernel import METAL
+from samevoice.models.fast.trunk import Trunk
+from samevoice.models.layers import lstm
+from samevoice.models.networks import wespeaker as resnet
 from samevoice.selftest import Tried, self_test
 
 FORMS = ("LSTM float32", "LSTM float16", "LSTM bfloat16", "ResNet trunk", "fused steps")

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from samevoice.errors import DiarizationError
-from samevoice.models.cpu import one_blas_thread
 from samevoice.models.diarization.kmeans import kmeans
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.vbx import Posterior, vbx
+from samevoice.models.fast.cpu import one_blas_thread
 
 NOBODY = -2  # the cluster of slots that got none
 MIN_ACTIVE = 0.2  # of a chunk, alone: less is too little to tell a voice by

@@ -34,8 +34,8 @@ from samevoice.models.diarization.output import Diarization, Segment, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.shared import APART, SharedTrunk
 from samevoice.models.network import Network
-from samevoice.models.pyannet import PyanNet
-from samevoice.models.resnet import WeSpeakerResNet
+from samevoice.models.networks.pyannet import PyanNet
+from samevoice.models.networks.wespeaker import WeSpeakerResNet
 
 PARTS: Mapping[str, type] = {"segmentation": PyanNet, "embedding": WeSpeakerResNet, "plda": Plda}
 SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 from samevoice.errors import BundleError
 from samevoice.files import refuse_special
 from samevoice.models import recorded
-from samevoice.models.cpu import one_blas_thread
+from samevoice.models.fast.cpu import one_blas_thread
 
 WEIGHTS = "model.safetensors"
 NAMES = ("plda.mu", "plda.tr", "plda.psi", "xvec.mean1", "xvec.mean2", "xvec.lda")

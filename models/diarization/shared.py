@@ -20,9 +20,9 @@ import numpy as np
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.frames import Frames
-from samevoice.models.fbank import FULL_SCALE, Fbank
-from samevoice.models.geometry import num_frames
-from samevoice.models.resnet import WeSpeakerResNet
+from samevoice.models.layers.fbank import FULL_SCALE, Fbank
+from samevoice.models.layers.geometry import num_frames
+from samevoice.models.networks.wespeaker import WeSpeakerResNet
 
 # How far a chunk's mean may be from what it is centred by: log power, RMS over the bins. Measured
 # (docs/fast.md): 0.4 keeps the speakers of every recording for two to three passes of the trunk

@@ -56,14 +56,6 @@ app = typer.Typer(
 )
 
 
-class ModelType(StrEnum):
-    auto = "auto"
-    segmentation = "segmentation"
-    embedding = "embedding"
-    plda = "plda"
-    full = "full"
-
-
 class Dtype(StrEnum):
     float32 = "float32"
     float16 = "float16"
@@ -93,10 +85,11 @@ def _choices(kind: type[StrEnum]) -> str:
 
 
 ModelTypeOption = Annotated[
-    ModelType,
+    str,
     typer.Option(
         metavar="TYPE",
-        help=f"What the source is, where it does not tell by itself: {_choices(ModelType)}.",
+        help="What the source is, where it does not tell by itself: segmentation, embedding, plda, "
+        "full, or an architecture.",
     ),
 ]
 
@@ -149,7 +142,7 @@ def convert(
         Path | None,
         typer.Option(metavar="DIR", help="Where the bundle goes. [dim]\\[default: mlx_model][/]"),
     ] = None,
-    model_type: ModelTypeOption = ModelType.auto,
+    model_type: ModelTypeOption = "auto",
     dtype: Annotated[
         Dtype, typer.Option(metavar="D", help=f"The weights become {_choices(Dtype)}.")
     ] = Dtype.float32,
@@ -194,7 +187,7 @@ def convert(
         chosen,
         mlx_path or Path("mlx_model"),
         quiet,
-        model_type=model_type.value,
+        model_type=model_type,
         dtype=dtype.value,
         q_bits=bits,
         q_group_size=group,
@@ -285,7 +278,7 @@ def _show(made: Conversion, quiet: bool) -> None:
 )
 def inspect(
     path: Annotated[str, typer.Argument(metavar="PATH", help="A bundle, or any SOURCE.")],
-    model_type: ModelTypeOption = ModelType.auto,
+    model_type: ModelTypeOption = "auto",
     revision: Annotated[
         str | None, typer.Option(metavar="R", help="Branch, tag or commit on the hub.")
     ] = None,
@@ -295,7 +288,7 @@ def inspect(
     from samevoice import terminal
     from samevoice.converters.inspect import inspect as run
 
-    found = run(path, model_type=model_type.value, revision=revision)
+    found = run(path, model_type=model_type, revision=revision)
     if as_json:
         streams.echo(json.dumps(found.as_dict(), indent=2))
     else:

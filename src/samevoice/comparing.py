@@ -12,6 +12,7 @@ from samevoice import outputs
 from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
+    from samevoice.parity.gallery import Finding
     from samevoice.parity.limits import Override
     from samevoice.parity.result import Result
 
@@ -158,7 +159,7 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
     console = terminal.console()
     for part, result in results.items():
         title = f"{bundle / part}: {result.model_type}, {result.dtype} on {result.device}"
-        verdicts.show(console, result.verdict, title)
+        verdicts.show(console, result.verdict, title, cause=result.cause)
         if "diarization" in result.task:
             from samevoice.parity.diarization import sentence as outcome
 
@@ -200,12 +201,16 @@ def gallery(
     output: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Write the table as Markdown, too.")
     ] = None,
+    prove: Annotated[
+        bool,
+        typer.Option("--prove", help="Prove each cause, too, and those of 40 pairs of bugs."),
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Inject every known bug into a right port, and see that the harness finds each."""
     from samevoice import places, terminal, verdicts
     from samevoice.parity import gallery_file
-    from samevoice.parity.gallery import examine
+    from samevoice.parity.gallery import examine, examine_pairs
     from samevoice.parity.run import versions
 
     chosen = sources or ["reference:segmentation", "reference:embedding"]
@@ -215,21 +220,27 @@ def gallery(
             raise UsageError(f"--output {output} is the table's: name an .md, the JSON goes beside")
         both = [(output, "gallery.md"), (beside, "gallery.json")]
         outputs.refuse(both, inputs=chosen, overwrite=overwrite)
-    findings = {}
+    findings: dict[str, list[Finding]] = {}
+    pairs: dict[str, list[Finding]] = {}
     for source in chosen:
         with terminal.progress("spoiling") as advance:
-            findings[source] = examine(source, progress=advance)
+            findings[source] = examine(source, prove=prove, progress=advance)
+            if prove:
+                pairs[source] = examine_pairs(source, progress=advance)
     console = terminal.console()
     for source, found in findings.items():
         verdicts.gallery(console, source, found)
+        if prove:
+            console.print(verdicts.proofs(found, "bugs"))
+            console.print(verdicts.proofs(pairs[source], "pairs of bugs"))
     if output is not None:
-        table = verdicts.gallery_markdown(findings)
+        table = verdicts.gallery_markdown(findings, pairs)
         places.write({output: table, beside: gallery_file.written(findings, versions())})
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]
         raise NotPassedError(
-            f"{len(wrong)} bugs were not found where they sit, first {first.bug.name!r}: expected "
+            f"{len(wrong)} bugs were not found where they sit, first {first.bug!r}: expected "
             f"at {first.where or 'no tap'!r}, found at {first.found or 'no tap'!r}"
         )
 

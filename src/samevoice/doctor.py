@@ -6,13 +6,14 @@ import os
 import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from samevoice import __version__
+from samevoice.family import find
 
 State = Literal["good", "missing", "broken"]
 
@@ -31,7 +32,8 @@ class Check:
 def examine() -> tuple[Check, ...]:
     """Every check, in the order in which things depend on each other."""
     packages = (_package(name, need, extra) for name, need, extra in _PACKAGES)
-    return (_samevoice(), *packages, *(_guarded(name, check) for name, check in _CHECKS))
+    checks = (_guarded(name, check) for name, check in _CHECKS)
+    return (_samevoice(), *packages, *checks, *_families())
 
 
 _PACKAGES = (
@@ -61,6 +63,16 @@ def _package(name: str, need: str, extra: str) -> Check:
         wanted = f"samevoice[{extra}]" if extra else "samevoice"
         said = f"not installed{f': {need}' if need else ''}"
         return Check(name, "missing" if extra else "broken", said, f"pip install '{wanted}'")
+
+
+def _families() -> Iterator[Check]:
+    """The models that are known, by the package that brings them; then the plug-ins that fail."""
+    found = find()
+    for package in dict.fromkeys(family.package for family in found.families):
+        names = [x for one in found.families if one.package == package for x in one.architectures]
+        yield Check(f"models of {package}", "good", ", ".join(names))
+    for one in found.broken:
+        yield Check(f"models of {one.package}", "broken", str(one), f"pip uninstall {one.package}")
 
 
 def _device() -> Check:

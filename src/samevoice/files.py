@@ -36,7 +36,8 @@ def read_text(path: Path, error: type[SamevoiceError], most: int = MOST_TEXT) ->
     with path.open("rb") as file:
         data = file.read(most + 1)
     if len(data) > most:
-        raise error(f"{path} is larger than {most >> 10} KiB: it is not what its name says")
+        size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
+        raise error(f"{path} is larger than {size}: it is not what its name says")
     return data.decode("utf-8")
 
 

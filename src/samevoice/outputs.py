@@ -10,6 +10,7 @@ from pathlib import Path
 
 from samevoice.errors import SamevoiceError
 
+LONGEST_NAME = 255  # bytes, of the usual file systems
 _HEAD = 64 << 10  # bytes in which every kind shows itself
 
 
@@ -74,6 +75,7 @@ def _refuse_one(
     path: Path, real: Path, kind: str, read: Iterable[str | Path], overwrite: bool
 ) -> None:
     if not os.path.exists(real):  # which is not told that a name is too long
+        _refuse_long(path)
         refuse_unwritable(path.parent)
         return
     if not (real.is_file() or real.is_dir()):  # a device, such as /dev/null, loses nothing
@@ -88,6 +90,13 @@ def _refuse_one(
             f"{path} exists and is not a result of this kind: choose another path{way_out}"
         )
     refuse_unwritable(path.parent)
+
+
+def _refuse_long(path: Path) -> None:
+    """A folder that is to be made first does not tell."""
+    for name in path.parts:
+        if len(os.fsencode(name)) > LONGEST_NAME:
+            raise OutputError(f"{name[:20]}...{name[-10:]} is too long for a name: choose another")
 
 
 def refuse_read(path: Path, inputs: Iterable[str | Path], *, but_inside: bool = False) -> None:

@@ -22,12 +22,12 @@ import mlx.core as mx
 
 from samevoice.converters.bundle import SUMS
 from samevoice.errors import SamevoiceError
-from samevoice.models import lstm, lstm_kernel, taps
 from samevoice.models.diarization import fused, powerset
-from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64
-from samevoice.models.lstm import LSTM
-from samevoice.models.proof import Proof, prove, said
-from samevoice.models.resnet import LAYOUTS, Block, ResNet
+from samevoice.models.fast import lstm_kernel
+from samevoice.models.fast.proof import Proof, prove, said
+from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm, taps
+from samevoice.models.layers.lstm import LSTM
+from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
 from samevoice.parity import golden
 
 if TYPE_CHECKING:

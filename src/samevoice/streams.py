@@ -72,7 +72,11 @@ def _in_a_sentence(stream: Any) -> Iterator[None]:
 @contextmanager
 def guarded() -> Iterator[None]:
     """For the length of a command, streams that degrade in place of failing."""
-    if sys.stderr is None:  # closed, and a file that is opened next would take its place
+    # A file that is opened next would take the place of a stream that is closed.
+    while (spare := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(spare)
+    if sys.stderr is None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
     if sys.stdout is None:
         raise StandardOutputError("standard output is closed: send it somewhere, such as /dev/null")

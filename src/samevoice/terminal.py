@@ -156,7 +156,7 @@ def summary(console: Console, inspection: Inspection, made: Conversion | None = 
                 "written, read back and compared bit for bit",
                 soft_wrap=True,
             )
-    elif inspection.kind == "bundle" and not inspection.changed:
+    elif inspection.kind == "bundle" and inspection.checked and not inspection.changed:
         console.print("[green]good[/green]  every file is as it was written")
 
 

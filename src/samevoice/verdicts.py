@@ -16,18 +16,27 @@ from samevoice import terminal
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
     from samevoice.parity.judge import TapVerdict, Verdict
-    from samevoice.parity.result import Result
+    from samevoice.parity.result import Cause, Result
 
 WORST = 12  # taps shown; the result holds them all
 
 
-def show(console: Console, verdict: Verdict, title: str, *, details: bool = True) -> None:
-    """The verdict, the worst taps, and what was loosened."""
+def show(
+    console: Console,
+    verdict: Verdict,
+    title: str,
+    *,
+    details: bool = True,
+    cause: Cause | None = None,
+) -> None:
+    """The verdict, the proven cause, the worst taps, and what was loosened."""
     mark = "[green]passed[/]" if verdict.passed else "[red]failed[/]"
     console.print(f"{mark}  [bold]{_shown(title)}[/]", soft_wrap=True)
     console.print(f"  {_figures(verdict)}", soft_wrap=True)
     if verdict.first_divergence:
         console.print(f"  first divergence: [bold]{_shown(verdict.first_divergence)}[/]")
+    if cause is not None:
+        console.print(f"  [bold]proven cause[/]  {_shown(cause.sentence)}", soft_wrap=True)
     if details:
         console.print(_table(_worst(verdict.taps)))
     for reason in verdict.task_reasons:
@@ -81,7 +90,7 @@ def _number(value: float) -> str:
 def line(console: Console, path: Path, result: Result) -> str:
     """One line for a result that was read from a file; what it failed for comes back."""
     what = f"{path}: {result.model_type}, {result.dtype} on {result.device}"
-    show(console, result.verdict, what, details=not result.passed)
+    show(console, result.verdict, what, details=not result.passed, cause=result.cause)
     return "" if result.passed else result.verdict.reasons[0]
 
 
@@ -95,7 +104,7 @@ def gallery(console: Console, source: str, findings: Sequence[Finding]) -> None:
     for one in findings:
         mark = "[green]✓[/]" if one.right else "[red]✗[/]"
         found = one.found or "[dim]changes nothing[/]"
-        table.add_row(escape(one.bug.name), found, _number(one.noise_ratio), mark)
+        table.add_row(escape(one.bug), found, _number(one.noise_ratio), mark)
     console.print(f"\n[bold]{escape(source)}[/]")
     console.print(table)
     console.print(tallied(findings))
@@ -113,15 +122,29 @@ def tallied(findings: Sequence[Finding]) -> str:
     )
 
 
-def gallery_markdown(findings: Mapping[str, Sequence[Finding]]) -> str:
+def proofs(findings: Sequence[Finding], what: str) -> str:
+    """Of how many bugs in layers the cause was proven, and of how many another one."""
+    real = [one for one in findings if one.where not in ("", "decisions")]
+    right = sum(one.right and one.named for one in real)
+    wrong = sum(one.cause is not None and not one.named for one in real)
+    return f"{what}: the cause of {right} of {len(real)} proven, {wrong} wrongly"
+
+
+def gallery_markdown(
+    findings: Mapping[str, Sequence[Finding]], pairs: Mapping[str, Sequence[Finding]]
+) -> str:
+    """A table a source; ``pairs`` are there where causes were proven."""
     lines = []
     for source, found in findings.items():
         lines += [f"### {source}", "", tallied(found) + ".", ""]
+        if source in pairs:
+            proven = (proofs(found, "Bugs"), proofs(pairs[source], "Pairs of bugs"))
+            lines += [f"{'. '.join(proven)}.", ""]
         lines += ["| bug | found at | noise ratio | what it does |", "| --- | --- | ---: | --- |"]
         for one in found:
             where = f"`{one.found}`" if one.found else "changes nothing"
             wrong = "" if one.right else f" (expected `{one.where or 'nothing'}`)"
             ratio = _number(one.noise_ratio)
-            lines.append(f"| {one.bug.name} | {where}{wrong} | {ratio} | {one.bug.effect} |")
+            lines.append(f"| {one.bug} | {where}{wrong} | {ratio} | {one.effect} |")
         lines.append("")
     return "\n".join(lines)

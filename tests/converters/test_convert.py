@@ -21,9 +21,10 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import samevoice
-from samevoice.converters import bundle, safetensors_file
-from samevoice.converters.checkpoint import REFERENCE_NOTE
+from samevoice.converters import bundle
 from samevoice.converters.convert import Options
+from samevoice.converters.reading import safetensors_file
+from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.errors import BundleError, ConversionError, SourceError
 
 

@@ -38,7 +38,7 @@ from dataclasses import asdict
 time.sleep = lambda seconds: None
 prelude, calls = json.load(sys.stdin)
 exec(prelude)
-from samevoice.converters.sources import locate
+from samevoice.converters.reading.sources import locate
 from samevoice.errors import SourceError
 answers = []
 for options in calls:

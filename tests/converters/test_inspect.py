@@ -87,6 +87,7 @@ def edit(bundle: Path, change: Callable[[Any], None]) -> None:
         lambda found: found["tensors"].append([]),
         lambda found: found.update(tensors=7),
         lambda found: found.update(outputs=["a"]),
+        lambda found: found.update(outputs=None),
         lambda found: found.update(notes=None),
     ],
 )
@@ -105,6 +106,7 @@ def test_a_bundle_without_hashes_says_so(source: Path, tmp_path: Path) -> None:
     found = samevoice.inspect(tmp_path / "out")
     assert any("holds no hashes" in note for note in found.notes)
     assert not found.changed
+    assert not found.checked
 
 
 @pytest.mark.parametrize("name", ["config.json", "provenance.json", "model.safetensors", "extra"])

@@ -9,11 +9,13 @@ import pytest
 
 from samevoice.converters import layers
 from samevoice.converters.rules import Table, Tensor, convert, invert, plan
+from samevoice.errors import ConversionError
 
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
 mx = pytest.importorskip("mlx.core")
 nn = pytest.importorskip("mlx.nn")
 utils = pytest.importorskip("mlx.utils")
+BatchNorm = pytest.importorskip("samevoice.models.layers").BatchNorm
 
 RANDOM = np.random.default_rng(0)
 
@@ -68,6 +70,34 @@ def test_conv2d_with_unequal_sides() -> None:
     x = draw(2, 3, 8, 9)
     got = target(mx.array(x.transpose(0, 2, 3, 1))).transpose(0, 3, 1, 2)
     same(got, module(torch.tensor(x)))
+
+
+def test_a_convolution_of_one_tap_as_a_linear_layer() -> None:
+    for module, shape in (
+        (torch.nn.Conv1d(3, 4, 1), (2, 3, 7)),
+        (torch.nn.Conv2d(3, 4, 1), (2, 3, 7, 5)),
+    ):
+        target = nn.Linear(3, 4)
+        port(shake(module), layers.pointwise("m", "m", dims=len(shape) - 2), target)
+        x = draw(*shape)
+        same(
+            np.moveaxis(np.array(target(mx.array(np.moveaxis(x, 1, -1)))), -1, 1),
+            module(torch.tensor(x)),
+        )
+
+
+def test_a_wider_convolution_is_no_linear_layer() -> None:
+    source = {"m.weight": Tensor.of(draw(4, 3, 2))}
+    with pytest.raises(ConversionError, match="cannot take"):
+        plan(layers.pointwise("m", "m", bias=False), source, {"m.weight": (4, 3)})
+
+
+def test_batch_norm_without_affine() -> None:
+    module = shake(torch.nn.BatchNorm1d(4, affine=False))
+    target = BatchNorm(4, affine=False)
+    port(module, (*layers.batch_norm("m", "m", affine=False), layers.BATCH_COUNTERS), target)
+    x = draw(5, 4)
+    same(target(mx.array(x)), module(torch.tensor(x)))
 
 
 def test_conv_transpose1d() -> None:

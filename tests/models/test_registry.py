@@ -12,6 +12,7 @@ import pytest
 from mlx.utils import tree_flatten
 
 from samevoice.errors import BundleError
+from samevoice.family import FamilyError
 from samevoice.models import registry
 from samevoice.models.network import Network
 
@@ -67,7 +68,7 @@ def test_quantised_round_trip(make: Any, tmp_path: Path) -> None:
 
 
 def test_unknown_architecture_names_the_known() -> None:
-    with pytest.raises(BundleError, match=r"'XVector' .*PyanNet.*WeSpeakerResNet293"):
+    with pytest.raises(FamilyError, match=r"'XVector' .*PyanNet.*WeSpeakerResNet293"):
         registry.build({"architecture": "XVector"})
 
 

@@ -10,7 +10,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.models import registry, taps
+from samevoice.models import registry
+from samevoice.models.layers import taps
 from samevoice.models.network import Network
 from samevoice.parity.candidate import Candidate, as_numpy
 from samevoice.parity.inputs import Example, batch, masks, noise

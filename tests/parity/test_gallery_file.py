@@ -7,19 +7,15 @@ from pathlib import Path
 import pytest
 
 from samevoice.parity import gallery_file
-from samevoice.parity.gallery import RIGHT, Bug, Finding
+from samevoice.parity.gallery import Finding
 from samevoice.parity.gallery_file import GalleryError
 
 
-def bug(name: str, family: str, where: str) -> Bug:
-    return Bug(name, family, where, RIGHT.inject, "lost")
-
-
 def test_what_is_written_is_read(tmp_path: Path) -> None:
-    dropped = bug("a bias dropped", "segmentation", "lstm.0")
+    dropped = ("a bias dropped", "lost", "segmentation", "PyanNet")
     found = {
-        "reference:x": [Finding(dropped, "lstm.0", "lstm.1", 12.5, "PyanNet")],
-        "reference:y": [Finding(bug("idle", "embedding", ""), "", "", 1.1, "ResNet")],
+        "reference:x": [Finding(*dropped, "lstm.0", "lstm.1", 12.5)],
+        "reference:y": [Finding("idle", "lost", "embedding", "ResNet", "", "", 1.1)],
     }
     (tmp_path / "gallery.json").write_text(gallery_file.written(found, {"samevoice": "1"}))
     read = gallery_file.read(tmp_path / "gallery.json")

@@ -259,8 +259,9 @@ def test_the_worst_place_is_the_first_of_equals() -> None:
     assert m.Pair(np.zeros((2, 2)), np.ones((2, 2))).worst() == (0, 0)
 
 
-def test_a_nan_that_signals_is_as_quiet_as_any_other() -> None:
-    signalling = np.array([0x7FA00000], np.uint32).view(np.float32)
+def test_a_nan_that_signals_is_a_nan_without_a_word() -> None:
+    """Whatever bits a damaged file holds; numpy warns of this kind."""
+    signals = np.array([0x7FA00000], np.uint32).view(np.float32)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert np.isnan(m.as_float64(signalling)).all()
+        assert np.isnan(m.as_float64(signals)).all()

@@ -84,7 +84,7 @@ def test_the_document_has_the_keys_of_the_contract() -> None:
     assert document["source"]["sha256"] == document["bundle"]["sha256"] == SHA
     assert document["first_divergence"] is None
     assert document["loosened"] == []
-    assert document["schema"] == 1
+    assert document["schema"] == 2
     assert document["task"]["ranking"]["kendall_tau"] == 1.0
     for key in ("versions", "limits", "inputs", "command"):
         assert document[key]
@@ -230,7 +230,7 @@ def test_limits_of_another_dtype_are_refused() -> None:
 
 @pytest.mark.parametrize(
     ("schema", "words"),
-    [(2, "schema 2 is newer"), (0, "never"), ("1", "never"), (True, "never"), (None, "missing")],
+    [(3, "schema 3 is newer"), (0, "never"), ("1", "never"), (True, "never"), (None, "missing")],
 )
 def test_an_unknown_schema_is_refused_by_name(schema: Json, words: str) -> None:
     with pytest.raises(ResultError, match=words):

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from samevoice.converters import convert
-from samevoice.models import pooling, pyannet, sincnet
+from samevoice.models.layers import pooling, sincnet
+from samevoice.models.networks import pyannet
 from samevoice.parity import dumps, inputs, result, run
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.inputs import Example, Recording, batch, noise
@@ -60,7 +61,7 @@ def paired(source: Path, folder: Path, sounds: tuple[Example, ...]) -> Pair:
     part = located(source)
     reference = Reference.load(part)
     traces = tuple(trace(reference, one) for one in sounds)
-    return Pair(source, folder / "bundle", reference, traces, part.family.model_type)
+    return Pair(source, folder / "bundle", reference, traces, part.family.role)
 
 
 @pytest.fixture(scope="module")
@@ -243,7 +244,7 @@ def test_nan_fails(small: Pair, candidate: Candidate) -> None:
 def test_a_missing_tap_fails(
     small: Pair, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samevoice.models import taps
+    from samevoice.models.layers import taps
 
     call = taps.call
 
@@ -275,7 +276,7 @@ def test_a_port_that_breaks_off_fails(small: Pair, candidate: Candidate) -> None
 def test_a_fast_form_that_differs_from_the_recorded_one_fails(
     small: Pair, candidate: Candidate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samevoice.models import taps
+    from samevoice.models.layers import taps
 
     network = type(candidate.network)
     call = network.__call__

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from made_release import Ready, edit, sum_again
+from packaging.requirements import Requirement
 
 from samevoice import cli
 from samevoice.release import contents, signature
+
+ROOT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -178,6 +185,46 @@ def test_a_file_that_came_later_is_refused(
     code, out, _ = run("verify", forged, "--key", keys / "mine.pub")
     assert code == 1
     assert "over other files" in line(out)
+
+
+def test_a_signature_that_leaves_files_out_is_refused(
+    signed: Path, keys: Path, run: Run, tmp_path: Path
+) -> None:
+    """The owner may have made one so with the package itself; what it leaves out anybody forges."""
+    import model_signing
+
+    signing: Any = model_signing.signing
+    hashing: Any = model_signing.hashing
+    partly = copied(signed, tmp_path)
+    (partly / "model.sig").unlink()
+    left_out = ["model.sig", "README.md", "SHA256SUMS", "provenance.json"]
+    signer = signing.Config().use_elliptic_key_signer(private_key=keys / "mine")
+    signer.set_hashing_config(hashing.Config().set_ignored_paths(paths=left_out))
+    signer.sign(partly, partly / "model.sig")
+    spoil_licence(partly)
+    sum_again(partly)
+    code, out, _ = run("verify", partly, "--key", keys / "mine.pub")
+    assert code == 1
+    assert "over other files" in line(out)
+
+
+def test_a_folder_may_be_named_from_where_one_is(
+    signed: Path, keys: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copied(signed, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    signature.sign(Path("copy"), keys / "hers")
+    for folder in (Path("copy"), tmp_path / "copy"):
+        assert signature.check(folder, keys / "hers.pub").startswith("signed by the owner of hers")
+
+
+def test_the_extra_brings_what_signing_imports() -> None:
+    """model-signing imports pyOpenSSL and does not ask for it: without it nothing can be signed."""
+    without = "import sys; sys.modules['OpenSSL'] = None; import model_signing"
+    needs = subprocess.run([sys.executable, "-c", without], capture_output=True).returncode != 0
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    asked = [*project["optional-dependencies"]["sign"], *(metadata.requires("model-signing") or [])]
+    assert not needs or "pyopenssl" in {Requirement(one).name.lower() for one in asked}
 
 
 def test_the_hubs_links_are_followed(signed: Path, keys: Path, tmp_path: Path) -> None:

@@ -287,7 +287,7 @@ def test_tampering_is_refused_by_name(
         (link_inside, "files", "parity/golden is a link: a release holds files alone"),
         (add_pickle, "files", "pytorch_model.bin is no file that a release has"),
         (other_record, "weights", "parity/release.json is of other weights"),
-        (one_finding, "gallery", "lacks 17 bugs, first 'a bias dropped'"),
+        (one_finding, "gallery", "bugs, first 'linear.1: the matrix not transposed'"),
         (link_out, "files", "config.json is a link that leads out of the folder"),
         (link_folder_out, "files", "parity/golden is a link that leads out of the folder"),
         (index_out, "files", "names '../bundle/model.safetensors', which leads out"),

@@ -6,6 +6,7 @@ they are of, the bundle and its inputs, is real.
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -108,8 +109,16 @@ def whole(reference_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> t
             {"file": "000.safetensors", "name": x.name, "sha256": x.sha256} for x in made.inputs
         ]
         golden.write_index(aside, rows, "full", made.source.sha256, {})
-    write_gallery(folder / "gallery.json", "segmentation", "embedding")
+    write_gallery(
+        folder / "gallery.json", "segmentation", "embedding", configs=configs(reference_bundle)
+    )
     return reference_bundle, folder
+
+
+def configs(bundle: Path) -> dict[str, Any]:
+    """Of both networks."""
+    kinds = ("segmentation", "embedding")
+    return {kind: json.loads((bundle / kind / "config.json").read_text()) for kind in kinds}
 
 
 def test_it_leaves_with_all_four(whole: tuple[Path, Path], tmp_path: Path) -> None:
@@ -142,7 +151,7 @@ def test_without_one_of_them_it_stays(whole: tuple[Path, Path], part: str) -> No
 
 def test_both_networks_need_their_gallery(whole: tuple[Path, Path], tmp_path: Path) -> None:
     bundle, folder = whole
-    write_gallery(tmp_path / "gallery.json", "segmentation")
+    write_gallery(tmp_path / "gallery.json", "segmentation", configs=configs(bundle))
     one = terms.offer(bundle, [folder], gallery=tmp_path / "gallery.json", licence_ok=True)
     (only,) = one.refusals
     assert only.why == "the gallery holds no bug of WeSpeakerResNet34"

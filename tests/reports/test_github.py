@@ -27,8 +27,8 @@ def test_a_red_result_says_where_and_likely_why() -> None:
     assert text.startswith("### samevoice: 1 of 2 failed\n")
     assert "| ❌ | `bad` |" in text
     assert "`resnet.pool (sample)`: noise_ratio is" in text
-    assert "looks like frequency-major flattening" in text
-    assert "Next: Flatten" in text
+    assert "looks like values that stand elsewhere" in text
+    assert "Next: Look for a reshape" in text
 
 
 def test_there_is_one_annotation_for_each_failed_tap_and_the_first_counts_them() -> None:

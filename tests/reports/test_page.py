@@ -76,7 +76,7 @@ def several() -> str:
 def test_the_verdict_is_the_first_heading(red: str) -> None:
     outline = Outline(red)
     assert outline.headings[0] == (1, "✗ This port may not be trusted.")
-    assert outline.headings[1] == (2, "What most likely went wrong")
+    assert outline.headings[1] == (2, "What went wrong")
     assert "<title>failed: port: segmentation, float32 on cpu</title>" in red
 
 

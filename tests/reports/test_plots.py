@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -15,7 +16,7 @@ import numpy as np
 import pytest
 
 from samevoice.parity.result import Result
-from samevoice.reports import plots, style
+from samevoice.reports import canvas, plots, style
 from samevoice.reports.canvas import Plot
 from samevoice.reports.plots import NothingToDrawError
 from samevoice.reports.view import view
@@ -217,6 +218,16 @@ def test_pictures_on_one_page_do_not_share_ids() -> None:
     assert ids.isdisjoint(re.findall(r'\bid="([^"]*)"', moved.svg))
     for used in re.findall(r'(?:url\(#|href="#)([^")]*)', moved.svg):
         assert f'id="{used}"' in moved.svg
+
+
+def test_a_figure_without_room_says_nothing_on_the_terminal() -> None:
+    """Figures from a file may leave no room; matplotlib warns of that in words of its own."""
+    figure = canvas.figure_of(0.05)
+    axes = figure.add_subplot()
+    axes.set_title("a title")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert canvas.plot_of(figure, "key", "title", "caption", "alt").svg
 
 
 def test_a_picture_alone_follows_light_and_dark() -> None:

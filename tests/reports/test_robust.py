@@ -331,7 +331,7 @@ def test_bytes_that_are_no_text_and_files_that_are_not_there(
 ) -> None:
     (tmp_path / "result.json").write_bytes(b"\xff\xfe\x00")
     assert run("report", tmp_path / "result.json") == 2
-    assert "it is not UTF-8" in capsys.readouterr().err
+    assert "is not UTF-8" in capsys.readouterr().err
     assert run("report", tmp_path / "nowhere" / "result.json") == 2
     assert "No such file" in capsys.readouterr().err
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from samevoice import family as families
 from samevoice.bench.rows import Row, Series, Target
 from samevoice.bench.workers import BenchError
-from samevoice.converters import bundle, families
+from samevoice.converters import bundle, recognise
+from samevoice.converters.reading.safetensors_file import Slot
 from samevoice.converters.rules import Rule, Shape
-from samevoice.converters.safetensors_file import Slot
 from samevoice.converters.transforms import Array
 
 FORMATS = ("safetensors", "bin")  # shards with an index, or one torch file
@@ -73,8 +74,8 @@ def _slots(hidden: int) -> tuple[Slot, ...]:
         "num_classes": 7,
         "activation": "log_softmax",
     }
-    family = families.by_model_type("segmentation")
-    shapes = family.shapes(config)
+    family = families.named(config["architecture"])
+    shapes = recognise.shapes(family, config)
     rules = (rule for rule in family.table(config) if isinstance(rule, Rule))
     return tuple(
         Slot(name, shape, "float32")

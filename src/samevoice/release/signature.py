@@ -29,7 +29,7 @@ class KeyFileError(SamevoiceError):
 def sign(folder: Path, key: Path) -> None:
     """Write the signature of everything in the folder, by a private key in PEM."""
     config = refuse_unusable(key)
-    config.set_hashing_config(_hashing(folder)).sign(folder, folder / SIGNATURE)
+    config.set_hashing_config(_hashing()).sign(folder, folder / SIGNATURE)
 
 
 def refuse_unusable(key: Path) -> Any:
@@ -51,7 +51,7 @@ def check(folder: Path, key: Path) -> str:
     except Exception as error:
         raise KeyFileError(_no_key(key, "public", error)) from error
     # In the hub's cache files are links; where those lead is checked before this.
-    config.set_hashing_config(_hashing(folder).set_allow_symlinks(True))
+    config.set_hashing_config(_hashing().set_allow_symlinks(True))
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # it warns there of older formats
             config.verify(folder, folder / SIGNATURE)
@@ -79,13 +79,14 @@ def _package() -> ModuleType:
     return model_signing
 
 
-def _hashing(folder: Path) -> Any:
+def _hashing() -> Any:
     """Every file but the signature, and what the hub and its client put there."""
     import model_signing
 
-    beside = [folder / name for name in (SIGNATURE, *bundles.FOREIGN)]
     config: Any = model_signing.hashing.Config()  # type: ignore[no-untyped-call]
-    return config.set_ignored_paths(paths=beside, ignore_git_paths=False)
+    # A signature may name files that it leaves out. Whoever signs a release leaves out none.
+    config.add_ignored_paths = lambda **named: None
+    return config.set_ignored_paths(paths=(SIGNATURE, *bundles.FOREIGN), ignore_git_paths=False)
 
 
 def _refuse_missing(key: Path) -> None:

@@ -628,16 +628,15 @@ def gallery_fault(found: Gallery | None, part: Part) -> str:
 def gallery_age(found: Gallery, part: Part) -> str:
     """Why the bugs in it are not those that this samevoice knows, or ""."""
     import samevoice
-    from samevoice.parity.gallery import BUGS
+    from samevoice.parity import gallery
 
     if (said := found.versions.get("samevoice")) != samevoice.__version__:
         return f"the gallery is of samevoice {said or 'unknown'}, not {samevoice.__version__}"
     seen = {row["bug"]: row["where"] for row in found.of(part.architecture)}
-    known = [bug for bug in BUGS if bug.family == part.kind]
-    if lost := [bug.name for bug in known if bug.name not in seen]:
+    known = gallery.known(part.config)
+    if lost := [case.name for case in known if case.name not in seen]:
         return f"the gallery of {part.architecture} lacks {len(lost)} bugs, first {lost[0]!r}"
-    # Some weights leave a bug without effect; the bug says of itself whether that can be.
-    moved = [bug.name for bug in known if seen[bug.name] != bug.where and not bug.may_idle]
+    moved = [case.name for case in known if not gallery.may_show(case, seen[case.name])]
     return f"the gallery of {part.architecture} looks for {moved[0]!r} elsewhere" if moved else ""
 
 

@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
-from samevoice.converters import bundle, sources
+from samevoice.converters import bundle
 from samevoice.converters.bundle import PROVENANCE, SUMS, UNSUMMED, read_sums
+from samevoice.converters.reading import sources
 from samevoice.errors import BundleError, SamevoiceError
 
 if TYPE_CHECKING:

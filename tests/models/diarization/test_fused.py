@@ -168,7 +168,7 @@ def test_weights_of_many_shapes(form: str, shape: tuple[int, int, int]) -> None:
 
 def test_one_pass_serves_every_speaker() -> None:
     """The weights go to the network as they are: one recording in, an embedding a speaker out."""
-    from samevoice.models.pooling import stats_pool
+    from samevoice.models.layers.pooling import stats_pool
 
     frames = mx.random.normal((2, 10, 13, 4))
     masks = mx.array(np.random.default_rng(1).integers(0, 2, (2, 13, 3)).astype(np.float32))

@@ -14,7 +14,7 @@ from samevoice.models.diarization.chunks import windows
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.models.diarization.shared import LONGEST, Features, Grid, Group, SharedTrunk
-from samevoice.models.fbank import FULL_SCALE, Fbank
+from samevoice.models.layers.fbank import FULL_SCALE, Fbank
 
 RATE, SLOTS = 16_000, 3
 SILENT = np.full(256, 7, dtype=np.float32)

@@ -1,0 +1,1 @@
+"""One file a model: what it is told by, its config, its table."""

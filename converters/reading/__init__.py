@@ -1,0 +1,1 @@
+"""What SOURCE means, and how checkpoints are read."""

@@ -1,0 +1,1 @@
+"""Forms that are fast on one device, each beside the plain form that it must equal."""

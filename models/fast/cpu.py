@@ -1,0 +1,282 @@
+"""Forms that are fast on a CPU, where MLX's convolution and its many small operations are not.
+
+They compute in float32 and return their input's dtype, as a GPU that accumulates in float32 does.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Share = Callable[[Callable[[int], None], Iterable[int]], None]
+
+
+Stride = int | tuple[int, int]  # of rows and columns
+
+
+def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int) -> mx.array:
+    """(B, T, I), (O, K, I), K odd -> (B, ceil(T / stride), O): a product for each tap.
+
+    MLX's own takes many times as long where it dilates.
+    """
+    taps = weight.astype(mx.float32).transpose(1, 2, 0)
+    frames, reach = x.shape[1], taps.shape[0] // 2 * dilation
+    padded = mx.pad(x.astype(mx.float32), [(0, 0), (reach, reach), (0, 0)])
+    total: mx.array | None = None
+    for number, tap in enumerate(taps):
+        start = number * dilation
+        run = padded[:, start : start + frames : stride]
+        total = run @ tap if total is None else mx.addmm(total, run, tap)
+    assert total is not None
+    return total.astype(x.dtype)
+
+
+def conv2d(x: mx.array, weight: mx.array, stride: Stride) -> mx.array:
+    """(B, F, T, I), (O, K, K, I), K 1 or 3 -> (B, ceil(F / stride), ceil(T / stride), O)."""
+    down, across = pair(stride)
+    taps = weight.astype(mx.float32).transpose(1, 2, 3, 0)
+    wide = x.astype(mx.float32)
+    if taps.shape[0] == 1:
+        return (wide[:, ::down, ::across] @ taps[0, 0]).astype(x.dtype)
+    # Item by item: one image's sums stay in the cache, a batch's do not.
+    items = [shifted_matmuls(image, taps, (down, across)) for image in wide]
+    return mx.stack(items).astype(x.dtype)
+
+
+def pair(stride: Stride) -> tuple[int, int]:
+    return (stride, stride) if isinstance(stride, int) else stride
+
+
+def shifted_matmuls(image: mx.array, taps: mx.array, stride: tuple[int, int]) -> mx.array:
+    """(F, T, I), (3, 3, I, O) -> (F', T', O): a matrix product for each of the nine taps.
+
+    In the padded image, flattened to rows of I, each tap reads one unbroken run of rows. Each
+    output line ends in a few products that straddle two lines; they are cut off at the end.
+    """
+    height, width, channels = image.shape
+    down, across = stride
+    rows, cols = -(-height // down), -(-width // across)
+    # How far, in output steps, the last tap lies below and behind the first.
+    line = cols + 2 // across
+    below, right = down * (rows + 2 // down + 1) - 1 - height, across * line - 1 - width
+    padded = mx.pad(image, [(1, below), (1, right), (0, 0)])
+    # With stride 2 even and odd rows or columns become images of their own.
+    phases = {
+        (a, b): padded[a::down, b::across].reshape(-1, channels)
+        for a in range(down)
+        for b in range(across)
+    }
+    total: mx.array | None = None
+    for dy in range(3):
+        for dx in range(3):
+            start = (dy // down) * line + dx // across
+            run = phases[dy % down, dx % across][start : start + rows * line]
+            tap = taps[dy, dx]
+            total = run @ tap if total is None else mx.addmm(total, run, tap)
+    assert total is not None
+    return total.reshape(rows, line, -1)[:, :cols]
+
+
+# An LSTM ------------------------------------------------------------------------------------------
+
+# Rows of the input that are multiplied with Wx at once: enough for the product to run at full
+# speed, few enough for its result to be in the cache when the steps want it. Sixteen chunks take a
+# fifth longer with four times as many.
+ROWS = 128
+
+
+@dataclass(frozen=True)
+class Gates:
+    """A layer's weights for W directions by gates i, f, o, cell; those with a sigmoid negated.
+
+    A gate for itself makes each product small enough for OpenBLAS to leave out its packing, and
+    the three sigmoids' numbers lie in one piece.
+    """
+
+    wx: Floats  # (4, W, D, H)
+    wh: Floats  # (4, W, H, H)
+    bias: Floats  # (4, W, 1, H)
+
+    @classmethod
+    def of(cls, ways: Iterable[tuple[Floats, Floats, Floats]]) -> Gates:
+        """Each direction's Wx (4H, D), Wh (4H, H) and bias (4H,), by gates i, f, g, o."""
+        wx, wh, bias = zip(*ways, strict=True)
+        return cls(_by_gate(wx), _by_gate(wh), _by_gate([one[:, None] for one in bias]))
+
+
+def _by_gate(weights: Sequence[Floats]) -> Floats:
+    """A (4H, D) for each of W directions -> (4, W, D, H)."""
+    parts = np.stack([one.reshape(4, -1, one.shape[1]) for one in weights], axis=1)
+    turned = parts[[0, 1, 3, 2]].swapaxes(2, 3).astype(np.float32)
+    turned[:3] *= -1
+    return np.ascontiguousarray(turned)
+
+
+def recur(inputs: Sequence[Floats], gates: Gates) -> Floats:
+    """An LSTM layer in numpy: (T, B, D) for each direction, in its own order -> (T, W, B, H).
+
+    The input's products run a block ahead of the steps, on another core where there is one. The
+    steps themselves stay on one: a direction or half a batch on each of two threads took 1.1 to 1.5
+    times the processor time, as the threads wait for the interpreter between any two calls.
+    """
+    steps, batch, _ = inputs[0].shape
+    ways, units = gates.wh.shape[1:3]
+    states = np.zeros((steps + 1, ways, batch, units), dtype=np.float32)
+    cell = np.zeros_like(states[0])
+    with one_blas_thread(), np.errstate(over="ignore"):
+        # exp(100) is infinite, and its sigmoid rightly 0
+        done = 0
+        for projected in _projected(inputs, gates):
+            count = projected.shape[2]
+            _step(states[done : done + count + 1], cell, projected, gates.wh)
+            done += count
+    return states[1:]
+
+
+def _projected(inputs: Sequence[Floats], gates: Gates) -> Iterator[Floats]:
+    """Blocks of (4, W, T', B, H): inputs times Wx, and the bias."""
+    steps, batch, _ = inputs[0].shape
+    count = max(4, ROWS // max(batch, 1))
+    shape = (*gates.bias.shape[:2], count * batch, gates.bias.shape[3])
+    # One is written while the other is read.
+    buffers = [np.empty(shape, dtype=np.float32) for _ in range(2)]
+
+    def project(start: int) -> Floats:
+        rows = np.stack([one[start : start + count] for one in inputs])
+        size = rows.shape[1]
+        flat = rows.reshape(len(inputs), size * batch, -1)
+        made: Floats = buffers[start // count % 2][:, :, : size * batch]
+        np.matmul(flat, gates.wx, out=made)
+        made += gates.bias
+        return made.reshape(*shape[:2], size, batch, shape[3])
+
+    return ahead(project, range(0, steps, count))
+
+
+def _step(states: Floats, cell: Floats, projected: Floats, wh: Floats) -> None:
+    """(T + 1, W, B, H), of which the first is known, and (W, B, H): both are written to."""
+    gates, change = np.empty((4, *cell.shape), dtype=np.float32), np.empty_like(cell)
+    sigmoids, fresh = gates[:3], gates[3]
+    i, f, o = sigmoids
+    one = np.float32(1)
+    hidden = states[0]
+    # Results go where the last argument says: naming it costs a thirtieth of one chunk's time.
+    for fed, after in zip(projected.swapaxes(0, 2).swapaxes(1, 2), states[1:], strict=True):
+        np.matmul(hidden, wh, gates)
+        np.add(gates, fed, gates)
+        # Not by way of tanh: (1 + tanh(x / 2)) / 2 has no digits left where a gate is shut.
+        np.exp(sigmoids, sigmoids)
+        np.add(sigmoids, one, sigmoids)
+        np.reciprocal(sigmoids, sigmoids)
+        np.tanh(fresh, fresh)
+        np.multiply(i, fresh, change)
+        np.multiply(cell, f, cell)
+        np.add(cell, change, cell)
+        np.tanh(cell, change)
+        np.multiply(o, change, after)
+        hidden = after
+
+
+# Threads ------------------------------------------------------------------------------------------
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@cache
+def pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(cores(), thread_name_prefix="samevoice")
+
+
+def together(work: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """Numbers shared out among the cores."""
+    for _ in pool().map(work, numbers):
+        pass
+
+
+def alone(work: Callable[[int], None], numbers: Iterable[int]) -> None:
+    """One number after the other."""
+    for number in numbers:
+        work(number)
+
+
+def ahead(make: Callable[[int], Floats], numbers: Iterable[int]) -> Iterator[Floats]:
+    """What ``make`` gives for each number, the next one made while the last one is used."""
+    if cores() == 1:
+        yield from map(make, numbers)
+        return
+    coming: Future[Floats] | None = None
+    for number in numbers:
+        before, coming = coming, pool().submit(make, number)
+        if before is not None:
+            yield before.result()
+    if coming is not None:
+        yield coming.result()
+
+
+class _Single:
+    """How many callers want one thread; the first sets it, the last puts back what there was."""
+
+    def __init__(self, whose: str) -> None:
+        self.whose = whose
+        self.lock = Lock()
+        self.callers = 0
+        self.before = 1
+
+    def enter(self) -> None:
+        read, write = _openblas(self.whose)
+        with self.lock:
+            self.callers += 1
+            if self.callers == 1 and read:
+                self.before = read()
+                write(1)
+
+    def leave(self) -> None:
+        _, write = _openblas(self.whose)
+        with self.lock:
+            self.callers -= 1
+            if not self.callers and write:
+                write(self.before)
+
+
+_single = {whose: _Single(whose) for whose in ("numpy", "scipy")}
+
+
+@contextmanager
+def one_blas_thread(whose: str = "numpy") -> Iterator[None]:
+    """numpy's OpenBLAS, or scipy's, on a single thread, where it has brought one.
+
+    A step's product is small. On a busy machine two threads that spin for each other have been
+    seen to take fifty times as long as one.
+    """
+    # The setting is the whole process's: another thread may still be in here when this one leaves.
+    _single[whose].enter()
+    try:
+        yield
+    finally:
+        _single[whose].leave()
+
+
+@cache
+def _openblas(whose: str) -> tuple[Any, Any]:
+    """The functions that read and set a package's own OpenBLAS' number of threads, or Nones."""
+    libraries = (Path(np.__file__).parents[1] / f"{whose}.libs").glob("*openblas*")
+    for library in map(ctypes.CDLL, map(str, libraries)):
+        for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"):
+            if hasattr(library, name.format("get")):
+                return getattr(library, name.format("get")), getattr(library, name.format("set"))
+    return None, None

@@ -1,0 +1,373 @@
+"""CAM++ of 3D-Speaker: whose voice it is, by dense blocks that listen to their context."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.nn.layers.linear import Linear
+
+from samevoice.models import backend
+from samevoice.models.fast.campplus import Block, Layer, Layers, Product
+from samevoice.models.fast.campplus import Norm as HostNorm
+from samevoice.models.fast.trunk import Conv, Step
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, as_float64, relu, taps
+from samevoice.models.layers.fbank import Fbank
+from samevoice.models.layers.geometry import Window
+from samevoice.models.layers.pooling import stats_pool
+from samevoice.models.network import Network, as_batch
+
+SEGMENT = 100  # frames that share a context
+DILATIONS = (1, 2, 2)  # of the three dense blocks
+KERNEL = 3  # of all convolutions but the one that halves the frames
+
+
+class Nonlinear(Module):
+    """(B, T, C) -> (B, T, C): a norm and a ReLU; the authors' name for both."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.batchnorm = BatchNorm(channels)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        return relu(taps.call(f"{name}.batchnorm", self.batchnorm, x))
+
+
+class ResBlock(Module):
+    """(B, F, T, C) -> (B, F / stride, T, C): time keeps its frames."""
+
+    def __init__(self, channels: int, stride: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = Conv2d(channels, channels, 3, (stride, 1)), BatchNorm(channels)
+        self.conv2, self.bn2 = Conv2d(channels, channels, 3), BatchNorm(channels)
+        if stride != 1:
+            self.shortcut = [Conv2d(channels, channels, 1, (stride, 1)), BatchNorm(channels)]
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        y = taps.call(f"{name}.conv1", self.conv1, x)
+        y = relu(taps.call(f"{name}.bn1", self.bn1, y))
+        y = taps.call(f"{name}.conv2", self.conv2, y)
+        y = taps.call(f"{name}.bn2", self.bn2, y)
+        for number, layer in enumerate(self.get("shortcut", ())):
+            x = taps.call(f"{name}.shortcut.{number}", layer, x)
+        return relu(y + x)
+
+
+class Head(Module):
+    """The 2-D front: (B, T, M) -> (B, T, C * M / 8)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = Conv2d(1, channels, 3), BatchNorm(channels)
+        self.layer1 = [ResBlock(channels, 2), ResBlock(channels, 1)]
+        self.layer2 = [ResBlock(channels, 2), ResBlock(channels, 1)]
+        self.conv2, self.bn2 = Conv2d(channels, channels, 3, (2, 1)), BatchNorm(channels)
+
+    def __call__(self, fbank: mx.array, name: str) -> mx.array:
+        x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
+        x = taps.call(f"{name}.conv1", self.conv1, x)
+        x = relu(taps.call(f"{name}.bn1", self.bn1, x))
+        for stage in ("layer1", "layer2"):
+            for number, block in enumerate(self[stage]):
+                x = _seen(f"{name}.{stage}.{number}", block, x)
+        x = taps.call(f"{name}.conv2", self.conv2, x)
+        x = relu(taps.call(f"{name}.bn2", self.bn2, x))
+        # Channels before frequencies, as the next layer's weights expect.
+        return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
+
+
+class TDNN(Module):
+    """A convolution along time, then norm and ReLU: (B, T, I) -> (B, T / stride, O)."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+        super().__init__()
+        self.linear = Conv1d(inputs, outputs, kernel, stride)
+        self.nonlinear = Nonlinear(outputs)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        x = taps.call(f"{name}.linear", self.linear, x)
+        return self.nonlinear(x, f"{name}.nonlinear")
+
+
+class ContextMask(Module):
+    """A convolution whose outputs are masked by what the recording and the segment sound like.
+
+    (B, T, I) -> (B, T, O).
+    """
+
+    def __init__(self, inputs: int, outputs: int, dilation: int) -> None:
+        super().__init__()
+        self.linear_local = Conv1d(inputs, outputs, KERNEL, dilation=dilation)
+        self.linear1 = Linear(inputs, inputs // 2)
+        self.linear2 = Linear(inputs // 2, outputs)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        y = taps.call(f"{name}.linear_local", self.linear_local, x)
+        context = relu(taps.call(f"{name}.linear1", self.linear1, context_of(x)))
+        return y * mx.sigmoid(taps.call(f"{name}.linear2", self.linear2, context))
+
+
+def context_of(x: mx.array) -> mx.array:
+    """(B, T, C) -> (B, T, C): the mean of all frames and that of the segment of 100, added."""
+    batch, frames, channels = x.shape
+    starts = np.arange(0, frames, SEGMENT)
+    # The last segment is the mean of the frames it has.
+    counts = np.minimum(starts + SEGMENT, frames) - starts
+    padded = mx.pad(x.astype(mx.float32), [(0, 0), (0, -frames % SEGMENT), (0, 0)])
+    sums = padded.reshape(batch, -1, SEGMENT, channels).sum(axis=2)
+    whole = sums.sum(axis=1, keepdims=True) / frames
+    context = whole + sums / mx.array(counts[:, None], dtype=mx.float32)
+    return mx.repeat(context, SEGMENT, axis=1)[:, :frames].astype(x.dtype)
+
+
+class DenseLayer(Module):
+    """(B, T, I) -> (B, T, O); the norms stand before the convolutions."""
+
+    def __init__(self, inputs: int, outputs: int, middle: int, dilation: int) -> None:
+        super().__init__()
+        self.nonlinear1 = Nonlinear(inputs)
+        self.linear1 = Linear(inputs, middle, bias=False)
+        self.nonlinear2 = Nonlinear(middle)
+        self.cam_layer = ContextMask(middle, outputs, dilation)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        x = self.nonlinear1(x, f"{name}.nonlinear1")
+        x = taps.call(f"{name}.linear1", self.linear1, x)
+        x = self.nonlinear2(x, f"{name}.nonlinear2")
+        return _seen(f"{name}.cam_layer", self.cam_layer, x)
+
+
+class DenseBlock(Module):
+    """Layers ``tdnnd1``, ``tdnnd2``, ...: each takes all that came before and adds to it."""
+
+    def __init__(self, layers: int, inputs: int, growth: int, middle: int, dilation: int) -> None:
+        super().__init__()
+        self.names = [f"tdnnd{number}" for number in range(1, layers + 1)]
+        for number, layer in enumerate(self.names):
+            self[layer] = DenseLayer(inputs + number * growth, growth, middle, dilation)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        for layer in self.names:
+            x = mx.concatenate([x, _seen(f"{name}.{layer}", self[layer], x)], axis=-1)
+        return x
+
+
+class Transit(Module):
+    """Half as many channels, the norm before them: (B, T, I) -> (B, T, I / 2)."""
+
+    def __init__(self, inputs: int) -> None:
+        super().__init__()
+        self.nonlinear = Nonlinear(inputs)
+        self.linear = Linear(inputs, inputs // 2, bias=False)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        return taps.call(f"{name}.linear", self.linear, self.nonlinear(x, f"{name}.nonlinear"))
+
+
+class Dense(Module):
+    """(B, S, I) -> (B, S, O): the embedding, normalised without scale and shift."""
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.linear = Linear(inputs, outputs, bias=False)
+        self.nonlinear = Norm(outputs)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        x = taps.call(f"{name}.linear", self.linear, x)
+        # No ReLU behind it: a copy that is in use has one, and its voices are much alike.
+        return self.nonlinear(x, f"{name}.nonlinear")
+
+
+class Norm(Module):
+    """What the authors call nonlinear at the end: a norm alone."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.batchnorm = BatchNorm(channels, affine=False)
+
+    def __call__(self, x: mx.array, name: str) -> mx.array:
+        return taps.call(f"{name}.batchnorm", self.batchnorm, x)
+
+
+class XVector(Module):
+    """(B, T, I) -> frames (B, T / 2, C), and their statistics -> embeddings."""
+
+    def __init__(self, inputs: int, config: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels, growth = int(config["init_channels"]), int(config["growth_rate"])
+        middle = int(config["bn_size"]) * growth
+        self.tdnn = TDNN(inputs, channels, 5, 2)
+        self.parts = ["tdnn"]
+        layers_of_blocks = zip(config["layers"], DILATIONS, strict=True)
+        for number, (layers, dilation) in enumerate(layers_of_blocks, start=1):
+            self[f"block{number}"] = DenseBlock(layers, channels, growth, middle, dilation)
+            channels += layers * growth
+            self[f"transit{number}"] = Transit(channels)
+            channels //= 2
+            self.parts += [f"block{number}", f"transit{number}"]
+        self.out_nonlinear = Nonlinear(channels)
+        self.dense = Dense(2 * channels, int(config["embedding_size"]))
+
+    def frames(self, x: mx.array, name: str) -> mx.array:
+        for part in self.parts:
+            x = _seen(f"{name}.{part}", self[part], x)
+        return self.out_nonlinear(x, f"{name}.out_nonlinear")
+
+    def embed(self, frames: mx.array, masks: mx.array | None, name: str) -> mx.array:
+        """(B, T, C), (B, S, T') or None -> (B, S, E), S 1 without masks."""
+        stats = taps.call(f"{name}.stats", lambda x: statistics(x, masks), frames)
+        return _seen(f"{name}.dense", self.dense, stats)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        # A dilated kernel reaches as far as a whole one of its size. The context, which hears the
+        # whole recording, does not count.
+        layers = ((len(self[f"block{n}"].names), d) for n, d in enumerate(DILATIONS, start=1))
+        reach = (Window(1 + (KERNEL - 1) * d, 1, d) for count, d in layers for _ in range(count))
+        return (Window(5, 2, 2), *reach)
+
+
+def statistics(frames: mx.array, masks: mx.array | None) -> mx.array:
+    """(B, T, C), (B, S, T') or None -> (B, S, 2C), S 1 without masks: mean, then unbiased std."""
+    stats = stats_pool(frames[:, None], masks).astype(frames.dtype)
+    return stats[:, None] if masks is None else stats
+
+
+def _seen(name: str, part: Any, x: mx.array) -> mx.array:
+    """A part of several layers under its path, which they continue."""
+    return taps.call(name, lambda fed: part(fed, name), x)
+
+
+class CAMPPlus(Network):
+    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+
+    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
+    (B, S, E), all of them from one pass. Masks have any number of frames. An empty one gives what
+    the last norm makes of zeros, whatever the audio.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.fbank = Fbank.from_config(config)
+        channels = int(config["m_channels"])
+        self.head = Head(channels)
+        self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
+        self._host: Kept[Layers | None] = Kept()
+
+    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
+        return self.embed(self.frames(x), masks)
+
+    def compute_fbank(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, M)."""
+        return taps.call("fbank", self.fbank, as_batch(waveforms))
+
+    def frames(self, x: mx.array) -> mx.array:
+        """Waveforms or features -> (B, T', C), what the pooling averages."""
+        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
+        features = x if is_fbank else self.compute_fbank(x)
+        host = self._on_host() if backend.on_cpu() and not taps.active() else None
+        if host is not None:
+            return mx.array(host(np.array(features, dtype=np.float32)))
+        return self.xvector.frames(_seen("head", self.head, features), "xvector")
+
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        """(B, T', C) from ``frames``, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
+        several = masks is not None and masks.ndim == 3
+        if masks is not None and not several:
+            masks = masks[:, None]
+        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
+            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
+        vectors = self.xvector.embed(frames, masks, "xvector").astype(mx.float32)
+        return taps.emit("output", vectors if several else vectors[:, 0])
+
+    def _on_host(self) -> Layers | None:
+        """The same layers in numpy, made anew when a weight was put in another's place."""
+        return self._host.of(self.arrays, lambda: host_layers(self))
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        # Of the head: its own two convolutions, and two in each block.
+        front = 2 * (1 + len(self.head.layer1) + len(self.head.layer2))
+        return (self.fbank.window, *[Window(KERNEL, 1, 1)] * front, *self.xvector.windows)
+
+
+# In numpy -----------------------------------------------------------------------------------------
+
+
+def host_layers(network: CAMPPlus) -> Layers | None:
+    """None where a layer is of another kind, or rounds what it gives to half precision."""
+    plain = (BatchNorm, Conv1d, Conv2d, Linear)
+    modules: list[Any] = network.modules()  # type: ignore[no-untyped-call]
+    if any(type(one) not in plain for one in modules if not one.children()):
+        return None
+    if any(array.dtype != mx.float32 for array in network.arrays):
+        return None
+    head, xvector = network.head, network.xvector
+    blocks = zip((1, 2, 3), DILATIONS, strict=True)
+    return Layers(
+        _host_conv(head.conv1, head.bn1),
+        tuple(_host_step(one) for one in (*head.layer1, *head.layer2)),
+        _host_conv(head.conv2, head.bn2),
+        _host_tdnn(xvector.tdnn),
+        tuple(_host_block(xvector[f"block{n}"], xvector[f"transit{n}"], d) for n, d in blocks),
+        _host_norm(xvector.out_nonlinear),
+        SEGMENT,
+    )
+
+
+def _host_conv(conv: Conv2d, norm: BatchNorm) -> Conv:
+    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
+
+
+def _host_step(block: ResBlock) -> Step:
+    convs = (_host_conv(block.conv1, block.bn1), _host_conv(block.conv2, block.bn2))
+    if "shortcut" not in block:
+        return Step(convs)
+    conv, norm = block.shortcut
+    assert isinstance(conv, Conv2d)
+    assert isinstance(norm, BatchNorm)
+    return Step(convs, _host_conv(conv, norm))
+
+
+def _host_norm(nonlinear: Nonlinear) -> HostNorm:
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    return HostNorm(scale.astype(np.float32), shift.astype(np.float32))
+
+
+def _host_folded(weight: mx.array, nonlinear: Nonlinear) -> Product:
+    """(O, ...) and the norm behind it, folded in float64 -> (inputs, O)."""
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
+    return Product(_turned(flat), shift.astype(np.float32))
+
+
+def _host_tdnn(tdnn: TDNN) -> Product:
+    return _host_folded(tdnn.linear.weight, tdnn.nonlinear)
+
+
+def _host_block(block: DenseBlock, transit: Transit, dilation: int) -> Block:
+    layers = tuple(_host_layer(block[name], dilation) for name in block.names)
+    linear = Product(_turned(np.array(transit.linear.weight)))
+    return Block(layers, _host_norm(transit.nonlinear), linear)
+
+
+def _host_layer(layer: DenseLayer, dilation: int) -> Layer:
+    cam = layer.cam_layer
+    local = np.array(cam.linear_local.weight).transpose(2, 1, 0)  # (I, K, O)
+    first, second = (
+        Product(_turned(np.array(one.weight)), np.array(one.bias))
+        for one in (cam.linear1, cam.linear2)
+    )
+    return Layer(
+        _host_norm(layer.nonlinear1),
+        _host_folded(layer.linear1.weight, layer.nonlinear2),
+        np.ascontiguousarray(local.reshape(len(local), -1)),
+        dilation,
+        (first, second),
+    )
+
+
+def _turned(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight.T, dtype=np.float32)

@@ -1,0 +1,134 @@
+"""PyanNet: who speaks when, inside one chunk of audio."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+from mlx.nn.layers.linear import Linear
+
+from samevoice.models import backend
+from samevoice.models.fast import cpu
+from samevoice.models.fast.front import Front, leaky
+from samevoice.models.layers import Kept, leaky_relu, sincnet, taps
+from samevoice.models.layers.geometry import Window
+from samevoice.models.layers.lstm import BiLSTM, as_float32, for_host
+from samevoice.models.layers.sincnet import SincNet
+from samevoice.models.network import Network, as_batch
+
+
+def log_softmax(x: mx.array) -> mx.array:
+    """(..., K) -> (..., K): from the largest score down, so that large ones cost no digits."""
+    below = x - x.max(axis=-1, keepdims=True)
+    return below - mx.log(mx.exp(below).sum(axis=-1, keepdims=True))
+
+
+ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
+    "log_softmax": log_softmax,
+    "sigmoid": mx.sigmoid,
+}
+
+
+@dataclass(frozen=True)
+class Host:
+    """All layers in numpy, as a CPU runs them fast."""
+
+    front: Front
+    lstm: tuple[cpu.Gates, ...]
+    linear: tuple[tuple[cpu.Floats, cpu.Floats], ...]  # (I, O) and (O,), the classifier's last
+
+    def __call__(self, waveforms: cpu.Floats) -> cpu.Floats:
+        """(B, N) -> (B, T, classes), before the activation."""
+        x = self.front(waveforms).swapaxes(0, 1)
+        for gates in self.lstm:
+            x = _both_ways(cpu.recur([x, x[::-1]][: gates.wh.shape[1]], gates))
+        x = np.ascontiguousarray(x.swapaxes(0, 1))
+        *inner, (weight, bias) = self.linear
+        with cpu.one_blas_thread():
+            for inner_weight, inner_bias in inner:
+                x = leaky(x @ inner_weight + inner_bias)
+            return x @ weight + bias
+
+
+def _both_ways(states: cpu.Floats) -> cpu.Floats:
+    """(T, W, B, H), each direction in its own order -> (T, B, WH)."""
+    return np.concatenate([states[:, 0], *states[::-1, 1:].swapaxes(0, 1)], axis=-1)
+
+
+def _for_host(network: PyanNet) -> Host | None:
+    """None where a layer is of another kind, or rounds what it gives to half precision."""
+    front = network.sincnet.for_host()
+    linear = [*network.get("linear", ()), network.classifier]
+    kinds = [*[BiLSTM] * len(network.lstm), *[Linear] * len(linear)]
+    if front is None or [type(layer) for layer in (*network.lstm, *linear)] != kinds:
+        return None
+    if any(layer.weight.dtype != mx.float32 for layer in linear):
+        return None
+    return Host(
+        front,
+        tuple(for_host(layer.ways) for layer in network.lstm),
+        tuple((np.array(layer.weight).T, np.array(layer.bias)) for layer in linear),
+    )
+
+
+class PyanNet(Network):
+    """SincNet, LSTM, linear layers, classifier: (B, 1, N) or (B, N) -> (B, T, classes)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        if config["activation"] not in ACTIVATIONS:
+            raise ValueError(
+                f"activation {config['activation']!r}: one of {', '.join(ACTIVATIONS)}"
+            )
+        stride, rate = int(config["sincnet"]["stride"]), int(config.get("sample_rate", 16000))
+        self.sincnet = SincNet(stride, rate)
+        width = self._build_lstm(**config["lstm"])
+        width = self._build_linear(width, **config["linear"])
+        self.classifier = Linear(width, int(config["num_classes"]))
+        self.activation = config["activation"]
+        self._kept: Kept[Host | None] = Kept()
+
+    def _build_lstm(self, hidden_size: int, num_layers: int, bidirectional: bool, **_: Any) -> int:
+        width = hidden_size * (2 if bidirectional else 1)
+        inputs = [sincnet.CHANNELS, *[width] * (num_layers - 1)]
+        self.lstm = [BiLSTM(n, hidden_size, bidirectional) for n in inputs]
+        return width
+
+    def _build_linear(self, width: int, hidden_size: int, num_layers: int, **_: Any) -> int:
+        if num_layers < 1:
+            return width
+        inputs = [width, *[hidden_size] * (num_layers - 1)]
+        self.linear = [Linear(n, hidden_size) for n in inputs]
+        return hidden_size
+
+    def __call__(self, waveforms: mx.array | np.ndarray) -> mx.array:
+        """Of numpy's chunks, those that overlap in memory share work on a CPU."""
+        if backend.on_cpu() and not taps.active() and (host := self._host()) is not None:
+            if isinstance(waveforms, mx.array):
+                waveforms = as_float32(waveforms)
+            x = mx.array(host(as_batch(waveforms)))
+        else:
+            x = self._by_layers(mx.array(waveforms))
+        return taps.call("output", ACTIVATIONS[self.activation], x)
+
+    def _by_layers(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, classes), before the activation."""
+        x = as_batch(waveforms)[:, :, None].astype(mx.float32)
+        x = self.sincnet(x)
+        for i, layer in enumerate(self.lstm):
+            x = layer(x, f"lstm.{i}")
+        for i, linear in enumerate(self.get("linear", ())):
+            x = leaky_relu(taps.call(f"linear.{i}", linear, x))
+        return taps.call("classifier", self.classifier, x).astype(mx.float32)
+
+    def _host(self) -> Host | None:
+        """The same layers for a CPU, made anew when a weight was put in another's place."""
+        weights = [*self.arrays, self.sincnet.conv[0].filters()]
+        return self._kept.of(weights, lambda: _for_host(self))
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return sincnet.windows(self.sincnet.stride)

@@ -1,0 +1,245 @@
+"""WeSpeaker's ResNets: whose voice it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import mlx.core as mx
+import numpy as np
+from mlx.nn.layers.linear import Linear
+
+from samevoice.models import backend
+from samevoice.models.fast.trunk import Conv, Step, Trunk
+from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu, taps
+from samevoice.models.layers.fbank import Fbank
+from samevoice.models.layers.geometry import Window
+from samevoice.models.layers.pooling import stats_pool
+from samevoice.models.network import Network, as_batch
+
+
+class Layout(NamedTuple):
+    """How many blocks each of the four stages has, and of which kind."""
+
+    depths: tuple[int, int, int, int]
+    bottleneck: bool
+
+
+LAYOUTS = {
+    "WeSpeakerResNet34": Layout((3, 4, 6, 3), bottleneck=False),
+    "WeSpeakerResNet152": Layout((3, 8, 36, 3), bottleneck=True),
+    "WeSpeakerResNet221": Layout((6, 16, 48, 3), bottleneck=True),
+    "WeSpeakerResNet293": Layout((10, 20, 64, 3), bottleneck=True),
+}
+
+
+class Block(Module):
+    """Convolutions beside a shortcut: (B, F, T, C) -> (B, F / stride, T / stride, C')."""
+
+    def __init__(self, inputs: int, planes: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        outputs = planes * (4 if bottleneck else 1)
+        if bottleneck:
+            self.conv1 = Conv2d(inputs, planes, 1)
+            self.conv2 = Conv2d(planes, planes, 3, stride)
+            self.conv3 = Conv2d(planes, outputs, 1)
+            self.bn3 = BatchNorm(outputs)
+        else:
+            self.conv1 = Conv2d(inputs, planes, 3, stride)
+            self.conv2 = Conv2d(planes, planes, 3)
+        self.bn1, self.bn2 = BatchNorm(planes), BatchNorm(planes)
+        if stride != 1 or inputs != outputs:
+            self.shortcut = [Conv2d(inputs, outputs, 1, stride), BatchNorm(outputs)]
+        self.depth = 3 if bottleneck else 2
+
+    def __call__(self, x: mx.array, name: str = "block") -> mx.array:
+        y = x
+        for i in range(1, self.depth + 1):
+            y = taps.call(f"{name}.conv{i}", self[f"conv{i}"], y)
+            y = taps.call(f"{name}.bn{i}", self[f"bn{i}"], y)
+            if i < self.depth:
+                y = relu(y)
+        for i, layer in enumerate(self.get("shortcut", ())):
+            x = taps.call(f"{name}.shortcut.{i}", layer, x)
+        return relu(y + x)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        convs = (self[f"conv{i}"] for i in range(1, self.depth + 1))
+        return tuple(Window(c.weight.shape[1], c.stride, c.weight.shape[1] // 2) for c in convs)
+
+
+class ResNet(Module):
+    """(B, T, M) -> (B, E), or with masks (B, S, T') -> (B, S, E)."""
+
+    def __init__(
+        self, layout: Layout, mels: int, channels: int, embed_dim: int, two_emb_layer: bool
+    ) -> None:
+        super().__init__()
+        expansion = 4 if layout.bottleneck else 1
+        self.conv1 = Conv2d(1, channels, 3)
+        self.bn1 = BatchNorm(channels)
+        inputs = channels
+        for stage, depth in enumerate(layout.depths):
+            planes = channels << stage
+            strides = [1 if stage == 0 else 2, *[1] * (depth - 1)]
+            blocks = []
+            for stride in strides:
+                blocks.append(Block(inputs, planes, stride, layout.bottleneck))
+                inputs = planes * expansion
+            self[f"layer{stage + 1}"] = blocks
+        self.seg_1 = Linear(2 * (mels // 8) * 8 * channels * expansion, embed_dim)
+        if two_emb_layer:
+            self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
+            self.seg_2 = Linear(embed_dim, embed_dim)
+        self._host: Kept[Trunk | None] = Kept()
+        self._fused: Kept[Callable[[mx.array], mx.array]] = Kept()
+
+    @property
+    def blocks(self) -> list[tuple[str, Block]]:
+        """Every block with its path below this module."""
+        stages = (f"layer{stage}" for stage in range(1, 5))
+        return [(f"{s}.{i}", block) for s in stages for i, block in enumerate(self[s])]
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        inner = (window for _, block in self.blocks for window in block.windows)
+        return (Window(3, 1, 1), *inner)
+
+    def frames(self, fbank: mx.array, name: str = "resnet", *, between: bool = False) -> mx.array:
+        """(B, T, M) -> (B, F, T', C); with the frames that lie ``between``, twice as many.
+
+        Only the last stage runs twice for them: what it sees has half of its stride.
+        """
+        if taps.active():
+            return self._by_layers(fbank, name, between)
+        if not backend.on_cpu():
+            return self._on_gpu(between)(fbank)
+        trunk = self._trunk()
+        if trunk is None:
+            return self._by_layers(fbank, name, between)
+        return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
+
+    def _on_gpu(self, between: bool) -> Callable[[mx.array], mx.array]:
+        """The layers as one function, so that MLX joins what stands between the convolutions."""
+
+        def layers(fbank: mx.array) -> mx.array:
+            return self._by_layers(fbank, "resnet", between)
+
+        return self._fused.of(self.arrays, lambda: mx.compile(layers), between)
+
+    def _by_layers(self, fbank: mx.array, name: str, between: bool) -> mx.array:
+        x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
+        x = taps.call(f"{name}.conv1", self.conv1, x)
+        x = relu(taps.call(f"{name}.bn1", self.bn1, x))
+        *early, last = range(1, 5)
+        for stage in early:
+            x = self._stage(x, stage, name)
+        found = self._stage(x, last, name)
+        if not between or x.shape[2] < 2:
+            return found
+        return interleaved(found, self._stage(x[:, :, 1:], last, name))
+
+    def _stage(self, x: mx.array, stage: int, name: str) -> mx.array:
+        for i, block in enumerate(self[f"layer{stage}"]):
+            here = f"{name}.layer{stage}.{i}"
+            x = taps.emit(here, block(taps.feed(here, x), here))
+        return x
+
+    def _trunk(self) -> Trunk | None:
+        """The same layers for a CPU, made anew when a weight was put in another's place."""
+        return self._host.of(self.arrays, lambda: _host_trunk(self))
+
+    def embed(
+        self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"
+    ) -> mx.array:
+        """(B, F, T', C), (B, S, T'') or None -> (B, S, E) or (B, E)."""
+        stats = stats_pool(taps.feed(f"{name}.pool", frames), masks)
+        stats = taps.emit(f"{name}.pool", stats.astype(frames.dtype))
+        first = taps.call(f"{name}.seg_1", self.seg_1, stats)
+        if "seg_2" not in self:
+            return first
+        middle = taps.call(f"{name}.seg_bn_1", self.seg_bn_1, relu(first))
+        return taps.call(f"{name}.seg_2", self.seg_2, middle)
+
+
+def interleaved(x: mx.array, y: mx.array) -> mx.array:
+    """(B, F, T, C), (B, F, T or T - 1, C) -> x's first frame, y's first, x's second, ..."""
+    batch, rows, count, channels = x.shape
+    padded = mx.pad(y, [(0, 0), (0, 0), (0, count - y.shape[2]), (0, 0)])
+    both = mx.stack([x, padded], axis=3).reshape(batch, rows, 2 * count, channels)
+    return both[:, :, : count + y.shape[2]]
+
+
+def _host_trunk(resnet: ResNet) -> Trunk | None:
+    """None where a layer is of another kind, or rounds what it gives to half precision."""
+    pairs: list[tuple[Module, ...]] = [(resnet.conv1, resnet.bn1)]
+    for _, block in resnet.blocks:
+        pairs += [(block[f"conv{i}"], block[f"bn{i}"]) for i in range(1, block.depth + 1)]
+        if "shortcut" in block:
+            pairs.append(tuple(block.shortcut))
+    made = [_host_conv(*pair) for pair in pairs]
+    if None in made:
+        return None
+    convs = (one for one in made if one is not None)
+    first = next(convs)
+    steps, last = [], len(resnet.blocks) - len(resnet.layer4)
+    for _, block in resnet.blocks:
+        inner = tuple(next(convs) for _ in range(block.depth))
+        steps.append(Step(inner, next(convs) if "shortcut" in block else None))
+    return Trunk(first, tuple(steps[:last]), tuple(steps[last:]))
+
+
+def _host_conv(conv: Module, norm: Module) -> Conv | None:
+    if type(conv) is not Conv2d or type(norm) is not BatchNorm:
+        return None
+    if conv.weight.dtype != mx.float32:
+        return None
+    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
+
+
+class WeSpeakerResNet(Network):
+    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+
+    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
+    (B, S, E), all of them from one pass through the trunk. Masks have any number of frames.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.fbank = Fbank.from_config(config)
+        self.resnet = ResNet(
+            LAYOUTS[config["architecture"]],
+            self.fbank.num_mel_bins,
+            int(config.get("m_channels", 32)),
+            int(config.get("embed_dim", 256)),
+            bool(config.get("two_emb_layer", False)),
+        )
+
+    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
+        return self.embed(self.frames(x), masks)
+
+    def compute_fbank(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, M)."""
+        return taps.call("fbank", self.fbank, as_batch(waveforms))
+
+    def frames(self, x: mx.array) -> mx.array:
+        """Waveforms or features -> (B, F, T', C), what the pooling averages."""
+        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
+        return self.resnet.frames(x if is_fbank else self.compute_fbank(x))
+
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        """(B, F, T', C) from ``frames``, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
+        several = masks is not None and masks.ndim == 3
+        if masks is not None and not several:
+            masks = masks[:, None]
+        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
+            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
+        vectors = self.resnet.embed(frames, masks).astype(mx.float32)
+        if masks is not None and not several:
+            vectors = vectors[:, 0]
+        return taps.emit("output", vectors)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.fbank.window, *self.resnet.windows)

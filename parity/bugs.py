@@ -1,0 +1,625 @@
+"""The mistakes that ports make, by kind of layer: each one small change of a layer as data.
+
+Put into a right port they are the gallery (``gallery_of``, ``installed``). Held against a wrong
+port they name the cause (causes.py).
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samevoice.parity.metrics import Array
+from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer, compute
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+Change = Callable[[Layer], Layer | None]  # None where there is nothing to get wrong
+
+CONV, NORM = ("conv1d", "conv2d"), ("batch norm", "norm")
+WITH_WEIGHTS = (*CONV, "linear", "lstm", "gru")
+
+
+@dataclass(frozen=True)
+class Bug:
+    """One mistake that a layer of these kinds can have, and what users see of it."""
+
+    name: str
+    kinds: tuple[str, ...]
+    change: Change
+    effect: str
+    # Whether there are weights or inputs that leave it without effect.
+    may_idle: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """A bug in one layer of a network."""
+
+    bug: Bug
+    layer: Layer
+    wrong: Layer
+
+    @property
+    def name(self) -> str:
+        return f"{self.layer.path}: {self.bug.name}" if self.layer.path else self.bug.name
+
+
+# Changes ------------------------------------------------------------------------------------------
+
+
+def tensors(change: Callable[[Array], Array | None], *names: str) -> Change:
+    """Each of these tensors changed, where the layer has all of them."""
+
+    def changed(layer: Layer) -> Layer | None:
+        made = {name: change(layer.tensors[name]) for name in names if name in layer.tensors}
+        if len(made) < len(names) or any(one is None for one in made.values()):
+            return None
+        return layer.with_tensors(**{name: x for name, x in made.items() if x is not None})
+
+    return changed
+
+
+def setting(**values: Any) -> Change:
+    return lambda layer: layer.having(**values)
+
+
+def _reshaped(w: Array) -> Array:
+    """The torch weight, given MLX's shape without moving an axis."""
+    return np.moveaxis(w, -1, 1).reshape(w.shape)
+
+
+def _lying(w: Array) -> Array | None:
+    square = w.ndim == 4 and w.shape[1] == w.shape[2] > 1
+    return w.swapaxes(1, 2) if square else None
+
+
+def _turned_round(w: Array) -> Array | None:
+    axes = tuple(range(1, w.ndim - 1))
+    return np.flip(w, axes) if math.prod(w.shape[a] for a in axes) > 1 else None
+
+
+def _other_side(layer: Layer) -> Layer | None:
+    padding = layer.settings.get("padding", ())
+    moved = tuple((a + b, 0) for a, b in padding)
+    return layer.having(padding=moved) if any(map(sum, padding)) else None
+
+
+def _dense(layer: Layer) -> Layer | None:
+    """Without dilation, padded so that the shape stays."""
+    dilation = layer.settings.get("dilation", ())
+    if not any(d > 1 for d in dilation):
+        return None
+    kernel = layer.tensors["weight"].shape[1:-1]
+    less = [(d - 1) * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    padding = layer.settings.get("padding", [(0, 0)] * len(less))
+    moved = [(a - n // 2, b - (n - n // 2)) for (a, b), n in zip(padding, less, strict=True)]
+    if any(min(pair) < 0 for pair in moved):
+        return None
+    return layer.having(dilation=(1,) * len(less), padding=tuple(moved))
+
+
+def _transposed(w: Array) -> Array | None:
+    return w.T if w.shape[0] == w.shape[1] else None
+
+
+def _initial(layer: Layer) -> Layer:
+    """Its tensors as a new layer has them."""
+    rng = np.random.default_rng(0)
+    made = {}
+    for name, x in sorted(layer.tensors.items()):
+        bound = 1 / math.sqrt(max(1, math.prod(x.shape[1:]) if x.ndim > 1 else x.shape[0]))
+        made[name] = rng.uniform(-bound, bound, x.shape).astype(x.dtype)
+    return layer.with_tensors(**made)
+
+
+def _all(change: Callable[[Array], Array]) -> Change:
+    return lambda layer: layer.with_tensors(
+        **{name: change(x) for name, x in layer.tensors.items()}
+    )
+
+
+def _half(x: Array) -> Array:
+    return x.astype(np.float16).astype(x.dtype)
+
+
+def _bfloat(x: Array) -> Array:
+    import ml_dtypes
+
+    return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
+
+
+def _unscaled(layer: Layer) -> Layer | None:
+    if "weight" not in layer.tensors:
+        return None
+    ones, zeros = np.ones_like(layer.tensors["weight"]), np.zeros_like(layer.tensors["weight"])
+    return layer.with_tensors(weight=ones, bias=zeros)
+
+
+def _fresh(layer: Layer) -> Layer:
+    mean = layer.tensors["running_mean"]
+    return layer.with_tensors(running_mean=np.zeros_like(mean), running_var=np.ones_like(mean))
+
+
+def _exchanged(one: str, other: str) -> Change:
+    def changed(layer: Layer) -> Layer | None:
+        pairs = {name: other + name.removeprefix(one) for name in layer.tensors
+                 if name.startswith(one)}  # fmt: skip
+        if not pairs or any(
+            b not in layer.tensors or layer.tensors[a].shape != layer.tensors[b].shape
+            for a, b in pairs.items()
+        ):
+            return None
+        both = {a: layer.tensors[b] for a, b in pairs.items()}
+        return layer.with_tensors(**both, **{b: layer.tensors[a] for a, b in pairs.items()})
+
+    return changed
+
+
+def gates(*order: int) -> Change:
+    """Blocks of rows in another order, in every tensor that has them."""
+
+    def changed(layer: Layer) -> Layer:
+        blocks = (np.split(x, len(order)) for x in layer.tensors.values())
+        moved = (np.concatenate([each[k] for k in order]) for each in blocks)
+        return layer.with_tensors(**dict(zip(layer.tensors, moved, strict=True)))
+
+    return changed
+
+
+def _gates_of(*order: int) -> Bug:
+    letters = "ifgo"
+    return Bug(
+        f"gates {', '.join(letters[k] for k in order)} for i, f, g, o",
+        ("lstm",),
+        gates(*order),
+        "the order of another framework: the memory is filled with something else",
+    )
+
+
+def _last_two(x: Array) -> Array | None:
+    return np.concatenate([x[:-2], x[-1:], x[-2:-1]]) if len(x) > 2 else None
+
+
+def _backward(change: Change) -> Change:
+    return lambda layer: change(layer) if layer.settings.get("backward") else None
+
+
+def _by_head(x: Array, heads: int) -> Array:
+    """Rows that lie head by head, as if they lay interleaved."""
+    parted = x.reshape(heads, -1, *x.shape[1:])
+    return parted.swapaxes(0, 1).reshape(x.shape)
+
+
+def _interleaved(layer: Layer) -> Layer | None:
+    heads = int(layer.settings.get("heads", 1))
+    made = {
+        name: _by_head(x, heads)
+        for name, x in layer.tensors.items()
+        if name.startswith(("query", "key", "value"))
+    }
+    return layer.with_tensors(**made) if heads > 1 else None
+
+
+def _query_times(power: float) -> Change:
+    """As if the products were scaled otherwise: the scale is the root of a head's width."""
+
+    def changed(layer: Layer) -> Layer:
+        width = layer.tensors["query_proj.weight"].shape[0] // int(layer.settings.get("heads", 1))
+        factor = np.float32(width**power)
+        query = {name: x * factor for name, x in layer.tensors.items() if name.startswith("query")}
+        return layer.with_tensors(**query)
+
+    return changed
+
+
+# The table ----------------------------------------------------------------------------------------
+
+OTHER_WEIGHTS = Bug(
+    "weights that are not the source's",
+    WITH_WEIGHTS,
+    _initial,
+    "left at their initial values: loaded with strict=False, nobody noticed",
+)
+
+BUGS: tuple[Bug, ...] = (
+    # Convolutions and linear layers.
+    Bug("the kernel reshaped, not transposed", CONV, tensors(_reshaped, "weight"),
+        "the right shape, scrambled kernels", may_idle=True),
+    Bug("the kernel's height and width swapped", ("conv2d",), tensors(_lying, "weight"),
+        "edges in time become edges in pitch"),
+    Bug("the kernel turned round", CONV, tensors(_turned_round, "weight"),
+        "a convolution where torch correlates"),
+    Bug("padding all on one side", CONV, _other_side, "everything comes a frame late"),
+    Bug("the dilation forgotten", CONV, _dense, "neighbours are heard for distant frames"),
+    Bug("the matrix not transposed", ("linear",), tensors(_transposed, "weight"),
+        "a square matrix fits both ways"),
+    Bug("the last two outputs exchanged", ("linear",), tensors(_last_two, "weight", "bias"),
+        "of a classifier two classes change places"),
+    Bug("the bias dropped", WITH_WEIGHTS, tensors(np.zeros_like, "bias"),
+        "an offset is missing, whatever goes in", may_idle=True),
+    Bug("the bias added twice", WITH_WEIGHTS, tensors(lambda b: 2 * b, "bias"),
+        "two biases became one, which was then added for both", may_idle=True),
+    OTHER_WEIGHTS,
+    Bug("weights rounded to float16 and called float32", WITH_WEIGHTS, _all(_half),
+        "eleven bits where twenty-four are claimed", may_idle=True),
+    Bug("weights rounded to bfloat16 and called float32", WITH_WEIGHTS, _all(_bfloat),
+        "eight bits where twenty-four are claimed", may_idle=True),
+    # Normalisations.
+    Bug("its running statistics not loaded", ("batch norm",), _fresh,
+        "the network hears another loudness"),
+    Bug("the batch's own statistics (train mode)", ("batch norm",), setting(batch=True),
+        "an embedding depends on its neighbours in the batch"),
+    Bug("folded twice", ("batch norm",), setting(times=2), "scale and shift stand there squared"),
+    Bug("the variance taken for the deviation", ("batch norm",), setting(no_root=True),
+        "loud channels vanish"),
+    Bug("eps 1e-3", NORM, setting(eps=1e-3), "quiet channels shrink", may_idle=True),
+    Bug("the layer left out", NORM, setting(left_out=True), "one layer's scale is lost"),
+    Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
+    Bug("the unbiased variance", ("norm",), setting(ddof=1),
+        "short inputs come out too small", may_idle=True),
+    # LSTM and GRU.
+    _gates_of(0, 1, 3, 2),
+    _gates_of(0, 3, 1, 2),
+    _gates_of(0, 2, 1, 3),
+    _gates_of(1, 0, 2, 3),
+    Bug("gates z, r, n for r, z, n", ("gru",), gates(1, 0, 2), "the order of another framework"),
+    Bug("its output not turned back", ("lstm",), _backward(setting(turned_back=False)),
+        "the end of the clip is heard at its start"),
+    Bug("its input not turned round", ("lstm",), _backward(setting(turned=False)),
+        "the past is read as the future"),
+    Bug("directions swapped", ("bilstm",), _exchanged("forward.", "backward."),
+        "the future is read as the past"),
+    # Attention.
+    Bug("query and key exchanged", ("attention",), _exchanged("query_proj.", "key_proj."),
+        "who looks at whom is turned round"),
+    Bug("heads interleaved", ("attention",), _interleaved, "each head sees a part of every other"),
+    Bug("the scale forgotten", ("attention",), _query_times(0.5), "only the nearest is seen"),
+    Bug("the scale squared", ("attention",), _query_times(-0.5), "all is seen alike"),
+    # Filters and features.
+    Bug("low and band frequencies swapped", ("sinc",), _exchanged("low_hz", "band_hz"),
+        "other filters altogether"),
+    Bug("frequencies without their absolute value", ("sinc",), setting(abs=False),
+        "negative frequencies give other bands", may_idle=True),
+    Bug("filters built from high to low", ("sinc",), setting(high_first=True),
+        "numerator and bandwidth change sign together", may_idle=True),
+    Bug("Hann for Hamming", ("fbank",), setting(window_type="hanning"), "every bin off a little"),
+    Bug("without the scale of 2^15", ("fbank",), setting(scale=1.0),
+        "mean removal hides it, but for bins that reach the floor"),
+    Bug("without mean removal", ("fbank",), setting(centred=False),
+        "the microphone becomes part of the voice"),
+    Bug("without pre-emphasis", ("fbank",), setting(emphasis=0.0), "high bands fade"),
+    Bug("amplitudes for powers", ("fbank",), setting(power=1), "half the range of levels"),
+    Bug("the decimal logarithm", ("fbank",), setting(log10=True), "every level times 0.43"),
+    # Statistics pooling.
+    Bug("over frequency", ("pool",), setting(over="frequency"), "statistics over the wrong axis"),
+    Bug("a biased deviation", ("pool",), setting(biased=True), "short turns drift most"),
+    Bug("variances for deviations", ("pool",), setting(variance=True), "loud parts count squared"),
+    Bug("frequency-major flattening", ("pool",), setting(flatten="frequency"),
+        "the same shape, other voices"),
+    Bug("deviations before means", ("pool",), setting(deviations_first=True),
+        "the same shape, other voices"),
+    Bug("masks interpolated linearly", ("pool",), setting(linear_masks=True),
+        "frames at the edge of a turn count in part"),
+    Bug("masks transposed", ("pool",), setting(masks_transposed=True),
+        "speakers and frames change places"),
+    Bug("masks ignored", ("pool",), setting(unweighted=True), "everybody has everybody's voice"),
+    Bug("without its 1e-8", ("pool",), setting(tiny=0.0), "an empty mask becomes NaN"),
+    # All weights of a network.
+    Bug("all weights rounded to float16 and called float32", ("network",), _all(_half),
+        "eleven bits where twenty-four are claimed", may_idle=True),
+)  # fmt: skip
+
+# What stands behind a layer -> what ports have put there instead.
+INSTEAD: Mapping[str, tuple[str, ...]] = {
+    "ReLU": (NOTHING, "leaky ReLU", "GELU"),
+    "leaky ReLU": ("ReLU", NOTHING),
+    "GELU": ("GELU's tanh form", "ReLU"),
+    "GELU's tanh form": ("GELU",),
+    "SiLU": ("ReLU", NOTHING),
+    "an absolute value": (NOTHING,),
+    "log-softmax": (NOTHING, "softmax"),
+    "softmax": (NOTHING, "log-softmax"),
+    "sigmoid": (NOTHING, "softmax"),
+    NOTHING: ("ReLU",),
+}
+# Behind the last layer, where nothing belongs.
+BEHIND = ("L2 normalisation", "an untrained BatchNorm", "a BatchNorm over the batch")
+
+
+LYING = Bug("frequency and time swapped", ("function",), setting(image="time by frequency"),
+            "the image lies on its side")  # fmt: skip
+
+
+def function_bug(right: str, wrong: str) -> Bug:
+    """One function for another between two layers."""
+    if wrong == NOTHING:
+        name = f"{right} missing"
+    elif right == NOTHING:
+        name = f"{wrong} where nothing belongs"
+    else:
+        name = f"{wrong} for {right}"
+    effect = "what a layer gives reaches the next one as something else"
+    return Bug(name, ("function",), setting(name=wrong), effect, may_idle=True)
+
+
+def bugs_of(layer: Layer) -> tuple[Bug, ...]:
+    """All that can be wrong with a layer of this kind."""
+    if layer.kind == "function":
+        right = layer.settings["name"]
+        others = tuple(function_bug(right, wrong) for wrong in FUNCTIONS if wrong != right)
+        return (*others, LYING) if "image" in layer.settings else others
+    return tuple(bug for bug in BUGS if layer.kind in bug.kinds)
+
+
+# Layers of a network ------------------------------------------------------------------------------
+
+
+def layers_of(network: Any) -> dict[str, Layer]:
+    """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
+    found = {}
+    for path, module in sorted(network.named_modules(), key=lambda one: _in_order(one[0])):
+        layer = layer_of(path, module)
+        if layer.kind:
+            found[layer.path] = layer
+        for name, one in {**vars(module), **module}.items():
+            if hasattr(one, "mel_banks"):
+                found[_below(path, name)] = _fbank(_below(path, name), one)
+        if "seg_1" in module:
+            found[_below(path, "pool")] = Layer("pool", _below(path, "pool"))
+    return found
+
+
+def _in_order(path: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in path.split(".")]
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def layer_of(path: str, module: Any) -> Layer:
+    """A module, or a layer's tensors by name, as data."""
+    kind = _kind(module) if path else "network"
+    inner = kind in ("network", "bilstm", "attention")
+    held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}
+    return Layer(
+        kind, path, {n: as_numpy(x) for n, x in held.items()}, _settings(kind, path, module)
+    )
+
+
+def _flat(module: Any) -> dict[str, Any]:
+    from mlx.utils import tree_flatten
+
+    return dict(tree_flatten(module.parameters()))
+
+
+def as_numpy(x: Any) -> Array:
+    from samevoice.parity.candidate import as_numpy as copied
+
+    return copied(x)
+
+
+def _kind(module: Any) -> str:
+    """The kind of layer that a module is, by what it holds; "" for none that is known."""
+    name = type(module).__name__
+    if "scales" in module or "Transpose" in name or "Embedding" in name:
+        return ""
+    if "low_hz" in module and "band_hz" in module:
+        return "sinc"
+    if "running_mean" in module:
+        return "batch norm"
+    if "Wx" in module and "Wh" in module:
+        return {4: "lstm", 3: "gru"}.get(module["Wx"].shape[0] // module["Wh"].shape[1], "")
+    if "query_proj" in module and "key_proj" in module:
+        return "attention"
+    if "forward" in module and "backward" in module:
+        return "bilstm"
+    if "InstanceNorm" in name or "LayerNorm" in name:
+        return "norm"
+    dims = getattr(module.get("weight"), "ndim", 0)
+    return {2: "linear", 3: "conv1d", 4: "conv2d"}.get(dims, "")
+
+
+def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
+    if kind in CONV:
+        kernel = module["weight"].shape[1:-1]
+        usual = kernel[0] // 2 if kind == "conv2d" else 0
+        pads = _each(getattr(module, "padding", usual), len(kernel))
+        return {
+            "stride": _each(getattr(module, "stride", 1), len(kernel)),
+            "padding": tuple((n, n) for n in pads),
+            "dilation": _each(getattr(module, "dilation", 1), len(kernel)),
+            "groups": int(getattr(module, "groups", 1)),
+        }
+    if kind in NORM:
+        over = "time" if "InstanceNorm" in type(module).__name__ else "last"
+        return {"eps": float(getattr(module, "eps", 1e-5)), "over": over}
+    if kind == "lstm":
+        return {"backward": path.endswith("backward")}
+    if kind == "sinc":
+        return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
+    if kind == "attention":
+        return {"heads": int(getattr(module, "num_heads", 1))}
+    return {}
+
+
+def _each(value: Any, count: int) -> tuple[int, ...]:
+    return (int(value),) * count if isinstance(value, int) else tuple(int(n) for n in value)
+
+
+def _fbank(path: str, one: Any) -> Layer:
+    usual = one.snip_edges and not (one.use_energy or one.dither or one.fbank_centering_span)
+    if not usual:
+        return Layer("", path)
+    settings = {
+        "window": one.window.kernel,
+        "step": one.window.stride,
+        "window_type": one.window_type,
+        "fft": one.fft_size,
+        "scale": 32768.0,
+        "emphasis": 0.97,
+        "power": 2,
+        "log10": False,
+        "centred": True,
+    }
+    return Layer("fbank", path, {"mel_banks": one.mel_banks}, settings)
+
+
+# The gallery of a network -------------------------------------------------------------------------
+
+
+def gallery_of(network: Any) -> list[Case]:
+    """Every bug that the network's layers can have, in the first, a middle and the last of a kind.
+
+    Each bug is put into one of the three, in turn, so that a gallery stays cheap.
+    """
+    layers = layers_of(network)
+    kinds = dict.fromkeys(layer.kind for layer in layers.values())
+    found = []
+    for kind in kinds:
+        same = [layer for layer in layers.values() if layer.kind == kind]
+        for turn, bug in enumerate(bug for bug in BUGS if kind in bug.kinds):
+            # From its turn on, the first layer that the bug has something to change in.
+            places = [same[0], same[len(same) // 2], same[-1]]
+            places = places[turn % 3 :] + places[: turn % 3]
+            cases = (
+                Case(bug, one, wrong) for one in [*places, *same] if (wrong := bug.change(one))
+            )
+            found += list(cases)[:1]
+    return found
+
+
+@contextmanager
+def installed(network: Any, layer: Layer, changed: Layer) -> Iterator[None]:
+    """The network with a layer changed: its tensors in place, its call as the textbook has it."""
+    with ExitStack() as stack:
+        new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
+        if new:
+            stack.enter_context(_tensors_put(network, layer, new))
+        if changed.settings != layer.settings or (changed.kind == "pool" and changed is not layer):
+            stack.enter_context(called(network, changed))
+        yield
+
+
+@contextmanager
+def all_installed(network: Any, changes: Sequence[tuple[Layer, Layer]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for layer, changed in changes:
+            stack.enter_context(installed(network, layer, changed))
+        yield
+
+
+@contextmanager
+def _tensors_put(network: Any, layer: Layer, new: Mapping[str, Array]) -> Iterator[None]:
+    import mlx.core as mx
+
+    owner = at(network, layer.path)
+    places = []
+    for name, array in new.items():
+        path, _, last = name.rpartition(".")
+        module = at(owner, path)
+        places.append((module, last, module[last]))
+        module[last] = mx.array(np.ascontiguousarray(array)).astype(module[last].dtype)
+    try:
+        yield
+    finally:
+        for module, last, before in places:
+            module[last] = before
+
+
+def at(network: Any, path: str) -> Any:
+    """The module at a path below another."""
+    for part in filter(None, path.split(".")):
+        network = network[int(part)] if part.isdigit() else network[part]
+    return network
+
+
+def called(network: Any, layer: Layer) -> AbstractContextManager[None]:
+    """The layer's tap passes on what the textbook computes for it."""
+    from samevoice.models.layers import taps
+
+    if layer.kind == "pool":
+        return _pooling(network, layer)
+    return taps.change({layer.path: _calling(layer)})
+
+
+def _calling(layer: Layer) -> Callable[[Mapping[str, mx.array], mx.array], mx.array]:
+    before = layer.settings.get("before", f"{layer.path}.input")
+
+    def call(given: Mapping[str, mx.array], value: mx.array) -> mx.array:
+        return _computed(layer, given[before]).astype(value.dtype)
+
+    return call
+
+
+def _computed(layer: Layer, x: mx.array, masks: mx.array | None = None) -> mx.array:
+    import mlx.core as mx
+
+    found = compute(layer, as_numpy(x), None if masks is None else as_numpy(masks))
+    if found is None:
+        raise ValueError(f"{layer.path}: the textbook has no {layer.kind}")
+    return mx.array(found)
+
+
+@contextmanager
+def _pooling(network: Any, layer: Layer) -> Iterator[None]:
+    """Masks reach the pooling beside its tap: the function itself is replaced for a while."""
+    owner = at(network, layer.path.rpartition(".")[0])
+    code: Any = sys.modules[type(owner).__module__]
+    before = code.stats_pool
+    code.stats_pool = lambda x, masks=None: _computed(layer, x, masks)
+    try:
+        yield
+    finally:
+        code.stats_pool = before
+
+
+# Functions between layers -------------------------------------------------------------------------
+
+
+def function_at(tap: str, order: Sequence[str], arrays: Mapping[str, Array]) -> Layer | None:
+    """What stands between the layer before and this seam, told from what they gave.
+
+    ``arrays`` are the reference's own. None where it is more than one known function and, at most,
+    a max-pooling over time.
+    """
+    here = order.index(tap) if tap in order else 0
+    outputs = [name for name in order[:here] if not name.endswith(".input") and name in arrays]
+    if not outputs or tap not in arrays:
+        return None
+    given, got = arrays[outputs[-1]], arrays[tap]
+    width = given.shape[1] // got.shape[1] if given.ndim == got.ndim == 3 and got.shape[1] else 1
+    form = {"width": width} if got.ndim == given.ndim else {"image": "frequency by time"}
+    for name in FUNCTIONS:
+        layer = Layer("function", tap, {}, {"name": name, "before": outputs[-1], **form})
+        found = compute(layer, given)
+        if found is not None and found.shape == got.shape and _same(found, got):
+            return layer
+    return None
+
+
+def _same(one: Array, other: Array) -> bool:
+    scale = float(np.abs(other).max(initial=0.0))
+    return bool(np.abs(one - other).max(initial=0.0) <= 1e-6 * scale)
+
+
+def function_cases(layers: Sequence[Layer]) -> list[Case]:
+    """Bugs of the functions between layers: each kind of function once, the end for itself."""
+    found: dict[str, Case] = {}
+    for layer in layers:
+        right = layer.settings["name"]
+        last = layer.path == "output" and right == NOTHING
+        for wrong in (*INSTEAD.get(right, ()), *(BEHIND if last else ())):
+            bug = function_bug(right, wrong)
+            found.setdefault(bug.name, Case(bug, layer, layer.having(name=wrong)))
+        if "image" in layer.settings and (wrong_layer := LYING.change(layer)):
+            found.setdefault(LYING.name, Case(LYING, layer, wrong_layer))
+    return list(found.values())

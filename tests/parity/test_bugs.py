@@ -1,0 +1,101 @@
+"""The table of bugs: of layers that no network here has, too."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+import mlx.core as mx
+import numpy as np
+import pytest
+
+from samevoice.parity import bugs
+from samevoice.parity.textbook import Layer, compute
+
+nn: Any = import_module("mlx.nn")
+
+
+def net() -> Any:
+    """One of everything."""
+    made = nn.Module()
+    made.conv = nn.Conv1d(4, 6, 3, padding=2, dilation=2)
+    made.square = nn.Linear(6, 6)
+    made.norm = nn.LayerNorm(6)
+    made.batch = nn.BatchNorm(6)
+    made.batch.running_mean = made.batch.running_mean + 1
+    made.gru = nn.GRU(6, 6)
+    made.lstm = nn.LSTM(6, 6)
+    made.attention = nn.MultiHeadAttention(6, 2, bias=True)
+    made.up = nn.ConvTranspose1d(6, 6, 2)
+    return made
+
+
+def of(path: str) -> Layer:
+    return bugs.layers_of(net())[path]
+
+
+def test_the_module_tells_the_kind() -> None:
+    kinds = {path: layer.kind for path, layer in bugs.layers_of(net()).items() if path}
+    assert kinds == {
+        "attention": "attention",
+        "attention.key_proj": "linear",
+        "attention.out_proj": "linear",
+        "attention.query_proj": "linear",
+        "attention.value_proj": "linear",
+        "batch": "batch norm",
+        "conv": "conv1d",
+        "gru": "gru",
+        "lstm": "lstm",
+        "norm": "norm",
+        "square": "linear",
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("conv", {"the dilation forgotten", "padding all on one side", "the kernel turned round"}),
+        ("square", {"the matrix not transposed"}),
+        ("gru", {"gates z, r, n for r, z, n"}),
+        ("attention", {"query and key exchanged", "heads interleaved", "the scale forgotten"}),
+    ],
+)
+def test_a_layer_has_the_bugs_of_its_kind(path: str, names: set[str]) -> None:
+    layer = of(path)
+    found = {bug.name for bug in bugs.bugs_of(layer) if bug.change(layer) is not None}
+    assert names <= found
+
+
+@pytest.mark.parametrize("path", ["conv", "square", "norm"])
+def test_the_textbook_agrees_with_mlx(path: str) -> None:
+    network = net()
+    layer = bugs.layers_of(network)[path]
+    x = np.random.default_rng(0).standard_normal((2, 9, 4 if path == "conv" else 6))
+    got = compute(layer, x)
+    assert got is not None
+    theirs = np.array(network[path](mx.array(x.astype(np.float32))))
+    np.testing.assert_allclose(got, theirs, atol=2e-6)
+
+
+def test_two_convolutions_in_one_group_each() -> None:
+    weight = np.ones((2, 1, 1), np.float32)
+    layer = Layer("conv1d", "x", {"weight": weight}, {"groups": 2})
+    x = np.array([[[1.0, 10.0], [2.0, 20.0]]])
+    np.testing.assert_array_equal(compute(layer, x), x)
+
+
+def test_each_bug_changes_its_layer() -> None:
+    network = net()
+    layers = bugs.layers_of(network)
+    for layer in layers.values():
+        for bug in bugs.bugs_of(layer):
+            wrong = bug.change(layer)
+            if wrong is None or bug.may_idle:
+                continue
+            same = all(np.array_equal(x, wrong.tensors[n]) for n, x in layer.tensors.items())
+            assert not same or wrong.settings != layer.settings, bug.name
+
+
+def test_heads_lie_apart_and_interleaved() -> None:
+    rows = np.arange(4.0)[:, None]
+    assert bugs._by_head(rows, 2)[:, 0].tolist() == [0, 2, 1, 3]
