@@ -106,6 +106,10 @@ class Audio:
                 yield rest
         if not given:
             raise AudioError(f"{self._name} holds no samples: is the recording complete?")
+        held = given / self.sample_rate
+        # Half, as ffmpeg can only guess the length of some formats.
+        if not self.notes and held < 0.5 * (self.duration or 0.0):
+            self.notes.append(f"{self._name} claims {self.duration:.3f} s and holds {held:.3f} s")
 
     def _check(self, stream: Stream) -> None:
         if not LOWEST_RATE <= stream.rate <= HIGHEST_RATE:

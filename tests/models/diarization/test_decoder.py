@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -48,3 +49,15 @@ def test_an_ogg_that_was_cut_off_says_so(tmp_path: Path, codec: str, part: float
     more = open_audio(path)
     list(more.blocks())
     assert more.notes == []
+
+
+@pytest.mark.skipif(shutil.which("ffmpeg") is None, reason="ffmpeg is not installed")
+def test_an_mp3_of_which_next_to_nothing_is_left(tmp_path: Path) -> None:
+    """Too little for libsndfile; ffmpeg makes a few samples of it, and has nothing against it."""
+    path = recording(tmp_path / "a.mp3", noise(32_000), format="MP3")
+    path.write_bytes(path.read_bytes()[:690])
+    found = open_audio(path)
+    held = sum(map(len, found.blocks()))
+    assert 0 < held < 1000
+    assert len(found.notes) == 1
+    assert f"and holds {held / 16_000:.3f} s" in found.notes[0]
