@@ -166,5 +166,5 @@ def test_figures_replace_figures(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("name", ["x" * 300 + ".rttm", "new/" + "é" * 200 + "/a.rttm"])
 def test_a_name_that_is_too_long_is_said_before_the_work(tmp_path: Path, name: str) -> None:
-    with pytest.raises(outputs.OutputError, match="too long for a name"):
+    with pytest.raises(outputs.OutputError, match="cannot be made: File name too long"):
         outputs.refuse([(tmp_path / name, "turns")])

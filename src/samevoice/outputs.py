@@ -96,7 +96,7 @@ def _refuse_long(path: Path) -> None:
     """A folder that is to be made first does not tell."""
     for name in path.parts:
         if len(os.fsencode(name)) > LONGEST_NAME:
-            raise OutputError(f"{name[:20]}...{name[-10:]} is too long for a name: choose another")
+            raise OutputError(f"{path} cannot be made: File name too long")
 
 
 def refuse_read(path: Path, inputs: Iterable[str | Path], *, but_inside: bool = False) -> None:

@@ -170,8 +170,8 @@ def test_the_page_says_where_and_likely_why(
 ) -> None:
     show(browser, pages["red"])
     why = one(browser, "#why").text
-    assert "looks like frequency-major flattening" in why
-    assert "Next: Flatten" in why
+    assert "looks like values that stand elsewhere" in why
+    assert "Next: Look for a reshape" in why
     assert "resnet.pool" in one(browser, ".verdict").text
 
 

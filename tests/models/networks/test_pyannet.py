@@ -84,6 +84,7 @@ def test_the_same_as_layer_by_layer(make: Any, both: bool, linear: int) -> None:
 
 @on_cpu
 def test_new_weights_are_seen(make: Any) -> None:
+    mx.random.seed(7)
     model: Any = registry.build(make.pyannet_config())
     x = mx.random.normal((1, 8000)) * 0.1
     host = model._host()
