@@ -147,7 +147,8 @@ def _bundles(root: Path) -> None:
     source = root / "sources" / "zip.ckpt"
     convert.convert(source, ready.bundle)
     run.run(ready.bundle, source, output=ready.parity, device="cpu")
-    write_gallery(ready.gallery, "segmentation")
+    config = json.loads((ready.bundle / "config.json").read_text())
+    write_gallery(ready.gallery, "segmentation", configs={"segmentation": config})
     contents.release(ready.offer(), ready.release)
 
 
