@@ -297,9 +297,20 @@ def _recordings(
     return Recording(part_of(dump, "truth")), plain, local if local.outputs else None, floors
 
 
+class Part(dict[str, Array]):
+    """Arrays by name; one that is asked for and is not there is the file's fault."""
+
+    def __init__(self, dump: Dump, part: str) -> None:
+        names = (name for name in dump if name.startswith(f"{part}/"))
+        super().__init__({name.removeprefix(f"{part}/"): dump[name] for name in names})
+        self._where, self._part = dump.path, part
+
+    def __missing__(self, name: str) -> Array:
+        raise GoldenError(f"{self._where} lacks {f'{self._part}/{name}'!r}: save it anew")
+
+
 def part_of(dump: Dump, part: str) -> dict[str, Array]:
-    names = (name for name in dump if name.startswith(f"{part}/"))
-    return {name.removeprefix(f"{part}/"): dump[name] for name in names}
+    return Part(dump, part)
 
 
 def replay(

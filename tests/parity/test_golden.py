@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from samevoice.converters import convert
 from samevoice.parity import golden
+from samevoice.parity.dumps import open_dump, write_dump
 from samevoice.parity.golden import GoldenError, replay
 from samevoice.parity.inputs import Example, batch, noise
 
@@ -109,6 +111,16 @@ def test_damaged_golden_data_are_refused(made: tuple[Path, Path], tmp_path: Path
         golden.read(copy)
     with pytest.raises(GoldenError, match="cannot read"):
         golden.read(tmp_path)
+
+
+def test_golden_data_that_lack_what_was_fed(made: tuple[Path, Path], tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(made[1], copy)
+    path = copy / "000.safetensors"
+    arrays = {name: array for name, array in open_dump(path).items() if name != "fed/waveforms"}
+    write_dump(path, arrays)
+    with pytest.raises(GoldenError, match=r"000\.safetensors lacks 'fed/waveforms'"):
+        replay(made[0], copy)
 
 
 def test_a_comparison_leaves_its_outputs_behind(
