@@ -97,6 +97,8 @@ WHAT_COUNTS: list[tuple[Counts, bytes, bytes, bool]] = [
     (targets.verdict, SAID, edited(RESULT, ": 2.0", ": 2.1"), True),
     (targets.verdict, SAID, edited(RESULT, ": 2.0", ": 2.0000001"), False),
     (targets.verdict, SAID, edited(RESULT, "null", '"a"'), True),
+    (targets.verdict, SAID, edited(RESULT, '"schema": 1', '"schema": 3'), True),
+    (targets.verdict, SAID, edited(RESULT, '"schema": 1', '"schema": true'), True),
     (targets.of_bundle, SAID, edited(RESULT, '"0"', '"1"'), True),
     (targets.bugs, FOUND, edited(GALLERY, '"found": "w"', '"found": 1'), True),
     (targets.bugs, FOUND, edited(GALLERY, '"b"', '"c"'), True),
