@@ -95,4 +95,4 @@ def test_a_checkpoint_of_its_own_is_converted_and_gone(
 
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"not enough disk: \d+ GB are needed below"):
-        big.measured("bin", "float32", tmp_path, hidden=10**7)
+        big.measured("bin", "float32", tmp_path, hidden=10**5)
