@@ -339,6 +339,19 @@ def missing(name: str) -> ConversionError:
     return ConversionError(f"1 tensor {_MISSING[0]}, first {name!r}: {_MISSING[1]}")
 
 
+def shape_of(tensors: Mapping[str, Tensor], name: str) -> Shape:
+    """Of a tensor that the hyper-parameters are read from; one without axes tells nothing."""
+    if name not in tensors or not tensors[name].shape:
+        raise missing(name)
+    return tensors[name].shape
+
+
+def count_of(tensors: Mapping[str, Tensor], pattern: str) -> int:
+    """How many different numbers the names that begin with ``pattern`` hold."""
+    found = (re.match(pattern, name) for name in tensors)
+    return len({match[1] for match in found if match})
+
+
 def _refuse(names: list[str], what: str, then: str) -> None:
     if names:
         many = "1 tensor" if len(names) == 1 else f"{len(names)} tensors"

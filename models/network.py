@@ -9,7 +9,8 @@ from typing import Any, TypeVar
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models.layers import Module, geometry
+from samevoice.models.layers import Module, geometry, taps
+from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import Window
 
 Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
@@ -46,6 +47,50 @@ class Network(Module):
     def receptive_field_center(self, frame: int = 0) -> int:
         """The sample in the middle of what a frame was computed from."""
         return geometry.receptive_field_center(self.windows, frame)
+
+
+class Embedding(Network):
+    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+
+    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
+    (B, S, E), all of them from one pass. Masks have any number of frames.
+    """
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.fbank = Fbank.from_config(config)
+
+    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
+        return self.embed(self.frames(x), masks)
+
+    def compute_fbank(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, M)."""
+        return taps.call("fbank", self.fbank, as_batch(waveforms))
+
+    def features(self, x: mx.array) -> mx.array:
+        """Waveforms, or features as they are -> (B, T, M)."""
+        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
+        return x if is_fbank else self.compute_fbank(x)
+
+    def frames(self, x: mx.array) -> mx.array:
+        """Waveforms or features -> what the pooling averages, a batch at a time."""
+        raise NotImplementedError
+
+    def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
+        """``frames``, (B, S, T'') or None -> (B, S, E), or without masks (B, E)."""
+        raise NotImplementedError
+
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        """What ``frames`` gave, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
+        several = masks is not None and masks.ndim == 3
+        if masks is not None and not several:
+            masks = masks[:, None]
+        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
+            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
+        vectors = self.pooled(frames, masks).astype(mx.float32)
+        if vectors.ndim == 3 and not several:
+            vectors = vectors[:, 0]
+        return taps.emit("output", vectors)
 
 
 def as_batch(waveforms: Waveforms) -> Waveforms:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,7 +12,7 @@ from samevoice.converters.layers import (
     conv2d,
     pointwise,
 )
-from samevoice.converters.rules import Table, Tensor, each, missing
+from samevoice.converters.rules import Table, Tensor, count_of, each, shape_of
 from samevoice.family import Family
 
 BLOCKS = (1, 2, 3)
@@ -35,9 +34,9 @@ FBANK = {
 def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Hyper-parameters as the MLX network and the authors' class want them, all from the shapes."""
     del metadata
-    channels = _shape(tensors, "head.conv1.weight")[0]
-    init_channels, front, _ = _shape(tensors, "xvector.tdnn.linear.weight")
-    growth, middle, _ = _shape(tensors, "xvector.block1.tdnnd1.cam_layer.linear_local.weight")
+    channels = shape_of(tensors, "head.conv1.weight")[0]
+    init_channels, front, _ = shape_of(tensors, "xvector.tdnn.linear.weight")
+    growth, middle, _ = shape_of(tensors, "xvector.block1.tdnnd1.cam_layer.linear_local.weight")
     return {
         "model_type": "embedding",
         "architecture": "CAMPPlus",
@@ -47,8 +46,8 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         "init_channels": init_channels,
         "growth_rate": growth,
         "bn_size": middle // growth,
-        "layers": [_layers(tensors, block) for block in BLOCKS],
-        "embedding_size": _shape(tensors, "xvector.dense.linear.weight")[0],
+        "layers": [count_of(tensors, rf"xvector\.block{block}\.tdnnd(\d+)\.") for block in BLOCKS],
+        "embedding_size": shape_of(tensors, "xvector.dense.linear.weight")[0],
         "assumed": ["fbank as 3D-Speaker computes it: 25/10 ms, Povey, samples from -1 to 1"],
     }
 
@@ -104,17 +103,6 @@ def _linear(name: str, *, bias: bool = True) -> Table:
     return pointwise(name, name, bias=bias)
 
 
-def _layers(tensors: Mapping[str, Tensor], block: int) -> int:
-    found = (re.match(rf"xvector\.block{block}\.tdnnd(\d+)\.", name) for name in tensors)
-    return len({match[1] for match in found if match})
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    if name not in tensors or not tensors[name].shape:
-        raise missing(name)
-    return tensors[name].shape
-
-
 FAMILY = Family(
     role="embedding",
     architectures=("CAMPPlus",),
@@ -127,6 +115,4 @@ FAMILY = Family(
     table=table,
     network="samevoice.models.networks.campplus:CAMPPlus",
     original="samevoice.parity.originals.campplus:build",
-    needs="speakerlab",
-    licence="apache-2.0",
 )

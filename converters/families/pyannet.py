@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from math import comb
 from typing import Any
 
 from samevoice.converters.layers import affine, conv1d, lstm
-from samevoice.converters.rules import Drop, Rule, Table, Tensor, each, missing
+from samevoice.converters.rules import Drop, Rule, Table, Tensor, count_of, each, missing
 from samevoice.errors import ConversionError
 from samevoice.family import Family
 
@@ -32,7 +31,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         if not isinstance(value, int) or value < 1:
             raise ConversionError(f"{name} is {value!r}, which is no number of samples")
     hidden = _size(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
-    linear = _count(tensors, r"linear\.(\d+)\.")
+    linear = count_of(tensors, r"linear\.(\d+)\.")
     return {
         "model_type": "segmentation",
         "architecture": "PyanNet",
@@ -41,7 +40,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         "sincnet": {"stride": stride},
         "lstm": {
             "hidden_size": hidden,
-            "num_layers": _count(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
+            "num_layers": count_of(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
             "bidirectional": any(name.endswith("_reverse") for name in tensors),
             "monolithic": _is_whole(tensors),
         },
@@ -158,12 +157,6 @@ def _size(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
     return shape[axis]
 
 
-def _count(tensors: Mapping[str, Tensor], pattern: str) -> int:
-    """How many different numbers the names that begin with ``pattern`` hold."""
-    found = (re.match(pattern, name) for name in tensors)
-    return len({match[1] for match in found if match})
-
-
 FAMILY = Family(
     role="segmentation",
     architectures=("PyanNet",),
@@ -172,5 +165,4 @@ FAMILY = Family(
     table=table,
     network="samevoice.models.networks.pyannet:PyanNet",
     original="samevoice.parity.originals.pyannet:build",
-    needs="pyannote.audio",
 )

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
 from samevoice.converters.layers import BATCH_COUNTERS, affine, batch_norm, conv2d
-from samevoice.converters.rules import Drop, Identity, Table, Tensor, each, missing
+from samevoice.converters.rules import Drop, Identity, Table, Tensor, count_of, each, shape_of
 from samevoice.errors import ConversionError
 from samevoice.family import Family
 
@@ -48,8 +47,8 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
         "model_type": "embedding",
         "architecture": _architecture(tensors, metadata.get("architecture")),
         **fbank,
-        "m_channels": _shape(tensors, "resnet.conv1.weight")[0],
-        "embed_dim": _shape(tensors, "resnet.seg_1.weight")[0],
+        "m_channels": shape_of(tensors, "resnet.conv1.weight")[0],
+        "embed_dim": shape_of(tensors, "resnet.seg_1.weight")[0],
         "two_emb_layer": False,
         "assumed": assumed,
     }
@@ -85,7 +84,7 @@ def table(config: Mapping[str, Any]) -> Table:
 
 def _architecture(tensors: Mapping[str, Tensor], named: str | None) -> str:
     """The class's name from the blocks that are there, checked against the one that is saved."""
-    stages = tuple(_blocks(tensors, stage) for stage in (1, 2, 3, 4))
+    stages = tuple(count_of(tensors, rf"resnet\.layer{n}\.(\d+)\.") for n in (1, 2, 3, 4))
     convolutions = 3 if "resnet.layer1.0.conv3.weight" in tensors else 2
     for name, shape in BLOCKS.items():
         if shape == (stages, convolutions) and named in (None, name):
@@ -94,17 +93,6 @@ def _architecture(tensors: Mapping[str, Tensor], named: str | None) -> str:
         f"a ResNet{f' called {named}' if named else ''} with {stages} blocks of {convolutions} "
         f"convolutions is not supported; supported: {', '.join(BLOCKS)}"
     )
-
-
-def _blocks(tensors: Mapping[str, Tensor], stage: int) -> int:
-    found = (re.match(rf"resnet\.layer{stage}\.(\d+)\.", name) for name in tensors)
-    return len({match[1] for match in found if match})
-
-
-def _shape(tensors: Mapping[str, Tensor], name: str) -> tuple[int, ...]:
-    if name not in tensors or not tensors[name].shape:
-        raise missing(name)
-    return tensors[name].shape
 
 
 FAMILY = Family(
@@ -116,5 +104,4 @@ FAMILY = Family(
     network="samevoice.models.networks.wespeaker:WeSpeakerResNet",
     original="samevoice.parity.originals.wespeaker:build",
     prefix=PREFIX,
-    needs="pyannote.audio",
 )

@@ -20,7 +20,7 @@ import numpy as np
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.frames import Frames
-from samevoice.models.layers.fbank import FULL_SCALE, Fbank
+from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import num_frames
 from samevoice.models.networks.wespeaker import WeSpeakerResNet
 
@@ -96,7 +96,7 @@ class Features:
     def _make(self, count: int) -> None:
         kernel, hop, _ = self._fbank.window
         samples = mx.array(self._samples[None, : (count - 1) * hop + kernel])
-        made = np.array(self._fbank.log_mel(samples * FULL_SCALE)[0])
+        made = np.array(self._fbank.log_mel(samples * self._fbank.full_scale)[0])
         self._frames = made if self._frames is None else np.concatenate([self._frames, made])
         self._samples = self._samples[count * hop :].copy()
         self.end += count

@@ -14,10 +14,9 @@ from samevoice.models.fast.campplus import Block, Layer, Layers, Product
 from samevoice.models.fast.campplus import Norm as HostNorm
 from samevoice.models.fast.trunk import Conv, Step
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, as_float64, relu, taps
-from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import stats_pool
-from samevoice.models.network import Network, as_batch
+from samevoice.models.network import Embedding
 
 SEGMENT = 100  # frames that share a context
 DILATIONS = (1, 2, 2)  # of the three dense blocks
@@ -240,47 +239,28 @@ def _seen(name: str, part: Any, x: mx.array) -> mx.array:
     return taps.call(name, lambda fed: part(fed, name), x)
 
 
-class CAMPPlus(Network):
-    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+class CAMPPlus(Embedding):
+    """(B, T', C) is what the pooling averages.
 
-    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
-    (B, S, E), all of them from one pass. Masks have any number of frames. An empty one gives what
-    the last norm makes of zeros, whatever the audio.
+    An empty mask gives what the last norm makes of zeros, whatever the audio.
     """
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
-        self.fbank = Fbank.from_config(config)
         channels = int(config["m_channels"])
         self.head = Head(channels)
         self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
         self._host: Kept[Layers | None] = Kept()
 
-    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
-        return self.embed(self.frames(x), masks)
-
-    def compute_fbank(self, waveforms: mx.array) -> mx.array:
-        """(B, 1, N) or (B, N) -> (B, T, M)."""
-        return taps.call("fbank", self.fbank, as_batch(waveforms))
-
     def frames(self, x: mx.array) -> mx.array:
-        """Waveforms or features -> (B, T', C), what the pooling averages."""
-        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
-        features = x if is_fbank else self.compute_fbank(x)
+        features = self.features(x)
         host = self._on_host() if backend.on_cpu() and not taps.active() else None
         if host is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
         return self.xvector.frames(_seen("head", self.head, features), "xvector")
 
-    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
-        """(B, T', C) from ``frames``, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
-        several = masks is not None and masks.ndim == 3
-        if masks is not None and not several:
-            masks = masks[:, None]
-        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
-            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
-        vectors = self.xvector.embed(frames, masks, "xvector").astype(mx.float32)
-        return taps.emit("output", vectors if several else vectors[:, 0])
+    def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
+        return self.xvector.embed(frames, masks, "xvector")
 
     def _on_host(self) -> Layers | None:
         """The same layers in numpy, made anew when a weight was put in another's place."""

@@ -12,10 +12,9 @@ from mlx.nn.layers.linear import Linear
 from samevoice.models import backend
 from samevoice.models.fast.trunk import Conv, Step, Trunk
 from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu, taps
-from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import stats_pool
-from samevoice.models.network import Network, as_batch
+from samevoice.models.network import Embedding
 
 
 class Layout(NamedTuple):
@@ -198,16 +197,11 @@ def _host_conv(conv: Module, norm: Module) -> Conv | None:
     return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
 
 
-class WeSpeakerResNet(Network):
-    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
-
-    With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
-    (B, S, E), all of them from one pass through the trunk. Masks have any number of frames.
-    """
+class WeSpeakerResNet(Embedding):
+    """(B, F, T', C) is what the pooling averages."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
-        self.fbank = Fbank.from_config(config)
         self.resnet = ResNet(
             LAYOUTS[config["architecture"]],
             self.fbank.num_mel_bins,
@@ -216,29 +210,11 @@ class WeSpeakerResNet(Network):
             bool(config.get("two_emb_layer", False)),
         )
 
-    def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
-        return self.embed(self.frames(x), masks)
-
-    def compute_fbank(self, waveforms: mx.array) -> mx.array:
-        """(B, 1, N) or (B, N) -> (B, T, M)."""
-        return taps.call("fbank", self.fbank, as_batch(waveforms))
-
     def frames(self, x: mx.array) -> mx.array:
-        """Waveforms or features -> (B, F, T', C), what the pooling averages."""
-        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
-        return self.resnet.frames(x if is_fbank else self.compute_fbank(x))
+        return self.resnet.frames(self.features(x))
 
-    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
-        """(B, F, T', C) from ``frames``, masks (B, T'') or (B, S, T'') or None -> (B[, S], E)."""
-        several = masks is not None and masks.ndim == 3
-        if masks is not None and not several:
-            masks = masks[:, None]
-        if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
-            raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
-        vectors = self.resnet.embed(frames, masks).astype(mx.float32)
-        if masks is not None and not several:
-            vectors = vectors[:, 0]
-        return taps.emit("output", vectors)
+    def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
+        return self.resnet.embed(frames, masks)
 
     @property
     def windows(self) -> tuple[Window, ...]:

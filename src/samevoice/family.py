@@ -47,8 +47,6 @@ class Family:
     network: str = ""
     original: str = ""
     prefix: str = ""  # of the table's names; checkpoints may go without
-    needs: str = ""  # the package that holds the original
-    licence: str = ""
     # Of data without a network, what its reader wants: such values are never rounded.
     shapes_of_data: Callable[[Mapping[str, Any]], dict[str, Shape]] | None = None
     package: str = OWN  # where it comes from

@@ -21,6 +21,7 @@ from mlx.utils import tree_flatten
 from safetensors.numpy import load_file, save_file
 
 from samevoice.errors import BundleError, DiarizationError
+from samevoice.models import backend
 from samevoice.models.diarization import pipeline as module
 from samevoice.models.diarization.audio import AudioError, open_audio
 from samevoice.models.diarization.clustering import Bounds, Clustering
@@ -154,6 +155,28 @@ def test_dc_and_clipping_give_an_answer(
 
 
 # --- the embedding network ----------------------------------------------------------------------
+
+
+def test_as_a_gpu_embeds_a_batch_at_once(
+    pipeline: SpeakerDiarizationPipeline, talk: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its forms, run here: the compiled trunk, and all chunks pooled together."""
+    waves = np.stack([talk[k : k + 160_000] for k in (0, 16_000)])
+    masks = np.zeros((2, 589, 3), dtype=np.float32)
+    masks[0, :200, 0] = masks[0, 300:, 1] = masks[1, 100:, 2] = 1
+    wanted = pipeline.embed(waves, masks)
+    monkeypatch.setattr(backend, "on_cpu", lambda: False)
+    calls: list[int] = []
+    pooled = pipeline.embedding.pooled
+
+    def counted(frames: mx.array, weights: mx.array) -> mx.array:
+        calls.append(len(frames))
+        found: mx.array = pooled(frames, weights)
+        return found
+
+    monkeypatch.setattr(pipeline.embedding, "pooled", counted)
+    np.testing.assert_allclose(pipeline.embed(waves, masks, wanted[0, 2]), wanted, atol=1e-4)
+    assert calls == [2]
 
 
 def test_each_chunk_is_embedded_once_and_silent_ones_never(

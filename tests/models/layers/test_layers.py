@@ -48,6 +48,16 @@ def test_batch_norm_uses_the_running_statistics_even_when_training() -> None:
     assert norm(mx.array([[4.0]])).item() == pytest.approx(4.0, rel=1e-5)
 
 
+def test_batch_norm_sees_statistics_that_took_the_place_of_others() -> None:
+    norm = BatchNorm(1)
+    norm(mx.array([[4.0]]))
+    norm.running_mean = mx.array([2.0])
+    assert norm(mx.array([[4.0]])).item() == pytest.approx(2.0, rel=1e-5)
+    # In half precision, too, and back.
+    assert norm(mx.array([[4.0]], dtype=mx.float16)).dtype == mx.float16
+    assert norm(mx.array([[4.0]])).dtype == mx.float32
+
+
 def test_leaky_relu_leaks_a_hundredth() -> None:
     np.testing.assert_allclose(np.array(leaky_relu(mx.array([-100.0, 0.0, 2.0]))), [-1, 0, 2])
 
