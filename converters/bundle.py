@@ -183,6 +183,16 @@ def read_json(path: Path) -> dict[str, Any]:
     return _read_json(path, BundleError)
 
 
+def components(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The folders of a pipeline's parts; none where the bundle is one model."""
+    found = config.get("components", [])
+    if not isinstance(found, list) or not all(
+        isinstance(x, str) and x and stays_below(x) for x in found
+    ):
+        raise BundleError(f"components in {CONFIG} must name folders of the bundle")
+    return tuple(found)
+
+
 def sha256(path: Path) -> str:
     return _sha256(path, BundleError)
 

@@ -68,9 +68,7 @@ def _bundle(folder: Path) -> Inspection:
     provenance = bundle.read_json(folder / bundle.PROVENANCE)
     config = bundle.read_json(folder / bundle.CONFIG)
     with bundle.understood(folder / bundle.PROVENANCE):
-        parts = config.get("components") or [""]
-        if not all(bundle.stays_below(part) for part in parts if part):
-            raise ValueError("a component outside of the bundle")
+        parts = bundle.components(config) or ("",)
         tallies = {part or provenance["model_type"]: _rows(folder / part) for part in parts}
         recorded = dict(provenance.get("outputs", {}))
         unknown = () if recorded else (UNRECORDED,)
