@@ -56,9 +56,8 @@ def proven(
 
 def _bound(tap: TapVerdict, verdict: Verdict) -> float:
     """The noise ratio up to which the verdict itself calls this tap right."""
-    limits = verdict.limits.at(tap.name, output=tap.output).values()
-    found = [one.bound for one in limits if one.metric == "noise_ratio"]
-    return found[0] if found else 3.0
+    limit = tap.held(verdict.limits).get("noise_ratio")
+    return limit.bound if limit else 3.0
 
 
 class Source:

@@ -18,6 +18,7 @@ from samevoice.errors import SamevoiceError
 from samevoice.parity.limits import (
     METRICS,
     Dtype,
+    Limit,
     Limits,
     LimitsError,
     Loosened,
@@ -127,9 +128,13 @@ class TapVerdict:
     def key(self) -> tuple[str, str, str]:
         return (self.name, self.mode, self.input)
 
+    def held(self, limits: Limits) -> dict[str, Limit]:
+        """Metric -> the limit that holds here."""
+        return limits.at(self.name, output=self.output, values=math.prod(self.shape))
+
     def violations(self, limits: Limits) -> tuple[str, ...]:
         """In words, every limit that these figures break; what is not finite always breaks one."""
-        held = limits.at(self.name, output=self.output).values()
+        held = self.held(limits).values()
         found = [limit.violation(self._limited(limit.metric)) for limit in held]
         broken = [words for words in found if words is not None]
         if not broken and not all(math.isfinite(value) for value in self.figures.values()):

@@ -699,13 +699,13 @@ def _branch(group: Sequence[Placed], shared: int, depth: int) -> Branch:
 
 
 def bound_of(limits: Limits, tap: TapVerdict, metric: str = "noise_ratio") -> float | None:
-    limit = limits.at(tap.name, output=tap.output).get(metric)
+    limit = tap.held(limits).get(metric)
     return None if limit is None or not math.isfinite(limit.bound) else limit.bound
 
 
 def limit_words(limits: Limits, tap: TapVerdict) -> str:
     """Every limit that holds at a tap, short: the noise ratio's bound bare, others by name."""
-    held = limits.at(tap.name, output=tap.output)
+    held = tap.held(limits)
     bounds = {name: one.bound for name, one in held.items()}
     first = bounds.pop("noise_ratio", None)
     words = [] if first is None else [number(first)]

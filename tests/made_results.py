@@ -131,7 +131,7 @@ def tap(
     *,
     input: str = "sample",
     mode: Mode = "free",
-    shape: tuple[int, ...] = (2, 6, 8),
+    shape: tuple[int, ...] = (2, 64, 8),
     seed: int = 0,
 ) -> Tap:
     """Truth, the reference a rounding off, and the candidate another, or spoilt."""

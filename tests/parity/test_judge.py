@@ -347,3 +347,27 @@ def test_any_single_broken_limit_fails(text: str) -> None:
     broken = text.partition("=")[0]
     assert not verdict.passed
     assert all(words.split(": ")[1].startswith(broken) for words in verdict.reasons)
+
+
+@pytest.mark.parametrize("values", [1, 16, 128, 999])
+def test_a_right_port_passes_however_few_its_values_are(values: int) -> None:
+    """Two evaluations with the same noise differ by luck; three thousand times as much is wrong."""
+    failed = 0
+    for seed in range(200):
+        rng = np.random.default_rng(seed)
+        truth = rng.normal(size=values)
+        sides = [(truth + 1e-6 * rng.normal(size=values)).astype(np.float32) for _ in range(3)]
+        tap = Tap("few", truth, sides[0], sides[1], [sides[2]])
+        failed += not judge_tap(tap, GENERIC).passed
+        wrong = Tap("few", truth, sides[0], (sides[1] + np.float32(0.05)))
+        assert not judge_tap(wrong, GENERIC).passed or values == 1
+    assert failed == 0
+
+
+def test_what_a_tap_of_few_values_may_have_is_said() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=100)
+    reference = (truth + 1e-6 * rng.normal(size=100)).astype(np.float32)
+    tap = judge_tap(Tap("few", truth, reference, reference + np.float32(1e-3)), GENERIC)
+    # 3 times exp(4 / 10)
+    assert "but must be at most 4.47547" in tap.reasons[0]
