@@ -17,7 +17,6 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.models import registry
-from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.models.layers import taps
 from samevoice.models.network import Network
 from samevoice.parity.inputs import Example, Recording, into
@@ -55,7 +54,7 @@ class Candidate:
         try:
             return self.run(example), ""
         except Exception as error:
-            return None, _one_line(error)
+            return None, one_line(error)
 
     def try_features(self, example: Example) -> tuple[Array | None, str]:
         """An embedding's output from filterbank features, or why there is none."""
@@ -66,7 +65,7 @@ class Candidate:
                 masks = (mx.array(x) for x in example.arrays[1:])
                 return as_numpy(network(features, *masks)), ""
             except Exception as error:
-                return None, _one_line(error)
+                return None, one_line(error)
 
     def record(
         self,
@@ -85,7 +84,7 @@ class Candidate:
                 with taps.replace(forced):
                     self.network(*(mx.array(x) for x in example.arrays))
             except Exception as error:
-                seen.error = _one_line(error)
+                seen.error = one_line(error)
             if only is not None:
                 inputs = {name: x for name, x in inputs.items() if into(name) in only}
                 outputs = {name: x for name, x in outputs.items() if name in only}
@@ -103,33 +102,16 @@ class Candidate:
         return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
 
 
-class Listening(SpeakerDiarizationPipeline):
-    """A pipeline as people run it; what its segmentation says is kept on the way."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.scores: list[Array] = []
-
-    def decode(self, scores: mx.array) -> mx.array:
-        self.scores.append(as_numpy(scores))
-        return super().decode(scores)
-
-    @property
-    def device_name(self) -> str:
-        """``CPU``, ``Metal`` or ``CUDA``."""
-        return backend.device_name(self.device)
-
-
 def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:
     """Each array on the host, and let go of; one that cannot be computed is an error of the run."""
     for name in list(lazy):
         try:
             yield name, as_numpy(lazy.pop(name))
         except (RuntimeError, ValueError) as error:
-            seen.error = seen.error or _one_line(error)
+            seen.error = seen.error or one_line(error)
 
 
-def _one_line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"
 
 

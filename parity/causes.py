@@ -25,9 +25,9 @@ from samevoice.parity.textbook import Layer, compute
 if TYPE_CHECKING:
     from samevoice.converters.convert import Part
     from samevoice.parity.candidate import Candidate
+    from samevoice.parity.engine import Trace
     from samevoice.parity.judge import TapVerdict, Verdict
     from samevoice.parity.reference import Reference
-    from samevoice.parity.run import Trace
 
 INTO = ".input"
 # What a bug may leave of an error that it explains, where the port's own arithmetic is coarse.

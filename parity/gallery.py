@@ -7,7 +7,7 @@ network's own layers (bugs.py). A bug that truly changes nothing stands here too
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.parity import bugs, causes
+from samevoice.parity import bugs, causes, roles
 from samevoice.parity.bugs import Case
-from samevoice.parity.inputs import RATE, Example, batch, masks, noise, sample
+from samevoice.parity.engine import compare_traces, order_of, trace
+from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import Array, floor_of, rms, root_mean_square
 from samevoice.parity.result import Cause
-from samevoice.parity.run import ParityError, compare_traces, order_of, trace
 from samevoice.parity.textbook import Layer, compute
 
 if TYPE_CHECKING:
@@ -68,16 +68,19 @@ class Spoiler:
         from samevoice.parity.reference import Reference
 
         part = prepare(source, model_type="auto", options=Options()).parts[0]
-        self.kind, self.architecture = part.family.role, str(part.config["architecture"])
+        self.role = roles.named(part.family.role)
+        self.architecture = str(part.config["architecture"])
         self.reference, self.source = Reference.load(part), causes.Source(part)
         with TemporaryDirectory() as folder:
             convert(source, Path(folder) / "port")
             self.candidate = Candidate.load(Path(folder) / "port", "cpu")
-        chosen = examples(self.kind)
+        if self.role.gallery is None:
+            raise ParityError(f"{source} is a {self.role.name}: only networks have a gallery")
+        chosen = self.role.gallery()
         self.traces = [trace(self.reference, one) for one in chosen]
         self.order = order_of(self.reference, chosen)
         self.layers = bugs.layers_of(self.candidate.network)
-        self.limits = limits_for(self.kind, "float32", "cpu")
+        self.limits = limits_for(self.role.name, "float32", "cpu")
         if failed := self.verdict().failed:
             name = failed[0].name
             raise ParityError(
@@ -107,11 +110,20 @@ class Spoiler:
         places = {where: case for case in cases if (where := self.where(case))}
         where = min(places, key=self.order.index, default="")
         case = places.get(where, cases[0])
-        named = (case.name, case.bug.effect, self.kind, self.architecture)
+        named = (case.name, case.bug.effect, self.role.name, self.architecture)
         return Finding(*named, where, found, ratio, cause)
 
     def cause(self, verdict: Verdict) -> Cause | None:
         return causes.proven(verdict, self.traces, self.reference, self.candidate, self.source)
+
+    def decided(self) -> Iterator[Finding]:
+        """What goes wrong behind the network, in its role's own decisions."""
+        if self.role.decisions is None:
+            return
+        outputs = np.concatenate([one.plain.outputs["output"] for one in self.traces])
+        for name, effect, count in self.role.decisions(outputs):
+            where, named = "decisions" if count else "", (self.role.name, self.architecture)
+            yield Finding(name, effect, *named, where, where, float(count))
 
     def where(self, case: Case) -> str:
         """The first tap that the bug must show at; "" where it changes nothing."""
@@ -168,10 +180,8 @@ def examine(
     for done, case in enumerate(cases):
         progress(case.name, done, len(cases))
         found.append(spoiler.spoilt(case, prove=prove))
-    if spoiler.kind == "segmentation":
-        found += [_decided(spoiler, dtype) for dtype in ("float32", "float16")]
     progress("", len(cases), len(cases))
-    return found
+    return [*found, *spoiler.decided()]
 
 
 def examine_pairs(
@@ -204,39 +214,3 @@ def may_show(case: Case, where: str) -> bool:
     if not where:
         return case.bug.may_idle
     return not path or where == path or where.startswith(f"{path}.")
-
-
-def examples(family: str) -> list[Example]:
-    """Few and short, but with all that a bug needs to show: speech, quiet, masks of every kind."""
-    speech = sample()[7 * RATE : 8 * RATE]
-    quiet = speech[: 3 * RATE // 10] * np.float32(2.0**-13)
-    if family == "segmentation":
-        heard = batch([speech, noise(len(speech), seed=3)])
-        return [Example("speech and noise", heard, depth="full", labels=("", ""))]
-    short = 3 * RATE // 10
-    heard = batch([speech[:short], speech[RATE // 2 :][:short]])
-    labels = tuple(f"voice {n}" for n in range(10))
-    return [
-        Example("masks", heard, masks(2, 29), depth="full", labels=labels),
-        Example("soft masks", heard, _soft_masks(), depth="free"),
-        Example("no masks", batch([quiet]), depth="free"),
-    ]
-
-
-def _soft_masks() -> np.ndarray:
-    """(2, 1, 29): fractions, so that reading between two frames gives another value."""
-    return np.random.default_rng(5).random((2, 1, 29)).astype(np.float32)
-
-
-def _decided(spoiler: Spoiler, dtype: str) -> Finding:
-    """Softmax before the argmax: it cannot move a maximum, but in few bits it makes ties."""
-    logits = np.concatenate([one.plain.outputs["output"] for one in spoiler.traces])
-    soft = np.exp(logits - logits.max(axis=-1, keepdims=True)).astype(dtype)
-    soft = (soft / soft.sum(axis=-1, keepdims=True, dtype=dtype)).astype(dtype)
-    flips = int((soft.argmax(axis=-1) != logits.argmax(axis=-1)).sum())
-    share = f"{flips} of {logits[..., 0].size} decisions fall into ties"
-    effect = share if flips else "no decision changes on these inputs"
-    where = "decisions" if flips else ""
-    name = f"softmax before argmax in {dtype}"
-    named = (name, effect, spoiler.kind, spoiler.architecture)
-    return Finding(*named, where, where, float(flips))

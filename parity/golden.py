@@ -22,22 +22,12 @@ from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.outputs import is_result
 from samevoice.parity.dumps import Dump, open_dump, write_dump
-from samevoice.parity.inputs import Depth, Example, Recording
+from samevoice.parity.engine import OUTPUT, RECORDED, Floors, Trace, compare_traces, trace
+from samevoice.parity.identity import device_of, dtype_of, source_of, versions
+from samevoice.parity.inputs import FORCED, FREE, OUTPUT_ONLY, Depth, Example, Recording
 from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Override, limits_for
 from samevoice.parity.metrics import Array
-from samevoice.parity.run import (
-    OUTPUT,
-    RECORDED,
-    Floors,
-    Trace,
-    compare_traces,
-    device_of,
-    dtype_of,
-    source_of,
-    trace,
-    versions,
-)
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
@@ -148,7 +138,7 @@ def written_anew(folder: Path) -> Iterator[Path]:
 
 def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
     """A trace as it would be had nobody looked deeper than the output."""
-    example = replace(traced.example, depth="output")
+    example = replace(traced.example, depth=OUTPUT_ONLY)
     truth, plain = (
         Recording(outputs={OUTPUT: one.outputs[OUTPUT]}) for one in (traced.truth, traced.plain)
     )
@@ -236,7 +226,7 @@ def read(folder: str | Path) -> Golden:
 def _check_rows(found: Golden, path: Path) -> None:
     """Every example by its own name, in a file of its own that lies in the folder."""
     for row in found.examples:
-        _check_types(row, whole=found.model_type == "full")
+        _check_types(row)
     for key in ("name", "file"):
         names = [row[key] for row in found.examples]
         if len(set(names)) < len(names):
@@ -248,10 +238,10 @@ def _check_rows(found: Golden, path: Path) -> None:
             raise GoldenError(f"{found.folder / name} is missing: save it anew")
 
 
-def _check_types(row: Mapping[str, Any], *, whole: bool) -> None:
+def _check_types(row: Mapping[str, Any]) -> None:
     """A row as it was written, of a network or of a pipeline; else a KeyError or a TypeError."""
-    if whole:
-        lists = list(dict(row.get("labels", {})).values())
+    if isinstance(row["labels"], dict):  # of a pipeline: those of each kind of turns
+        lists = list(row["labels"].values())
     else:
         lists = [row["labels"], row["order"]]
         if row["depth"] not in get_args(Depth):
@@ -323,13 +313,13 @@ def replay(
     """A bundle against what torch once said of its source; neither torch nor pyannote is needed."""
     folder, said = Path(bundle), read(golden)
     _check_belongs(folder, said)
-    if said.model_type == "full":
-        from samevoice.parity.golden_pipeline import replay_pipeline
+    config = bundles.read_json(folder / bundles.CONFIG)
+    if bundles.components(config):
+        from samevoice.parity.pipeline.golden import replay_pipeline
 
         return replay_pipeline(folder, said, device=device, overrides=overrides)
     from samevoice.parity.candidate import Candidate
 
-    config = bundles.read_json(folder / bundles.CONFIG)
     candidate = Candidate.load(folder, device)
     limits = limits_for(said.model_type, dtype_of(config), device_of(candidate))
     order = _order_of(said)
@@ -352,8 +342,8 @@ def _check_belongs(folder: Path, said: Golden) -> None:
 def _order_of(golden: Golden) -> list[str]:
     """Every tap that these examples must have, in the reference's order."""
     depths = {row["depth"]: row["order"] for row in golden.examples}
-    if "full" in depths:
-        return [*depths["full"], RECORDED]
-    if "free" in depths:
-        return [*(tap for tap in depths["free"] if not tap.endswith(".input")), RECORDED]
+    if FORCED in depths:
+        return [*depths[FORCED], RECORDED]
+    if FREE in depths:
+        return [*(tap for tap in depths[FREE] if not tap.endswith(".input")), RECORDED]
     return [OUTPUT]

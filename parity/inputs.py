@@ -12,18 +12,17 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import numpy as np
 
 from samevoice.errors import MissingExtraError, SamevoiceError
 from samevoice.parity.metrics import Array
-from samevoice.parity.result import Input
 
 # How closely an example is looked at: its output; every tap, free-running; those, and every layer
 # fed with the reference's own input.
 Depth: TypeAlias = Literal["output", "free", "full"]
-Set: TypeAlias = Literal["quick", "full"]
+OUTPUT_ONLY, FREE, FORCED = get_args(Depth)
 
 RATE = 16000
 CHUNK = 10 * RATE  # what pyannote cuts recordings into
@@ -35,6 +34,16 @@ SPEECH = 16 * RATE  # where somebody speaks in the sample; its first seconds hol
 
 class InputError(SamevoiceError):
     """Audio that cannot be read, or that neither network takes."""
+
+
+@dataclass(frozen=True)
+class Input:
+    """What both sides were fed, as a result says it; taps refer to it by name."""
+
+    name: str
+    sha256: str
+    shape: tuple[int, ...] = ()
+    notes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -156,6 +165,20 @@ def oddities(speech: Array, samples: int, depth: Depth) -> Iterator[Example]:
         yield Example(name, batch([sound]), depth=depth)
 
 
+def stand_in() -> Array:
+    """(480000,): as long as the recording inside pyannote.audio, and silent."""
+    return np.zeros(SAMPLE, np.float32)
+
+
+def lengths(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
+    """From the shortest that gives a number, in steps that cross the edges of frames."""
+    speech = speech[SPEECH:]
+    extra = (0, 1, 159, 161, 269, 271) if not whole else (0, 1, *range(79, 2700, 80))
+    for more in extra:
+        length = shortest + more
+        yield Example(f"{length} samples", batch([speech[:length]]))
+
+
 def batch(sounds: Iterable[Array]) -> Array:
     """Sounds of (N,) -> (B, 1, N) in float32."""
     return np.stack([np.asarray(sound, dtype=np.float32) for sound in sounds])[:, None]
@@ -167,100 +190,16 @@ def pieces(sound: Array, count: int, samples: int) -> list[Array]:
     return [sound[start : start + samples] for start in starts]
 
 
-# The sets -----------------------------------------------------------------------------------------
-
-
-def examples(
-    model_type: str, shortest: int, chosen: Set = "quick", speech: Array | None = None
-) -> list[Example]:
-    """The set for a kind of network; ``shortest`` is the least number of samples that it takes.
-
-    ``speech`` stands for the recording inside pyannote.audio, where that is not installed: names
-    and shapes are the same then, and hashes are not.
-    """
-    if model_type not in ("segmentation", "embedding"):
-        raise InputError(f"there are no inputs for a {model_type}: segmentation or embedding")
-    if chosen not in ("quick", "full"):
-        raise InputError(f"there is no set of inputs called {chosen!r}: quick or full")
-    build = _segmentation if model_type == "segmentation" else _embedding
-    return list(build(sample() if speech is None else speech, shortest, chosen == "full"))
-
-
-def stand_in() -> Array:
-    """(480000,): as long as the recording inside pyannote.audio, and silent."""
-    return np.zeros(SAMPLE, np.float32)
-
-
-def _segmentation(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
-    yield Example("sample", batch([speech[:CHUNK]]), depth="full", labels=("",))
-    three = batch([speech[CHUNK : 2 * CHUNK], speech[2 * CHUNK :], noise(CHUNK, seed=1)])
-    yield Example("batch of 3", three, labels=("",))
-    yield from oddities(speech, 2 * RATE, "full" if whole else "free")
-    yield from _lengths(speech, shortest, whole)
-    yield Example("batch of 32", batch(pieces(speech, 32, RATE // 2)), labels=("",))
-    yield Example("25 seconds", batch([speech[: 25 * RATE]]), labels=("",))
-    if whole:
-        rest = pieces(speech, 5, CHUNK)
-        yield Example("five pieces", batch(rest), depth="free", labels=("",))
-        yield Example("batch of 32, 10 s", batch(pieces(speech, 32, CHUNK)), labels=("",))
-
-
-def _embedding(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
-    said = speech[SPEECH:]
-    yield Example("sample", batch([said[: 3 * RATE // 2]]), depth="full")
-    yield Example("ten seconds", batch([speech[:CHUNK]]))
-    yield Example("batch of 3", batch(pieces(speech, 3, RATE)), depth="free" if whole else "output")
-    yield from oddities(speech, RATE, "full" if whole else "output")
-    yield from _lengths(speech, shortest, whole)
-    yield from masked(said[:RATE], speech[:RATE])
-    # Thirty-two voices for the similarity matrix: who spoke in the same ten seconds is one.
-    regions = tuple(f"region {k * 3 // 32}" for k in range(32))
-    yield Example("batch of 32", batch(pieces(speech, 32, RATE * 2 // 5)), labels=regions)
-    yield Example("two noises", batch([noise(RATE, 1), noise(RATE, 2)]), labels=("noise", "noise"))
-    if whole:
-        yield Example("three tens", batch(pieces(speech, 3, CHUNK)))
-        yield Example("three seconds", batch([said[: 3 * RATE]]), depth="full")
-
-
-def _lengths(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
-    """From the shortest that gives a number, in steps that cross the edges of frames."""
-    speech = speech[SPEECH:]
-    extra = (0, 1, 159, 161, 269, 271) if not whole else (0, 1, *range(79, 2700, 80))
-    for more in extra:
-        length = shortest + more
-        yield Example(f"{length} samples", batch([speech[:length]]))
-
-
-def masked(first: Array, second: Array) -> Iterator[Example]:
-    """Who of several speakers is heard when: each kind of mask, over two recordings."""
-    size = min(len(first), len(second))
-    sounds = batch([first[:size], second[:size]])
-    frames = max(round(MASK_FRAMES * size / CHUNK), 8)
-    yield Example("masks", sounds, masks=masks(2, frames), depth="free")
-    # Another grid than pyannote's, and fractions, as soft masks hold.
-    soft = np.random.default_rng(5).random((2, 2, frames // 3)).astype(np.float32)
-    yield Example("soft masks", sounds, masks=soft)
-    yield Example("one mask each", sounds, masks=masks(2, frames)[:, 2])
-    yield Example("empty masks", sounds, masks=np.zeros((2, 3, frames), np.float32))
-
-
-def masks(items: int, frames: int) -> Array:
-    """(B, 5, F): full, empty, two that overlap, and three frames only."""
-    made = np.zeros((items, 5, frames), np.float32)
-    made[:, 0] = 1.0
-    made[:, 2, : 2 * frames // 3] = 1.0
-    made[:, 3, frames // 3 :] = 1.0
-    made[:, 4, frames // 2 : frames // 2 + 3] = 1.0
-    return made
-
-
 # Audio that is given ------------------------------------------------------------------------------
 
 
 def from_audio(
-    paths: Sequence[str | Path], model_type: str, shortest: int, *, most: int = 8
+    paths: Sequence[str | Path], shortest: int, labels: tuple[str, ...] = (), *, most: int = 8
 ) -> list[Example]:
-    """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone."""
+    """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone.
+
+    ``labels`` are those of every piece.
+    """
     found: list[Example] = []
     for path in paths:
         sound, name = read_audio(path), Path(path).name
@@ -271,14 +210,13 @@ def from_audio(
             )
         taken = sum(one.name.startswith(name) for one in found)
         name = f"{name} #{taken + 1}" if taken else name
-        found += _pieces_of(sound, name, shortest, most, labelled=model_type == "segmentation")
+        found += _pieces_of(sound, name, shortest, most, labels)
     return found
 
 
 def _pieces_of(
-    sound: Array, name: str, shortest: int, most: int, *, labelled: bool
+    sound: Array, name: str, shortest: int, most: int, labels: tuple[str, ...]
 ) -> Iterator[Example]:
-    labels = ("",) if labelled else ()
     whole = [sound[at : at + CHUNK] for at in range(0, len(sound) - CHUNK + 1, CHUNK)]
     for at in range(0, len(whole), most):
         end = min(at + most, len(whole))

@@ -116,8 +116,11 @@ ALL_FAMILIES: tuple[Family, ...] = get_args(Family)
 ALL_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ALL_DEVICES: tuple[Device, ...] = get_args(Device)
 TF32_DEVICES: tuple[Device, ...] = ("metal-tf32", "cuda-tf32")
-NETWORKS: tuple[Family, ...] = ("segmentation", "embedding", "full", "generic")
-DECIDING: tuple[Family, ...] = ("segmentation", "full")
+ALONE: tuple[Family, ...] = ("segmentation", "embedding", "generic")
+WHOLE: tuple[Family, ...] = ("full",)
+NETWORKS = (*ALONE, *WHOLE)
+VOICES: tuple[Family, ...] = ("embedding",)
+DECIDING: tuple[Family, ...] = ("segmentation", *WHOLE)
 
 # The RMS of n random errors scatters by 1 / sqrt(2n) of itself, so the logarithm of the ratio of
 # two by 1 / sqrt(n). Four times that is allowed, which one right port in thousands exceeds; with
@@ -257,7 +260,7 @@ FLOAT32_LIMITS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        ("embedding",),
+        VOICES,
         FLOAT32,
         Limit(
             "embedding_cosine_min",
@@ -267,7 +270,7 @@ FLOAT32_LIMITS: tuple[Row, ...] = (
         ),
     ),
     Row(
-        ("embedding",),
+        VOICES,
         FLOAT32,
         Limit(
             "kendall_tau",
@@ -409,7 +412,7 @@ def _measured_rows(one: Measured) -> Iterator[Row]:
     ):
         why = f"{how} in {one.precision.name}, which was {worst:g}"
         # A whole recording holds frames that are nearly a tie: there the DER says what it costs.
-        families = tuple(x for x in NETWORKS if metric != "cosine_min" or x != "full")
+        families = ALONE if metric == "cosine_min" else NETWORKS
         yield Row(families, one.precision, Limit(metric, bound, why, where))
     for family, metric, bound, why in COARSE_TASK:
         yield Row((family,), one.precision, Limit(metric, bound, why, "task"))
@@ -445,12 +448,12 @@ HOST: tuple[tuple[str, str, float, str], ...] = (
 
 def _pipeline_rows(networks: Sequence[Row]) -> Iterator[Row]:
     """What holds for a whole pipeline beside the rows of its networks."""
-    family: tuple[Family, ...] = ("full",)
+    family = WHOLE
     for precision in (FLOAT32, TF32, *(one.precision for one in MEASURED)):
         for tap, metric, bound, why in HOST:
             yield Row(family, precision, Limit(metric, bound, why, tap=tap))
     for row in networks:
-        if row.limit.where == "output" and "embedding" in row.families:
+        if row.limit.where == "output" and set(VOICES) <= set(row.families):
             # Where anybody speaks, these are an output of a network, too.
             yield Row(family, row.precision, replace(row.limit, where="tap", tap="embeddings"))
     yield Row(
@@ -511,7 +514,7 @@ SHARED: tuple[tuple[str, float, str], ...] = (
 def _fast_rows(rows: Sequence[Row]) -> Iterator[Row]:
     """In every precision: voices are compared with the same port's exact ones."""
     family: tuple[Family, ...] = ("fast",)
-    exact = [row for row in rows if "full" in row.families]
+    exact = [row for row in rows if set(WHOLE) <= set(row.families)]
     for row in exact:
         if row.limit.metric not in ("unexplained_der", "der"):
             yield replace(row, families=family)

@@ -20,6 +20,8 @@ from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, g
 
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
+from samevoice.parity import roles
+from samevoice.parity.inputs import Input
 from samevoice.parity.judge import TapVerdict, Verdict
 from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
@@ -29,16 +31,8 @@ Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
 # Schema -> how a document of it becomes one of the next; without a way an older one is refused.
 UPGRADES: Mapping[int, Upgrade] = {1: lambda document: document | {"cause": None}}
 FAST = "fast"  # the model type of a whole pipeline's fast configuration
-COMPARED = ("segmentation", "embedding", "plda", "full", FAST)
 SHA256 = re.compile(r"[0-9a-f]{64}|")
 Json: TypeAlias = Any
-# What must have been compared of a whole pipeline for every recording, even one of silence.
-WHOLE = (
-    ("log_probabilities", "free"),
-    ("masks", "forced"),
-    ("count", "forced"),
-    ("turns", "forced"),
-)
 NOT_FINITE: Mapping[str, float] = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 
 
@@ -55,16 +49,6 @@ class Artefact:
     """
 
     sha256: str
-    notes: dict[str, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Input:
-    """What both sides were fed; taps refer to it by name."""
-
-    name: str
-    sha256: str
-    shape: tuple[int, ...] = ()
     notes: dict[str, str] = field(default_factory=dict)
 
 
@@ -165,21 +149,17 @@ def check(result: Result) -> None:
             f"the limits are for {limits.dtype} on {limits.device}, "
             f"but the result is for {result.dtype} on {result.device}"
         )
-    if result.model_type not in COMPARED:
-        _check_other(result)
     verdict = result.verdict
     _same("passed", result.passed, verdict.passed)
     _same("first_divergence", result.first_divergence, verdict.first_divergence)
     if result.cause is not None:
         _same("cause.tap", result.cause.tap, verdict.first_divergence)
-    if result.model_type in ("segmentation", "embedding"):
+    role = roles.every().get(result.model_type)
+    if role is None:
+        _check_other(result)
+    for name, mode in role.judged if role else ():
         _check_family(result)
-        _check_given(result, [(tap.input, tap.output) for tap in result.taps])
-    if result.model_type in ("full", FAST):
-        _check_family(result)
-        for name, mode in WHOLE:
-            given = [(x.input, (x.name, x.mode) == (name, mode)) for x in result.taps]
-            _check_given(result, given, f"{name} ({mode})")
+        _check_given(result, name, mode)
     _check_loosened(result)
 
 
@@ -201,11 +181,12 @@ def _check_family(result: Result) -> None:
         )
 
 
-def _check_given(result: Result, taps: Iterable[tuple[str, bool]], what: str = "output") -> None:
-    """Every input has such a tap: (input, whether it is one)."""
-    given = {name for name, such in taps if such}
+def _check_given(result: Result, name: str, mode: str) -> None:
+    """Every input has this tap."""
+    given = {tap.input for tap in result.taps if (tap.name, tap.mode) == (name, mode)}
     bare = [one.name for one in result.inputs if one.name not in given]
     if bare or not given:
+        what = f"{name} ({mode})" if mode != "free" else name
         raise ResultError(f"no {what} was judged for {bare[0] if bare else 'any input'!r}")
 
 

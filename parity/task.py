@@ -7,7 +7,7 @@ much of a difference is noise.
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -37,6 +37,15 @@ Classes: TypeAlias = npt.NDArray[np.int64]
 
 class TaskError(SamevoiceError):
     """A task figure that is not defined for these arrays."""
+
+
+def columns(rows: Iterable[Sequence[Array]]) -> list[Array]:
+    """Rows of (..., D) arrays -> each column as one (N, D)."""
+    flat = ([x.reshape(-1, x.shape[-1]) for x in row] for row in rows)
+    try:
+        return [np.concatenate(column) for column in zip(*flat, strict=True)]
+    except ValueError as error:  # one network gives embeddings of one size
+        raise ShapeMismatchError(str(error)) from None
 
 
 # Embeddings ---------------------------------------------------------------------------------------

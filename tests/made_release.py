@@ -13,9 +13,10 @@ from typing import Any
 import made_up
 
 from samevoice.converters import bundle as bundles
-from samevoice.parity import gallery, gallery_file, run
+from samevoice.parity import gallery, gallery_file
 from samevoice.parity import result as results
 from samevoice.parity.gallery import Finding
+from samevoice.parity.identity import versions
 from samevoice.parity.limits import loosened, parse_override
 from samevoice.parity.result import Result
 from samevoice.release import terms
@@ -80,8 +81,8 @@ def write_gallery(path: Path, *families: str, **more: Any) -> None:
         for family in families
         for one in all_found(family, configs[family], more.get("architecture", ""))
     ]
-    versions = {"samevoice": more.get("version", run.versions()["samevoice"])}
-    path.write_text(gallery_file.written({"made up": found}, versions))
+    made = {"samevoice": more.get("version", versions()["samevoice"])}
+    path.write_text(gallery_file.written({"made up": found}, made))
 
 
 def rejudged(result: Result, *texts: str) -> Result:

@@ -12,8 +12,8 @@ import numpy as np
 
 from samevoice.models.diarization import powerset
 from samevoice.models.diarization.frames import Frames
-from samevoice.parity.diarization import Recorded
-from samevoice.parity.reference_pipeline import ReferencePipeline
+from samevoice.parity.pipeline.original import ReferencePipeline
+from samevoice.parity.pipeline.recordings import Recorded
 
 RATE, SECONDS, SIZE = 16_000, 26, 256
 FRAMES = Frames()

@@ -257,7 +257,7 @@ def a_gallery() -> str:
     from made_release import CONFIGS, all_found
 
     from samevoice.parity import gallery_file
-    from samevoice.parity.run import versions
+    from samevoice.parity.identity import versions
 
     lstm = {"hidden_size": 128, "num_layers": 4, "bidirectional": True}
     found = all_found("segmentation", CONFIGS["segmentation"] | {"lstm": lstm})

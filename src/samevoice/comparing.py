@@ -129,14 +129,15 @@ def parity(
 def _targets(bundle: Path, output: Path, only: list[str], fast: bool) -> list[outputs.Target]:
     """Whatever a comparison may write below ``output``."""
     from samevoice.parity import golden, run
+    from samevoice.parity.reproduction import REPRODUCTION, RESULT
     from samevoice.reports.write import targets
 
     return [
         target
         for folder in (output / name for name in run.part_names(bundle, only, fast=fast))
         for target in (
-            (folder / run.RESULT, run.RESULT),
-            (folder / run.REPRODUCTION, "reproduction"),
+            (folder / RESULT, RESULT),
+            (folder / REPRODUCTION, "reproduction"),
             (folder / golden.FOLDER, "golden"),
             *targets(folder),
         )
@@ -161,7 +162,7 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
         title = f"{bundle / part}: {result.model_type}, {result.dtype} on {result.device}"
         verdicts.show(console, result.verdict, title, cause=result.cause)
         if "diarization" in result.task:
-            from samevoice.parity.diarization import sentence as outcome
+            from samevoice.parity.pipeline.compare import sentence as outcome
 
             console.print(f"  {outcome(result)}", soft_wrap=True, markup=False)
         console.print(f"  result: {output / part / 'result.json'}", soft_wrap=True, markup=False)
@@ -211,7 +212,7 @@ def gallery(
     from samevoice import places, terminal, verdicts
     from samevoice.parity import gallery_file
     from samevoice.parity.gallery import examine, examine_pairs
-    from samevoice.parity.run import versions
+    from samevoice.parity.identity import versions
 
     chosen = sources or ["reference:segmentation", "reference:embedding"]
     if output is not None:
@@ -282,7 +283,7 @@ def overrides(file: Path | None, flags: list[str] | None) -> list[Override]:
 def _fingerprints(bundles: list[Path]) -> set[str]:
     """The hashes that results of these bundles, or of the parts of a pipeline, must name."""
     from samevoice.converters.bundle import CONFIG, read_json
-    from samevoice.parity.run import fingerprint
+    from samevoice.parity.identity import fingerprint
 
     parts = [(path, ["", *read_json(path / CONFIG).get("components", [])]) for path in bundles]
     return {fingerprint(path / name) for path, names in parts for name in names}

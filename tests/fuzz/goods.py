@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ PLAYLISTS = {
 
 def feed_little() -> None:
     """A comparison of one second: what is tested here is files, and not figures."""
-    from samevoice.parity import inputs
+    from samevoice.parity import inputs, roles
 
     def few(speech: Any, shortest: int, whole: bool) -> Iterator[inputs.Example]:
         yield inputs.Example(
@@ -60,7 +61,8 @@ def feed_little() -> None:
         )
         yield inputs.Example("noise", inputs.batch([inputs.noise(shortest)]))
 
-    inputs._segmentation = few
+    role = roles.named("segmentation")
+    roles.every()[role.name] = replace(role, examples=few)
 
 
 def make(root: Path, outside: Path) -> None:

@@ -355,6 +355,6 @@ def files(goods: Path, target: Target) -> list[str]:
 
 def read_rttm(words: list[str]) -> None:
     """No command reads RTTM within a second, so its reader stands for one."""
-    from samevoice.parity.diarization import recordings_of
+    from samevoice.parity.pipeline.recordings import recordings_of
 
     recordings_of([], ["audio/a.wav"], [Path(words[1])])

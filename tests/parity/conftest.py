@@ -8,7 +8,7 @@ import pytest
 from made_talk import Talk, made_up, one_thread, saying
 
 from samevoice.converters import convert
-from samevoice.parity.reference_pipeline import Heard, ReferencePipeline, Truth
+from samevoice.parity.pipeline.original import ReferencePipeline, Spoke, SpokenTruth
 
 
 @pytest.fixture(scope="session")
@@ -25,7 +25,10 @@ def talk() -> Talk:
 
 
 @pytest.fixture(scope="session")
-def heard(reference: ReferencePipeline, talk: Talk) -> tuple[Heard, Truth]:
+def heard(reference: ReferencePipeline, talk: Talk) -> tuple[Spoke, SpokenTruth]:
     with saying(reference, talk), one_thread():
         found = reference.run(talk.samples)
-        return found, reference.truth(found)
+        truth = reference.truth(found)
+        assert isinstance(found, Spoke)
+        assert isinstance(truth, SpokenTruth)
+        return found, truth

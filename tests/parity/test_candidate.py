@@ -14,7 +14,8 @@ from samevoice.models import registry
 from samevoice.models.layers import taps
 from samevoice.models.network import Network
 from samevoice.parity.candidate import Candidate, as_numpy
-from samevoice.parity.inputs import Example, batch, masks, noise
+from samevoice.parity.inputs import Example, batch, noise
+from samevoice.parity.roles.embedding import masks
 
 SOUND = Example("noise", batch([noise(4000), noise(4000, seed=1)]))
 

@@ -11,9 +11,9 @@ from mlx.nn.layers.linear import Identity
 
 from samevoice.parity import bugs, causes, gallery
 from samevoice.parity.candidate import Candidate
+from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import Override, limits_for
 from samevoice.parity.metrics import noise_ratio
-from samevoice.parity.run import ParityError
 from samevoice.parity.textbook import compute
 
 KINDS = ("segmentation", "embedding")

@@ -10,7 +10,9 @@ import pytest
 import soundfile
 
 from samevoice.parity import inputs
-from samevoice.parity.inputs import Example, InputError, examples, from_audio, masks, read_audio
+from samevoice.parity.inputs import Example, InputError, from_audio, read_audio
+from samevoice.parity.roles import RoleError, examples
+from samevoice.parity.roles.embedding import masks
 
 
 def write_wav(
@@ -124,7 +126,7 @@ def test_what_is_no_recording_is_refused_in_one_line(tmp_path: Path) -> None:
 
 def test_given_audio_comes_in_pieces_of_ten_seconds(tmp_path: Path) -> None:
     path = write_wav(tmp_path / "talk.wav", np.arange(16000 * 25).astype("<i2"))
-    found = from_audio([path, path], "segmentation", 1261)
+    found = from_audio([path, path], 1261)
     assert [one.name for one in found] == [
         "talk.wav 0-20 s",
         "talk.wav from 20 s",
@@ -134,11 +136,11 @@ def test_given_audio_comes_in_pieces_of_ten_seconds(tmp_path: Path) -> None:
     assert [one.waveforms.shape for one in found[:2]] == [(2, 1, 160000), (1, 1, 80000)]
     short = write_wav(tmp_path / "short.wav", np.zeros(1000, "<i2"))
     with pytest.raises(InputError, match="holds 1000 samples, but the network needs 1261"):
-        from_audio([short], "segmentation", 1261)
+        from_audio([short], 1261)
 
 
 def test_unknown_sets_and_models_are_refused() -> None:
-    with pytest.raises(InputError, match="no inputs for a plda"):
+    with pytest.raises(RoleError, match="no inputs for a plda"):
         examples("plda", 1)
-    with pytest.raises(InputError, match="no set of inputs called 'huge'"):
+    with pytest.raises(RoleError, match="no set of inputs called 'huge'"):
         examples("embedding", 1, "huge")  # type: ignore[arg-type]

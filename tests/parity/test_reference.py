@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from samevoice.converters import convert
-from samevoice.parity.inputs import Example, batch, masks, noise
+from samevoice.parity.inputs import Example, batch, noise
 from samevoice.parity.metrics import rms
 from samevoice.parity.reference import (
     Reference,
@@ -20,6 +20,7 @@ from samevoice.parity.reference import (
     names_of,
     watched,
 )
+from samevoice.parity.roles.embedding import masks
 
 SOUND = Example("noise", batch([noise(4000), noise(4000, seed=1)]))
 VARIANTS: dict[str, dict[str, Any]] = {

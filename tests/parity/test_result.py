@@ -16,11 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge, judge_taps
 from samevoice.parity.limits import Limits, limits_for, parse_override
 from samevoice.parity.result import (
     Artefact,
-    Input,
     Result,
     ResultError,
     dumps,

@@ -19,11 +19,13 @@ from samevoice.models.layers import pooling, sincnet
 from samevoice.models.networks import pyannet
 from samevoice.parity import dumps, inputs, result, run
 from samevoice.parity.candidate import Candidate
+from samevoice.parity.engine import FEATURES, Trace, compare_traces, order_of, trace
+from samevoice.parity.identity import ParityError, fingerprint
 from samevoice.parity.inputs import Example, Recording, batch, noise
 from samevoice.parity.judge import Verdict, judge_pair
 from samevoice.parity.limits import limits_for, parse_override
 from samevoice.parity.reference import Reference
-from samevoice.parity.run import ParityError, Trace, compare_traces, order_of, trace
+from samevoice.parity.roles.embedding import masks
 
 SOUNDS = (
     Example("deep", batch([noise(6000), noise(6000, seed=1)]), depth="full", labels=("",)),
@@ -83,11 +85,11 @@ def small(make: Callable[..., Pair]) -> Pair:
 @pytest.fixture(scope="module")
 def voices(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pair:
     speech = inputs.sample()[inputs.SPEECH :]
-    masks = inputs.masks(2, 30)
+    both = masks(2, 30)
     labels = tuple("aabbcaabbc")
     deep = batch([speech[:8000], speech[8000:16000]])
     sounds = (
-        Example("deep", deep, masks, "full", labels),
+        Example("deep", deep, both, "full", labels),
         Example("short", batch([speech[:1680]])),
     )
     return paired(references["embedding"], tmp_path_factory.mktemp("voices"), sounds)
@@ -229,7 +231,7 @@ def test_features_as_input_are_compared_too(voices: Pair, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(type(spoilt.network), "frames", frames)
     verdict = voices.judged(spoilt)
-    assert {tap.name for tap in verdict.failed} == {run.FEATURES}
+    assert {tap.name for tap in verdict.failed} == {FEATURES}
 
 
 def test_nan_fails(small: Pair, candidate: Candidate) -> None:
@@ -340,7 +342,7 @@ def test_a_result_says_what_was_compared(small: Pair, tmp_path: Path) -> None:
     assert made.model_type == "segmentation"
     assert (made.dtype, made.device) == ("float32", "cpu")
     assert made.source.sha256 == convert.fingerprint(located(small.source).source_hashes)
-    assert made.bundle.sha256 == run.fingerprint(small.bundle)
+    assert made.bundle.sha256 == fingerprint(small.bundle)
     assert [one.sha256 for one in made.inputs] == [one.sha256 for one in SOUNDS]
     assert {"torch", "mlx", "pyannote.audio", "blas", "MLX_ENABLE_TF32"} <= made.versions.keys()
     assert made.command[:2] == ("samevoice", "parity")
@@ -380,7 +382,7 @@ def test_a_divergence_is_saved_small_and_judged_without_torch(small: Pair, tmp_p
     assert verdict.first_divergence == "linear.0"
     gap = found["candidate"]["linear.0"] - found["truth"]["linear.0"]
     np.testing.assert_allclose(gap, 0.01, atol=1e-4)
-    assert made.bundle.sha256 != run.fingerprint(small.bundle)
+    assert made.bundle.sha256 != fingerprint(small.bundle)
 
 
 PARTS = ("input", "weights", "truth", "reference", "candidate")
@@ -391,9 +393,9 @@ def test_the_fingerprint_leaves_out_card_and_provenance(small: Pair, tmp_path: P
     shutil.copytree(small.bundle, copy)
     for name in ("README.md", "provenance.json"):
         (copy / name).write_text("{}")
-    assert run.fingerprint(copy) == run.fingerprint(small.bundle)
+    assert fingerprint(copy) == fingerprint(small.bundle)
     (copy / "config.json").write_text("{}")
-    assert run.fingerprint(copy) != run.fingerprint(small.bundle)
+    assert fingerprint(copy) != fingerprint(small.bundle)
 
 
 def test_another_source_is_refused_in_one_sentence(

@@ -44,11 +44,11 @@ def talks(draw: Any) -> list[tuple[float, float, str]]:
 @settings(max_examples=100, deadline=None)
 def test_as_pyannote_metrics(said: Any, got: Any) -> None:
     pytest.importorskip("pyannote.metrics")
-    from samevoice.parity import diarization
+    from samevoice.parity.pipeline import outcome
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        theirs = diarization.errors(said, got, 10.0)
+        theirs = outcome.errors(said, got, 10.0)
     ours = errors(said, got)
     assert ours.wrong == pytest.approx(theirs.wrong, abs=1e-9)
     assert ours.total == pytest.approx(theirs.total, abs=1e-9)

@@ -21,7 +21,7 @@ from samevoice.converters import bundle as bundles
 from samevoice.converters.inspect import inspect
 from samevoice.errors import BundleError
 from samevoice.parity import result as results
-from samevoice.parity.run import fingerprint
+from samevoice.parity.identity import fingerprint
 from samevoice.release import contents, terms
 
 

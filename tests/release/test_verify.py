@@ -18,7 +18,7 @@ from made_release import Ready, edit, rejudged, sum_again, write_gallery
 from samevoice.converters import convert
 from samevoice.errors import BundleError
 from samevoice.parity import result as results
-from samevoice.parity.run import fingerprint
+from samevoice.parity.identity import fingerprint
 from samevoice.release.verify import CHECKS, verify
 
 WITHOUT_TORCH = """

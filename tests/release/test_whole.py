@@ -17,12 +17,13 @@ from made_release import sum_again, write_gallery
 from samevoice.converters.bundle import read_weights
 from samevoice.parity import golden, run
 from samevoice.parity import result as results
-from samevoice.parity.diarization import default_recordings
-from samevoice.parity.inputs import Recording
+from samevoice.parity.engine import Trace
+from samevoice.parity.identity import fingerprint, source_of
+from samevoice.parity.inputs import Input, Recording
 from samevoice.parity.judge import Tap, judge_taps
 from samevoice.parity.limits import limits_for
-from samevoice.parity.result import Artefact, Input, Result
-from samevoice.parity.run import Trace
+from samevoice.parity.pipeline.recordings import default_recordings
+from samevoice.parity.result import Artefact, Result
 from samevoice.parity.task import compare_decisions, compare_embeddings
 from samevoice.release import contents, terms
 from samevoice.release.verify import verify
@@ -66,8 +67,8 @@ def made_up(kind: str, bundle: Path, inputs: list[Input]) -> Result:
     return Result.of(
         verdict,
         model_type=kind,
-        source=Artefact(run.source_of(bundle), {"name": "made up"}),
-        bundle=Artefact(run.fingerprint(bundle)),
+        source=Artefact(source_of(bundle), {"name": "made up"}),
+        bundle=Artefact(fingerprint(bundle)),
         versions=VERSIONS,
         inputs=inputs,
     )

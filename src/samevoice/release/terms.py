@@ -19,9 +19,10 @@ from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
 from samevoice.parity.gallery_file import Gallery
+from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode
 from samevoice.parity.limits import Loosened
-from samevoice.parity.result import Input, Result
+from samevoice.parity.result import Result
 
 RESULT = "result.json"
 PIPELINE = "pipeline"
@@ -96,7 +97,7 @@ class Part:
 
     @cached_property
     def fingerprint(self) -> str:
-        from samevoice.parity.run import fingerprint
+        from samevoice.parity.identity import fingerprint
 
         return fingerprint(self.folder)
 
@@ -109,7 +110,7 @@ class Part:
 
     @property
     def dtype(self) -> str:
-        from samevoice.parity.run import dtype_of, dtype_of_pipeline
+        from samevoice.parity.identity import dtype_of, dtype_of_pipeline
 
         if self.kind == "plda":
             return "float32"  # by whose limits copies are judged
@@ -337,7 +338,7 @@ def _same_bytes(one: Offer) -> Reasons:
 
 
 def _same_source(one: Offer) -> Reasons:
-    from samevoice.parity.run import source_of
+    from samevoice.parity.identity import source_of
 
     for part, result in _judged(one):
         if result.source.sha256 != source_of(part.folder):
@@ -564,8 +565,9 @@ def missing_taps(part: Part, result: Result) -> list[str]:
 def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
     """The taps of a bundle's network, free-running and forced, as it runs through them itself."""
     from samevoice.parity.candidate import Candidate
+    from samevoice.parity.engine import OUTPUT, RECORDED
     from samevoice.parity.inputs import Example, batch, into, noise
-    from samevoice.parity.run import OUTPUT, RECORDED, shortest_for
+    from samevoice.parity.run import shortest_for
 
     candidate = Candidate.load(folder, "cpu")
     short = shortest_for(candidate.network.num_frames)
@@ -581,7 +583,7 @@ def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
     if part.kind == "plda":
         return []
     if part.kind == "full":
-        from samevoice.parity.diarization import default_recordings
+        from samevoice.parity.pipeline.recordings import default_recordings
 
         return [one.example.described() for one in default_recordings("quick", speech)]
     return [one.described() for one in run.default_examples(part.folder, "quick", speech)]

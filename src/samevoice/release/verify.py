@@ -210,7 +210,7 @@ def _verdicts(one: Folder) -> str:
 
 
 def _belongs(one: Folder) -> str:
-    from samevoice.parity.run import source_of
+    from samevoice.parity.identity import source_of
 
     for part in one.parts:
         _plausible(part)

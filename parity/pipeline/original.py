@@ -11,8 +11,8 @@ import warnings
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, fields
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -33,20 +33,45 @@ Notes = defaultdict[str, list[Any]]
 
 
 @dataclass(frozen=True, eq=False)
+class Vbx:
+    """The steps of clustering by VBx: N slots, A clusters to begin with, D numbers of the PLDA."""
+
+    ahc: Array  # (N,)
+    xvectors: Array  # (N, D)
+    features: Array  # (N, D)
+    phi: Array  # (D,)
+    gamma: Array  # (N, A)
+    pi: Array  # (A,)
+    elbo: Array  # (iterations,)
+
+    @property
+    def columns(self) -> Array:
+        """(A,): the clusters in the order in which they first come."""
+        return np.array(list(dict.fromkeys(self.ahc.tolist())), dtype=np.int64)
+
+    @property
+    def ranks(self) -> Array:
+        """The centroids in the same order: those of clusters that are likely enough to be kept."""
+        kept = [k for k in self.columns if self.pi[k] > KEPT]
+        return np.searchsorted(np.flatnonzero(self.pi > KEPT), kept)
+
+
+@dataclass(frozen=True, eq=False)
 class Clusters:
-    """pyannote's clustering, step by step; what it did not come to is None."""
+    """A clustering, and its steps where there was enough to cluster."""
 
     trained: Array  # (C, S) of 0 and 1: the slots that are clustered
     hard: Array  # (C, S)
     soft: Array  # (C, S, K)
     centroids: Array  # (K, E)
-    ahc: Array | None = None  # (N,)
-    xvectors: Array | None = None  # (N, D)
-    features: Array | None = None  # (N, D)
-    phi: Array | None = None  # (D,)
-    gamma: Array | None = None  # (N, A)
-    pi: Array | None = None  # (A,)
-    elbo: Array | None = None  # (iterations,)
+    steps: Vbx | None = None
+
+    @property
+    def ranks(self) -> Array:
+        """(K,): the centroids in the order in which their clusters first come, if known."""
+        plain = np.arange(len(self.centroids))
+        ranks = self.steps.ranks if self.steps else plain
+        return ranks if len(ranks) == len(plain) else plain
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,8 +83,8 @@ class Timeline:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
-    """All that the pipeline said on the way; None from where it stopped because nobody speaks."""
+class Silent:
+    """All that a pipeline said on the way, where nobody speaks."""
 
     waveform: Array  # (samples,)
     chunks: Array  # (C, samples)
@@ -69,23 +94,53 @@ class Heard:
     turns: tuple[Turn, ...]
     exclusive_turns: tuple[Turn, ...]
     voices: Array  # (K, E), a row a label
-    weights: Array | None = None  # (C, S, F)
-    fbank: Array | None = None  # (C, frames, bins)
-    embeddings: Array | None = None  # (C, S, E)
-    clusters: Clusters | None = None
-    discrete: Timeline | None = None
-    exclusive: Timeline | None = None
+
+    @property
+    def empty_slots(self) -> Array:
+        """(C, S): where nobody speaks."""
+        return np.asarray(self.segmentations.sum(axis=1) == 0)
+
+    @property
+    def tied(self) -> Array:
+        """(T,): where a sort, not the votes, chose a speaker."""
+        return np.zeros(0, dtype=bool)
+
+
+@dataclass(frozen=True, eq=False)
+class Spoke(Silent):
+    """The same, where somebody does."""
+
+    weights: Array  # (C, S, F)
+    fbank: Array  # (C, frames, bins)
+    embeddings: Array  # (C, S, E)
+    clusters: Clusters
+    discrete: Timeline
+    exclusive: Timeline
+
+    @property
+    def tied(self) -> Array:
+        found: Array = self.discrete.tied | self.exclusive.tied
+        return found
+
+
+TorchRun: TypeAlias = Silent | Spoke
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The same in float64, for the masks that the pipeline chose."""
+    """The scores in float64; where nobody speaks there is no more."""
 
     scores: Array
-    fbank: Array | None = None
-    embeddings: Array | None = None
-    clusters: Clusters | None = None
-    others: tuple[Clusters, ...] = ()  # of embeddings that are off as far as pyannote's
+
+
+@dataclass(frozen=True, eq=False)
+class SpokenTruth(Truth):
+    """The rest in float64, for the masks that the pipeline chose."""
+
+    fbank: Array
+    embeddings: Array
+    clusters: Clusters
+    others: tuple[Clusters, ...]  # of embeddings that are off as far as pyannote's
 
 
 class ReferencePipeline:
@@ -117,7 +172,7 @@ class ReferencePipeline:
         made = {name: Reference(networks[name], names_of_part(parts[name])) for name in networks}
         return cls(pipeline, made["segmentation"], made["embedding"])
 
-    def run(self, waveform: Array, uri: str = "recording") -> Heard:
+    def run(self, waveform: Array, uri: str = "recording") -> TorchRun:
         """(samples,) at 16 kHz -> what pyannote makes of it, stage by stage."""
         import torch
 
@@ -127,12 +182,12 @@ class ReferencePipeline:
             made = self.pipeline(file, hook=_hook(notes))
         return _heard(np.asarray(waveform), notes, made)
 
-    def truth(self, heard: Heard) -> Truth:
+    def truth(self, heard: TorchRun) -> Truth:
         """The networks in float64, and pyannote's clustering of what they say then."""
         scores = _batched(
             lambda at: self.segmentation.run(_example(heard.chunks[at]), "float64"), heard.chunks
         )
-        if heard.embeddings is None or heard.weights is None:
+        if not isinstance(heard, Spoke):
             return Truth(scores)
         weights, fbanks = heard.weights, Notes(list)
         double = self.embedding.double
@@ -144,7 +199,8 @@ class ReferencePipeline:
             )
         found = self.cluster(embeddings, heard.segmentations)
         others = (self.cluster(x, heard.segmentations) for x in as_far_off(embeddings, heard))
-        return Truth(scores, np.concatenate(fbanks["fbank"]), embeddings, found, tuple(others))
+        fbank = np.concatenate(fbanks["fbank"])
+        return SpokenTruth(scores, fbank, embeddings, found, tuple(others))
 
     def cluster(self, embeddings: Array, segmentations: Array) -> Clusters:
         """(C, S, E), (C, F, S) -> pyannote's clustering of them."""
@@ -168,16 +224,17 @@ class ReferencePipeline:
 
         notes, pipeline = Notes(list), self.pipeline
         network = pipeline._embedding.model_
-        overheard: tuple[tuple[Any, str, Callable[..., None]], ...] = (
+        overheard: list[tuple[Any, str, Callable[..., None]]] = [
             (network, "compute_fbank", _noting(notes, "fbank")),
             (Inference, "aggregate", _noting(notes, "votes")),
             (type(pipeline), "reconstruct", _timeline(notes)),
             (type(pipeline.clustering), "filter_embeddings", _trained(notes)),
             (type(pipeline.clustering), "__call__", _noting(notes, "clusters")),
-            (pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")),
             (clustering, "cluster_vbx", _vbx(notes)),
             (vbx, "VBx", _elbo(notes)),
-        )
+        ]
+        if getattr(pipeline, "_plda", None) is not None:
+            overheard.append((pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")))
         with ExitStack() as stack:
             for owner, name, note in overheard:
                 stack.enter_context(_overheard(owner, name, note))
@@ -188,13 +245,12 @@ class ReferencePipeline:
             yield notes
 
 
-def as_far_off(truth: Array, heard: Heard) -> Iterator[Array]:
+def as_far_off(truth: Array, heard: Spoke) -> Iterator[Array]:
     """The truth with pyannote's own errors dealt out to other slots, and with the other sign.
 
     Clustering such embeddings is as valid as clustering pyannote's. What comes out otherwise is
     decided by rounding, and how far numbers move is the noise of this stage.
     """
-    assert heard.embeddings is not None
     errors = (heard.embeddings - truth).reshape(-1, truth.shape[-1])
     spoken = np.flatnonzero(heard.segmentations.any(axis=1).ravel())
     for turn in range(OTHERS):
@@ -210,7 +266,7 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
     config: dict[str, Any] = plain_yaml.load(read_text(text, ReferenceError))
     for name, part in parts.items():
         root, files = part.source.root, part.source.files
-        where = root if name == "plda" else root / files[0]
+        where = root if part.family.is_data else root / files[0]
         config["pipeline"]["params"][name] = {"checkpoint": str(where)}
     return config
 
@@ -350,7 +406,7 @@ def _quietly() -> Iterator[None]:
 # What was heard -----------------------------------------------------------------------------------
 
 
-def _heard(waveform: Array, notes: Notes, made: Any) -> Heard:
+def _heard(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     segmentations, (counts,) = notes["segmentation"][0], notes["speaker_counting"]
     chunks, slots = segmentations.shape[::2]
     common = {
@@ -364,10 +420,10 @@ def _heard(waveform: Array, notes: Notes, made: Any) -> Heard:
         "voices": np.array(made.speaker_embeddings),
     }
     if not notes["embeddings"]:
-        return Heard(**common)
+        return Silent(**common)
     weights = np.concatenate(notes["weights"])
     discrete, exclusive = notes["timelines"]
-    return Heard(
+    return Spoke(
         **common,
         weights=weights.reshape(chunks, slots, -1),
         # Each chunk goes through once for each of its slots.
@@ -383,9 +439,10 @@ def _clusters(notes: Notes, shape: tuple[int, ...]) -> Clusters:
     hard, soft, centroids = notes["clusters"][-1]
     trained = np.zeros(shape, dtype=np.int64)
     trained[notes["trained"][-1]] = 1
-    steps = ("ahc", "xvectors", "features", "phi", "gamma", "pi", "elbo")
-    came = {name: notes[name][-1] for name in steps if notes[name]}
-    return Clusters(trained, hard, soft, centroids, **came)
+    # With too little to cluster, pyannote gives everything to one cluster without VBx.
+    given = {one.name: notes[one.name] for one in fields(Vbx)}
+    steps = Vbx(**{name: found[-1] for name, found in given.items()}) if notes["elbo"] else None
+    return Clusters(trained, hard, soft, centroids, steps)
 
 
 def turns_of(annotation: Any) -> tuple[Turn, ...]:

@@ -13,24 +13,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity import diarization, golden
-from samevoice.parity.candidate import Listening
+from samevoice.parity import golden
 from samevoice.parity.dumps import write_dump
 from samevoice.parity.golden import Golden, GoldenError
+from samevoice.parity.identity import device_of, dtype_of_pipeline, strict_float32
 from samevoice.parity.inputs import RATE
 from samevoice.parity.judge import Tap, Verdict, judge_taps
 from samevoice.parity.limits import Override, limits_for, precision_of
 from samevoice.parity.metrics import Array
-from samevoice.parity.run import device_of, flat, strict_float32
-from samevoice.parity.task import Decisions, compare_decisions
+from samevoice.parity.pipeline import stages
+from samevoice.parity.pipeline.comparison import SCORES
+from samevoice.parity.pipeline.original import Spoke, TorchRun
+from samevoice.parity.pipeline.port import Listening, of_clustering, turns_of
+from samevoice.parity.task import Decisions, columns, compare_decisions
 from samevoice.parity.turns import Errors, Turn, errors
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
-    from samevoice.parity.diarization import Compared
-    from samevoice.parity.reference_pipeline import Heard
+    from samevoice.parity.pipeline.comparison import Compared
 
-SCORES = "log_probabilities"
 KINDS = ("turns", "exclusive_turns")
 # Of pyannote's clustering, given its own embeddings: here the PLDA and the threshold show.
 CLUSTERED = ("trained", "ahc", "xvectors", "plda")
@@ -47,13 +48,13 @@ def save(
 
 def _written(folder: Path, number: int, one: Compared) -> dict[str, Any]:
     file, example = f"{number:03d}.safetensors", one.recording.example
-    sides = {kind: getattr(one.heard, kind) for kind in KINDS}
+    sides = {kind: getattr(one.original, kind) for kind in KINDS}
     arrays = {
         "fed/waveforms": example.waveforms,
         f"truth/{SCORES}": one.truth.scores,
-        f"plain/{SCORES}": one.heard.scores,
+        f"plain/{SCORES}": one.original.scores,
         **{f"plain/{kind}": times_of(turns) for kind, turns in sides.items()},
-        **{f"clustered/{name}": x for name, x in _clustered(one.heard).items()},
+        **{f"clustered/{name}": x for name, x in _clustered(one.original).items()},
     }
     write_dump(folder / file, arrays)
     return {
@@ -62,21 +63,19 @@ def _written(folder: Path, number: int, one: Compared) -> dict[str, Any]:
         "sha256": example.sha256,
         "labels": {kind: [who for *_, who in turns] for kind, turns in sides.items()},
         # Where rounding decides pyannote's own clustering or its sort, turns prove nothing.
-        "settled": one.clusters_on_floor is None and not one.tied.any(),
+        "settled": one.clusters_on_floor is None and not one.original.tied.any(),
     }
 
 
-def _clustered(heard: Heard) -> dict[str, Array]:
+def _clustered(run: TorchRun) -> dict[str, Array]:
     """What pyannote clustered, and what its PLDA made of it; nothing where nobody speaks."""
-    plain = heard.clusters
-    if plain is None or plain.ahc is None or plain.phi is None or heard.embeddings is None:
+    if not isinstance(run, Spoke) or run.clusters.steps is None:
         return {}
-    silent = diarization.silent_slots(heard.segmentations)
-    seams = diarization.seams_of_clusters(plain, silent)
+    seams = stages.of_clusters(run.clusters, run.empty_slots)
     return {
-        "embeddings": heard.embeddings,
-        "segmentations": heard.segmentations.astype(np.uint8),
-        "phi": np.asarray(plain.phi, dtype=np.float64),
+        "embeddings": run.embeddings,
+        "segmentations": run.segmentations.astype(np.uint8),
+        "phi": np.asarray(run.clusters.steps.phi, dtype=np.float64),
         **{name: seams[name] for name in CLUSTERED},
     }
 
@@ -96,7 +95,7 @@ class Replayed:
         dump, example = golden.opened(said, row)
         self.name, self.settled = example.name, bool(row["settled"])
         self.clustered = golden.part_of(dump, "clustered")
-        self.stages = stages_of(pipeline, self.clustered) if self.clustered else {}
+        self.stages = _stages_of(pipeline, self.clustered) if self.clustered else {}
         self.truth: Array = golden.part_of(dump, "truth")[SCORES]
         plain = golden.part_of(dump, "plain")
         self.plain: Array = plain[SCORES]
@@ -113,8 +112,8 @@ class Replayed:
         )
         self.scores = np.concatenate(pipeline.scores)
         self.got = {
-            "turns": diarization.turns_of(found.speaker_diarization),
-            "exclusive_turns": diarization.turns_of(found.exclusive_speaker_diarization),
+            "turns": turns_of(found.speaker_diarization),
+            "exclusive_turns": turns_of(found.exclusive_speaker_diarization),
         }
 
     @property
@@ -132,14 +131,14 @@ class Replayed:
         return errors(self.said[kind], self.got[kind])
 
 
-def stages_of(pipeline: Listening, given: Mapping[str, Array]) -> dict[str, Array]:
+def _stages_of(pipeline: Listening, given: Mapping[str, Array]) -> dict[str, Array]:
     """The port's clustering of pyannote's own embeddings."""
     from samevoice.models.diarization import clustering
     from samevoice.models.diarization.pipeline import Analysis
 
     embeddings, masks = given["embeddings"], given["segmentations"]
     found = clustering.cluster(embeddings, masks, pipeline.plda, pipeline.settings)
-    seams = diarization.seams_of_clustering(pipeline, Analysis(masks, embeddings, 0), found)
+    seams = of_clustering(pipeline, Analysis(masks, embeddings, 0), found)
     named = {name: seams[name] for name in CLUSTERED if name in seams}
     return {**named, "phi": np.array(pipeline.plda.phi, dtype=np.float64)}
 
@@ -149,7 +148,6 @@ def replay_pipeline(
 ) -> Verdict:
     """A pipeline's bundle against what pyannote once said; needs neither torch nor pyannote."""
     from samevoice.converters import bundle as bundles
-    from samevoice.parity.run import dtype_of_pipeline
 
     strict_float32()
     pipeline = Listening(folder, device)
@@ -188,10 +186,7 @@ def _task_of(found: Sequence[Replayed]) -> dict[str, dict[str, Any]]:
     sides = {kind: [one.errors(kind) for one in found] for kind in KINDS}
     whole, exclusive = (sum(sides[kind], Errors()).rate for kind in KINDS)
     beside = [0.0 if one.explained else one.errors("turns").rate for one in found]
-    rows = zip(
-        *((flat(x) for x in (one.plain, one.scores, one.truth)) for one in found), strict=True
-    )
-    plain, got, truth = (np.concatenate(column) for column in rows)
+    plain, got, truth = columns((one.plain, one.scores, one.truth) for one in found)
     return {
         "diarization": {
             "der": whole,

@@ -19,15 +19,16 @@ from samevoice.errors import SamevoiceError
 from samevoice.models.diarization import clustering, reconstruction, vbx
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.plda import Plda, unit
-from samevoice.parity import diarization as whole
 from samevoice.parity import result as results
-from samevoice.parity.candidate import Listening
-from samevoice.parity.diarization import Compared, Recorded, Whole
+from samevoice.parity.identity import ParityError
 from samevoice.parity.inputs import InputError
 from samevoice.parity.limits import limits_for
-from samevoice.parity.reference_pipeline import Heard, ReferencePipeline, Truth
+from samevoice.parity.pipeline import compare, comparison, outcome, recordings, stages
+from samevoice.parity.pipeline.comparison import Compared, Comparison
+from samevoice.parity.pipeline.original import ReferencePipeline, Spoke, SpokenTruth
+from samevoice.parity.pipeline.port import Listening
+from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.result import ResultError
-from samevoice.parity.run import ParityError
 from samevoice.parity.turns import Errors
 
 LIMITS = limits_for("full", "float32", "cpu")
@@ -77,26 +78,25 @@ def candidate(bundle: Path, talk: Talk) -> Listening:
     return made
 
 
-Judge = Callable[[], Whole]
+Judge = Callable[[], Comparison]
 
 
 @pytest.fixture
-def judge(candidate: Listening, heard: tuple[Heard, Truth], talk: Talk) -> Judge:
-    return lambda: whole.judged([compared(candidate, heard, talk)], LIMITS)
+def judge(candidate: Listening, heard: tuple[Spoke, SpokenTruth], talk: Talk) -> Judge:
+    return lambda: comparison.judged([compared(candidate, heard, talk)], LIMITS)
 
 
-def compared(candidate: Listening, heard: tuple[Heard, Truth], talk: Talk) -> Compared:
-    return whole.compare_one(talk.recording, *heard, candidate, LIMITS)
+def compared(candidate: Listening, heard: tuple[Spoke, SpokenTruth], talk: Talk) -> Compared:
+    return comparison.compare_one(talk.recording, *heard, candidate, LIMITS)
 
 
 # Right and wrong ports ----------------------------------------------------------------------------
 
 
-def test_the_recording_puts_every_stage_to_work(heard: tuple[Heard, Truth]) -> None:
+def test_the_recording_puts_every_stage_to_work(heard: tuple[Spoke, SpokenTruth]) -> None:
     found = heard[0]
-    assert found.clusters is not None
-    assert found.clusters.gamma is not None
-    assert found.clusters.gamma.shape[1] == 4
+    assert found.clusters.steps is not None
+    assert found.clusters.steps.gamma.shape[1] == 4
     assert set(found.counts.tolist()) == {0, 1, 2}
     assert 0 < found.clusters.trained.sum() < found.segmentations.any(axis=1).sum()
     assert len({label for *_, label in found.turns}) == len(found.voices)
@@ -107,12 +107,13 @@ def test_a_right_port_is_green_at_every_tap_in_both_modes(judge: Judge) -> None:
     assert found.verdict.reasons == ()
     assert found.details["errors"] == found.details["left_out"] == {}
     modes = {(tap.name, tap.mode) for tap in found.verdict.taps}
-    for name in whole.ORDER:
-        assert ((name, "free") in modes) == (name in whole.FREE), name
-        forced = not name.endswith(".free") and name not in whole.TYPED
+    for name in stages.ORDER:
+        assert ((name, "free") in modes) == (name in stages.FREE), name
+        network = stages.TABLE.get(name) == stages.NETWORK
+        forced = not name.endswith(".free") and not network
         assert ((name, "forced") in modes) == forced, name
     order = [tap.name for tap in found.verdict.taps]
-    assert list(dict.fromkeys(order)) == list(whole.ORDER)
+    assert list(dict.fromkeys(order)) == list(stages.ORDER)
     section = found.verdict.task["diarization"]
     assert section["der"] == section["exclusive_der"] == section["unexplained_der"] == 0.0
     assert section["flips"] == 0
@@ -256,7 +257,7 @@ def test_a_port_that_breaks_off_fails_and_says_why(
 
 
 @pytest.fixture(scope="module")
-def torn(reference: ReferencePipeline, talk: Talk) -> tuple[Talk, Heard, Truth]:
+def torn(reference: ReferencePipeline, talk: Talk) -> tuple[Talk, Spoke, SpokenTruth]:
     """The same talk, with half a second that pyannote's float32 can hardly decide."""
     scores = talk.scores.copy()
     scores[8, 30:60] = [-1.0, -1.0 - 1e-5, -5, -5, -5, -5, -5]
@@ -264,6 +265,8 @@ def torn(reference: ReferencePipeline, talk: Talk) -> tuple[Talk, Heard, Truth]:
     with saying(reference, made):
         found = reference.run(made.samples)
         truth = reference.truth(found)
+    assert isinstance(found, Spoke)
+    assert isinstance(truth, SpokenTruth)
     # The rounding of a network is more than that of one number.
     return made, found, replace(truth, scores=truth.scores + 5e-6)
 
@@ -276,12 +279,12 @@ def turned(candidate: Listening, scores: np.ndarray, by: float) -> None:
 
 
 def test_flips_on_the_noise_floor_are_counted_and_explain_what_follows(
-    candidate: Listening, torn: tuple[Talk, Heard, Truth]
+    candidate: Listening, torn: tuple[Talk, Spoke, SpokenTruth]
 ) -> None:
     talk, heard, truth = torn
     turned(candidate, talk.scores, 2e-5)
-    one = whole.compare_one(talk.recording, heard, truth, candidate, LIMITS)
-    found = whole.judged([one], LIMITS)
+    one = comparison.compare_one(talk.recording, heard, truth, candidate, LIMITS)
+    found = comparison.judged([one], LIMITS)
     section = found.verdict.task["diarization"]
     assert section["flips"] == section["flips_on_floor"] == 30
     assert section["decisions_near_floor"] == 30
@@ -297,12 +300,12 @@ def test_flips_on_the_noise_floor_are_counted_and_explain_what_follows(
 
 
 def test_a_flip_beyond_the_noise_explains_nothing(
-    candidate: Listening, talk: Talk, heard: tuple[Heard, Truth]
+    candidate: Listening, talk: Talk, heard: tuple[Spoke, SpokenTruth]
 ) -> None:
     scores = talk.scores.copy()
     scores[:, :, 0] += 20.0 * (np.arange(FRAMES.per_chunk) % 100 < 30)
     candidate.segmentation.scores = scores.astype(np.float32)
-    found = whole.judged([compared(candidate, heard, talk)], LIMITS)
+    found = comparison.judged([compared(candidate, heard, talk)], LIMITS)
     section = found.verdict.task["diarization"]
     assert section["flips"] > section["flips_on_floor"] == 0
     assert section["unexplained_der"] == section["der"] > 0.1
@@ -310,31 +313,33 @@ def test_a_flip_beyond_the_noise_explains_nothing(
 
 
 def test_clusters_that_rounding_decides_are_seen(
-    candidate: Listening, heard: tuple[Heard, Truth], talk: Talk
+    candidate: Listening, heard: tuple[Spoke, SpokenTruth], talk: Talk
 ) -> None:
     plain, truth = heard
-    assert truth.clusters is not None
-    assert truth.clusters.ahc is not None
-    other = replace(truth.clusters, ahc=np.zeros_like(truth.clusters.ahc))
+    steps = truth.clusters.steps
+    assert steps is not None
+    other = replace(truth.clusters, steps=replace(steps, ahc=np.zeros_like(steps.ahc)))
     one = compared(candidate, (plain, replace(truth, others=(other,))), talk)
     assert one.clusters_on_floor == "ahc"
     assert one.left_out == {}  # both sides came to the same all the same
-    one.ran.turns = one.heard.turns[1:]
-    assert one.left_out.keys() == set(whole.FREE[whole.FREE.index("ahc") :])
+    one.port.turns = one.original.turns[1:]
+    assert one.left_out.keys() == set(stages.after("ahc", ""))
     assert one.explained
 
 
 def test_coarse_networks_are_judged_by_the_der(
-    candidate: Listening, heard: tuple[Heard, Truth], talk: Talk
+    candidate: Listening, heard: tuple[Spoke, SpokenTruth], talk: Talk
 ) -> None:
     limits = limits_for("full", "float16", "cpu")
     candidate.segmentation.scores = candidate.segmentation.scores.astype(np.float16)
-    one = whole.compare_one(talk.recording, *heard, candidate, limits)
-    found = whole.judged([one], limits)
+    one = comparison.compare_one(talk.recording, *heard, candidate, limits)
+    found = comparison.judged([one], limits)
     assert found.verdict.failed == ()
     assert {"der", "decision_agreement"} == limits.for_task.keys()
     free = {tap.name for tap in found.verdict.taps if tap.mode == "free"}
-    assert free == set(whole.TYPED)  # with the same masks, the embeddings as well
+    assert free == {
+        name for name, kind in stages.TABLE.items() if kind == stages.NETWORK
+    }  # with the same masks, the embeddings as well
 
 
 # Figures ------------------------------------------------------------------------------------------
@@ -347,12 +352,12 @@ def test_the_der_is_that_of_pyannote_metrics_and_parts_may_be_left_out(pyannote:
     del pyannote
     plain = ((0.0, 6.0, A), (4.0, 10.0, B))
     got = ((0.0, 6.0, B), (4.0, 9.0, A), (10.0, 11.0, A))
-    found = whole.errors(plain, got, 12.0)
+    found = outcome.errors(plain, got, 12.0)
     assert (found.wrong, found.total) == (2.0, 12.0)  # one second missed, one too many
-    assert whole.errors(plain, got, 12.0, [(9.0, 11.0)]).wrong == 0.0
-    assert whole.errors(plain, None, 12.0).rate == np.inf
-    assert whole.errors((), (), 12.0).rate == 0.0
-    assert whole.errors((), got, 12.0).rate == 1.0
+    assert outcome.errors(plain, got, 12.0, [(9.0, 11.0)]).wrong == 0.0
+    assert outcome.errors(plain, None, 12.0).rate == np.inf
+    assert outcome.errors((), (), 12.0).rate == 0.0
+    assert outcome.errors((), got, 12.0).rate == 1.0
     assert (Errors(1.0, 4.0) + Errors(0.0, 6.0)).rate == 0.1
 
 
@@ -360,26 +365,26 @@ def test_labels_are_given_to_whoever_speaks_most_then(pyannote: Any) -> None:
     del pyannote
     plain = ((0.0, 5.0, A), (5.0, 9.0, B))
     got = ((0.0, 5.0, B), (5.0, 9.0, A), (20.0, 21.0, "SPEAKER_02"))
-    assert [who for *_, who in whole.mapped(plain, got)] == [A, B, "SPEAKER_02"]
+    assert [who for *_, who in outcome.mapped(plain, got)] == [A, B, "SPEAKER_02"]
     extra = ((0.0, 9.0, "X"), (20.0, 21.0, A))
-    assert [who for *_, who in whole.mapped(plain, extra)] == [A, f"{A} (other)"]
+    assert [who for *_, who in outcome.mapped(plain, extra)] == [A, f"{A} (other)"]
 
 
 def test_an_envelope_is_small_and_holds_the_extremes() -> None:
     samples = np.zeros(16_001, np.float32)
     samples[777], samples[15_000] = 0.5, -0.25
-    found = whole.envelope(samples)
+    found = outcome.envelope(samples)
     assert len(found) == 1000
     assert max(high for _, high in found) == 0.5
     assert min(low for low, _ in found) == -0.25
-    assert whole.envelope(samples[:3]) == [[0.0, 0.0]] * 3
-    assert whole.envelope(samples[:0]) == []
+    assert outcome.envelope(samples[:3]) == [[0.0, 0.0]] * 3
+    assert outcome.envelope(samples[:0]) == []
 
 
 def test_partitions_are_compared_whatever_their_numbers() -> None:
     labels = np.array([[3, -2], [3, 0]])
-    assert whole.canonical(labels).tolist() == [[0, -2], [0, 1]]
-    assert whole.canonical(np.zeros(0)).tolist() == []
+    assert stages.canonical(labels).tolist() == [[0, -2], [0, 1]]
+    assert stages.canonical(np.zeros(0)).tolist() == []
 
 
 # References that are given ------------------------------------------------------------------------
@@ -391,7 +396,7 @@ def test_an_rttm_says_who_spoke(tmp_path: Path) -> None:
         "SPKR-INFO a 1 <NA>\n\nSPEAKER a 1 0.5 1.25 <NA> <NA> eve <NA> <NA>\n"
         "SPEAKER b 1 0 1 <NA> <NA> bob <NA> <NA>\n"
     )
-    assert whole.read_rttm(path) == {"a": ((0.5, 1.75, "eve"),), "b": ((0.0, 1.0, "bob"),)}
+    assert recordings.read_rttm(path) == {"a": ((0.5, 1.75, "eve"),), "b": ((0.0, 1.0, "bob"),)}
 
 
 @pytest.mark.parametrize(
@@ -401,7 +406,7 @@ def test_an_rttm_says_who_spoke(tmp_path: Path) -> None:
 def test_what_is_no_rttm_is_refused_in_one_line(text: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "x.rttm").write_text(text)
     with pytest.raises(SamevoiceError, match=words) as caught:
-        whole.read_rttm(tmp_path / "x.rttm")
+        recordings.read_rttm(tmp_path / "x.rttm")
     assert "\n" not in str(caught.value)
 
 
@@ -413,13 +418,13 @@ def test_references_go_with_the_recordings_of_that_name(tmp_path: Path) -> None:
     rttm = tmp_path / "r.rttm"
     rttm.write_text("SPEAKER two 1 0 0.1 <NA> <NA> eve <NA> <NA>\n")
     audio = [tmp_path / "one.flac", tmp_path / "two.wav", tmp_path / "two.wav"]
-    found = whole.recordings_of([], audio, [rttm])
+    found = recordings.recordings_of([], audio, [rttm])
     assert [one.name for one in found] == ["one.flac", "two.wav", "two.wav #2"]
     assert [one.samples.shape for one in found] == [(1600,)] * 3
     assert [bool(one.spoken) for one in found] == [False, True, True]
-    assert whole.recordings_of([], audio[:1], [rttm])[0].spoken  # nothing else can be meant
+    assert recordings.recordings_of([], audio[:1], [rttm])[0].spoken  # nothing else can be meant
     with pytest.raises(InputError, match="'two', which is no --input"):
-        whole.recordings_of([], [audio[0], audio[0]], [rttm])
+        recordings.recordings_of([], [audio[0], audio[0]], [rttm])
 
 
 # A bundle and its source --------------------------------------------------------------------------
@@ -433,7 +438,9 @@ def test_somebodys_recording_is_not_kept_for_a_release(
     soundfile.write(tmp_path / "private.wav", np.zeros(RATE), RATE)
     mine = [Recorded("nobody", np.zeros(RATE, np.float32))]
     audio = [tmp_path / "private.wav"]
-    made = whole.run(bundle, references["full"], inputs=mine, audio=audio, output=tmp_path / "out")
+    made = compare.run(
+        bundle, references["full"], inputs=mine, audio=audio, output=tmp_path / "out"
+    )
     assert [one.name for one in made.inputs] == ["nobody", "private.wav"]
     index = json.loads((tmp_path / "out" / "golden" / "golden.json").read_text())
     assert [row["name"] for row in index["examples"]] == ["nobody"]
@@ -452,7 +459,7 @@ def green(
         Recorded("speech", speech, ((1.0, 2.0, "eve"),)),
         Recorded("nobody", np.zeros(RATE, np.float32)),
     ]
-    made = whole.run(bundle, references["full"], inputs=chosen, device="cpu", output=output)
+    made = compare.run(bundle, references["full"], inputs=chosen, device="cpu", output=output)
     return made, output
 
 
@@ -466,7 +473,7 @@ def test_the_reference_bundle_is_green(green: tuple[Any, Path]) -> None:
     rows = section["recordings"]
     assert rows["speech"]["decisions"] == 589
     assert rows["speech"]["der_candidate"] == rows["speech"]["der_reference"] > 0
-    assert "pyannote's own" in whole.sentence(made)
+    assert "pyannote's own" in compare.sentence(made)
     drawn = made.details["diarization"]["speech"]
     assert drawn["reference"] == drawn["candidate"]
     assert drawn["truth"] == [[1.0, 2.0, "eve"]]
@@ -558,7 +565,7 @@ def test_settings_that_are_not_the_sources_are_refused(
     config["pipeline"]["threshold"] = 0.7
     (tmp_path / "edited" / "config.json").write_text(json.dumps(config))
     with pytest.raises(ParityError, match=r"threshold 0\.7, its source 0\.6"):
-        whole.run(tmp_path / "edited", references["full"], inputs=[])
+        compare.run(tmp_path / "edited", references["full"], inputs=[])
 
 
 def test_the_gate_knows_a_pipelines_own_result(green: tuple[Any, Path], bundle: Path) -> None:
@@ -576,7 +583,7 @@ def test_parts_that_are_not_there_are_refused(bundle: Path) -> None:
 
     with pytest.raises(ParityError, match="one of segmentation, plda, embedding, pipeline"):
         run_parts(bundle, "reference:full", only=["pipelines"])
-    with pytest.raises(ParityError, match="are a pipeline's"):
+    with pytest.raises(ParityError, match="belong to a pipeline"):
         run_parts(bundle / "plda", "reference:full", only=["plda"])
 
 
@@ -608,23 +615,25 @@ class Near:
 @pytest.fixture
 def fast(
     candidate: Listening,
-    heard: tuple[Heard, Truth],
+    heard: tuple[Spoke, SpokenTruth],
     talk: Talk,
     monkeypatch: pytest.MonkeyPatch,
-) -> Callable[[float], Whole]:
+) -> Callable[[float], Comparison]:
     """The same candidate in its fast configuration, judged as that."""
     monkeypatch.setattr("samevoice.models.diarization.pipeline.SharedTrunk", Near)
     candidate.fast = True
 
-    def judged(moved: float) -> Whole:
+    def judged(moved: float) -> Comparison:
         monkeypatch.setattr(Near, "moved", moved)
-        one = whole.compare_one(talk.recording, *heard, candidate, FAST_LIMITS)
-        return whole.judged([one], FAST_LIMITS)
+        one = comparison.compare_one(talk.recording, *heard, candidate, FAST_LIMITS)
+        return comparison.judged([one], FAST_LIMITS)
 
     return judged
 
 
-def test_the_fast_configuration_is_judged_by_what_it_costs(fast: Callable[[float], Whole]) -> None:
+def test_the_fast_configuration_is_judged_by_what_it_costs(
+    fast: Callable[[float], Comparison],
+) -> None:
     found = fast(0.05)
     assert found.verdict.reasons == ()
     free = {tap.name for tap in found.verdict.taps if tap.mode == "free"}
@@ -642,7 +651,7 @@ def test_the_fast_configuration_is_judged_by_what_it_costs(fast: Callable[[float
 
 
 def test_a_fast_configuration_that_costs_too_much_is_red(
-    fast: Callable[[float], Whole], candidate: Listening, monkeypatch: pytest.MonkeyPatch
+    fast: Callable[[float], Comparison], candidate: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (why,) = fast(0.5).verdict.task_reasons
     assert why.startswith("shared_cosine_median is 0.8")
@@ -660,7 +669,7 @@ def test_a_fast_configuration_that_costs_too_much_is_red(
 
 
 def test_a_fast_configuration_that_breaks_off_is_red(
-    fast: Callable[[float], Whole], monkeypatch: pytest.MonkeyPatch
+    fast: Callable[[float], Comparison], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(self: Near, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
         raise ValueError("no trunk")
@@ -719,5 +728,5 @@ def test_the_fast_tier_is_of_the_whole_pipeline(bundle: Path, only: list[str]) -
 
     with pytest.raises(ParityError, match="of the whole pipeline"):
         run_parts(bundle, "reference:full", only=only, fast=True)
-    with pytest.raises(ParityError, match="the fast tier are a pipeline's"):
+    with pytest.raises(ParityError, match="the fast tier belong to a pipeline"):
         run_parts(bundle / "segmentation", "reference:segmentation", fast=True)

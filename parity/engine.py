@@ -1,0 +1,176 @@
+"""Both frameworks on the same inputs, seam by seam: what either side gave, as taps for the judge.
+
+One trace of the original serves any number of candidates.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeAlias
+
+from samevoice.parity import roles
+from samevoice.parity.inputs import FORCED, FREE, OUTPUT_ONLY, Example, Recording
+from samevoice.parity.judge import Tap, Verdict, judge_taps
+from samevoice.parity.limits import Limits
+from samevoice.parity.metrics import Array, noise_ratio
+
+if TYPE_CHECKING:
+    from samevoice.parity.candidate import Candidate
+    from samevoice.parity.reference import Reference
+
+Floors: TypeAlias = Mapping[str, Mapping[str, Array]]  # evaluation -> tap -> array
+
+OUTPUT = "output"
+# Above this noise_ratio the reference's other evaluations are run, to tell luck from error.
+QUIET = 1.5
+# The output of a run in which every layer was seen. The forms that are fast while nobody looks
+# must give the same, so both are held against the truth.
+RECORDED = "output.recorded"
+# The output for filterbank features instead of a waveform: an embedding takes both.
+FEATURES = "output.features"
+
+
+# The reference's side of one example --------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """All that the reference has to say on one example; any candidate is held against it.
+
+    ``local`` is the truth of each layer alone: float64 arithmetic on the float32 reference's own
+    input of that layer. Fed with the same input, a port must be as close to it as the reference
+    itself, so noise_ratio means for one layer what it means for the whole network.
+    """
+
+    example: Example
+    truth: Recording
+    plain: Recording
+    local: Recording | None = None
+    evaluate: Callable[[], Floors] = dict
+
+    @cached_property
+    def floors(self) -> Floors:
+        """Other evaluations of the reference, measured when a figure first needs them."""
+        return self.evaluate()
+
+
+def trace(reference: Reference, example: Example) -> Trace:
+    """Run the reference on an example, as deep as it asks."""
+
+    def evaluate() -> Floors:
+        deep = example.depth != OUTPUT_ONLY
+        return {name: one.outputs for name, one in reference.evaluations(example, deep=deep)}
+
+    if example.depth == OUTPUT_ONLY:
+        truth, plain = (
+            Recording(outputs={OUTPUT: reference.run(example, precision)})
+            for precision in ("float64", "float32")
+        )
+        return Trace(example, truth, plain, evaluate=evaluate)
+    truth, plain = reference.record(example, "float64"), reference.record(example)
+    if example.depth == FREE:
+        return Trace(example, truth, plain, evaluate=evaluate)
+    local = reference.record(example, "float64", fed=plain.inputs)
+    return Trace(example, truth, plain, local, evaluate)
+
+
+# Both sides ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Outputs:
+    """For the task, what came out: (example, truth, reference, candidate); or why nothing did."""
+
+    rows: list[roles.Row] = field(default_factory=list)
+    errors: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> list[roles.Row]:
+        return [row for row in self.rows if row[0].labels]
+
+
+def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) -> Iterator[Tap]:
+    """Run the candidate on a traced example: every seam, one at a time."""
+    kept = kept if kept is not None else Outputs()
+    name = traced.example.name
+    output, error = candidate.try_run(traced.example)
+    if error:
+        kept.errors[name] = error
+    truth, plain = traced.truth.outputs[OUTPUT], traced.plain.outputs[OUTPUT]
+    if output is not None:
+        kept.rows.append((traced.example, truth, plain, output))
+    yield Tap(OUTPUT, truth, plain, output, _floors(traced, OUTPUT, output), input=name)
+    if traced.example.depth != OUTPUT_ONLY:
+        yield from _free(traced, candidate, kept)
+        if candidate.takes_features:
+            got, error = candidate.try_features(traced.example)
+            if error:
+                kept.errors[f"{name}, features"] = error
+            yield Tap(FEATURES, truth, plain, got, _floors(traced, OUTPUT, got), input=name)
+    if traced.local is not None:
+        yield from _forced(traced, traced.local, candidate, kept)
+
+
+def _free(traced: Trace, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
+    recorded = candidate.record(traced.example)
+    name = traced.example.name
+    if recorded.error:
+        kept.errors[name] = recorded.error
+    truth, plain = traced.truth.outputs, traced.plain.outputs
+    for tap in dict.fromkeys([*plain, *recorded.outputs]):
+        got = recorded.outputs.pop(tap, None)
+        shown = RECORDED if tap == OUTPUT else tap
+        floors = _floors(traced, tap, got)
+        yield Tap(shown, truth.get(tap), plain.get(tap), got, floors, input=name)
+
+
+def _floors(traced: Trace, tap: str, got: Array | None) -> list[Array]:
+    """What PyTorch does to itself at this tap, where all is looked at or the port looks noisy."""
+    truth, plain = traced.truth.outputs.get(tap), traced.plain.outputs.get(tap)
+    if truth is None or plain is None or got is None or got.shape != truth.shape:
+        return []
+    if traced.example.depth != FORCED and noise_ratio(truth, plain, got) <= QUIET:
+        return []
+    return [one[tap] for one in traced.floors.values() if tap in one]
+
+
+def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
+    """Every layer on the reference's own input, and what reaches a layer from those before it."""
+    recorded = candidate.record(traced.example, fed=traced.plain.inputs)
+    name = traced.example.name
+    if recorded.error:
+        kept.errors[f"{name}, forced"] = recorded.error
+    truth, plain, got = local.taps, traced.plain.taps, recorded.taps
+    strangers = [tap for tap in recorded.outputs if tap not in plain]
+    for tap in dict.fromkeys([*traced.plain.order, *strangers]):
+        yield Tap(tap, truth.get(tap), plain.get(tap), got.get(tap), (), "forced", name)
+
+
+def compare_traces(
+    traces: Iterable[Trace],
+    candidate: Candidate,
+    limits: Limits,
+    *,
+    order: Sequence[str] | None = None,
+    kept: Outputs | None = None,
+) -> Verdict:
+    """One candidate against what the reference said, the task included."""
+    kept = kept if kept is not None else Outputs()
+    taps = (tap for one in traces for tap in taps_of(one, candidate, kept))
+    verdict = judge_taps(taps, limits, outputs=[OUTPUT], order=order)
+    task, rows = roles.named(limits.family).task, kept.labelled
+    return verdict.with_task(task(rows, candidate.network.config) if task and rows else {})
+
+
+def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:
+    """Every tap that these examples must have, as the reference computes them."""
+    depths = {one.depth for one in examples}
+    deep = depths - {OUTPUT_ONLY}
+    if not deep:
+        return [OUTPUT]
+    smallest = min((one for one in examples if one.depth in deep), key=lambda x: x.waveforms.size)
+    seen = reference.record(smallest)
+    order = seen.order if FORCED in depths else list(seen.outputs)
+    return [*order, RECORDED]
