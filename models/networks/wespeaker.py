@@ -213,6 +213,14 @@ class WeSpeakerResNet(Embedding):
     def frames(self, x: mx.array) -> mx.array:
         return self.resnet.frames(self.features(x))
 
+    def shared_frames(self, features: mx.array, *, between: bool) -> mx.array:
+        """(B, T, M) of several chunks -> (B, F, T', C)."""
+        return self.resnet.frames(features, between=between)
+
+    @property
+    def shared_windows(self) -> tuple[Window, ...]:
+        return self.resnet.windows
+
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
         return self.resnet.embed(frames, masks)
 
