@@ -28,17 +28,15 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.errors import BundleError, DiarizationError
-from samevoice.models import recorded, registry
-from samevoice.models.diarization import fused, powerset, reconstruction
+from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.chunks import Chunks
 from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 from samevoice.models.diarization.plda import Plda
-from samevoice.models.diarization.settings import CLUSTERINGS, OVERLAP, VBX, fault
-from samevoice.models.diarization.shared import APART, SharedTrunk, shareable
-from samevoice.models.network import Embeds, Network
+from samevoice.models.diarization.settings import OVERLAP, algorithm
+from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
 
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
@@ -116,20 +114,20 @@ class SpeakerDiarizationPipeline:
         fast: bool = False,
     ) -> None:
         folder = Path(model_path)
-        self.config = _config(folder)
+        self.config = parts.config(folder)
         self.settings: Mapping[str, Any] = self.config["pipeline"]
         self.device = backend.device(device)
         with self._on_device():
-            self.segmentation: Any = _segmentation(folder / "segmentation")
-            self.embedding: Any = _embedding(folder / "embedding", self.segmentation)
-        needs_plda = "plda" in CLUSTERINGS[self.settings.get("clustering", VBX)].parts
+            self.segmentation: Any = parts.segmentation(folder / "segmentation")
+            self.embedding: Any = parts.embedding(folder / "embedding", self.segmentation)
+        needs_plda = algorithm(self.settings).needs_plda
         self.plda: Any = Plda.load(folder / "plda") if needs_plda else None
         self._folder = folder
         self.batch_size = batch_size
         self.fast, self.apart = fast, APART
         if fast:
             shareable(self.embedding)
-        speakers, largest = _classes(folder / "segmentation", self.segmentation.config)
+        speakers, largest = parts.classes(folder / "segmentation", self.segmentation.config)
         self.frames = self._frames(chunk_duration, step)
         self.classes = powerset.mapping(speakers, largest)
 
@@ -245,7 +243,7 @@ class SpeakerDiarizationPipeline:
 
     def decode(self, scores: mx.array) -> mx.array:
         """(B, F, K) -> (B, F, S)."""
-        return fused.powerset_masks(scores, mx.array(self.classes))
+        return compiled.powerset_masks(scores, mx.array(self.classes))
 
     def embed(
         self, waveforms: np.ndarray, masks: np.ndarray, silent: np.ndarray | None = None
@@ -271,7 +269,7 @@ class SpeakerDiarizationPipeline:
         """(B, F, S) -> (B, S, F): without overlaps, where enough is left then."""
         if not self.settings[OVERLAP]:
             return mx.array(masks).swapaxes(1, 2)
-        return fused.embedding_weights(mx.array(masks), self.least_frames)
+        return compiled.embedding_weights(mx.array(masks), self.least_frames)
 
     @property
     def least_frames(self) -> int:
@@ -420,60 +418,6 @@ def _named(hook: Hook | None, uri: str) -> Hook:
         hook(step, artefact, file=uri, **progress)
 
     return tell
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    config = registry.read_json(folder / "config.json")
-    if "components" not in config:
-        raise BundleError(
-            f"{folder} holds a {config.get('model_type')}, not a whole pipeline: convert one with "
-            "samevoice convert pyannote/speaker-diarization-community-1"
-        )
-    if wrong := fault(config.get("pipeline")):
-        raise BundleError(f"{folder / 'config.json'} {wrong}")
-    parts = CLUSTERINGS[config["pipeline"].get("clustering", VBX)].parts
-    # What each part holds, its own provenance says.
-    recorded.check(folder, ["config.json", *(f"{part}/provenance.json" for part in parts)])
-    return config
-
-
-def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
-    """How many speakers a chunk has room for, and how many of them at once."""
-    said = config.get("specifications")
-    said = said if isinstance(said, dict) else {}
-    classes, largest, duration = (
-        said.get(name) for name in ("classes", "powerset_max_classes", "duration")
-    )
-    if not isinstance(classes, list) or type(largest) is not int or largest < 1:
-        raise BundleError(f"{folder}: its specifications name no powerset classes to decode")
-    if not isinstance(duration, int | float) or not 0 < duration <= 3600:
-        raise BundleError(f"{folder}: its specifications name no duration in seconds")
-    if powerset.size(len(classes), largest, config["num_classes"]) != config["num_classes"]:
-        raise BundleError(
-            f"{folder}: its specifications do not ask for the {config['num_classes']} classes that "
-            "it has"
-        )
-    return len(classes), largest
-
-
-def _segmentation(folder: Path) -> Network:
-    network = registry.load(folder)
-    if isinstance(network, Embeds) or "num_classes" not in network.config:
-        raise BundleError(f"{folder} holds a {type(network).__name__}, which is no segmentation")
-    return network
-
-
-def _embedding(folder: Path, segmentation: Network) -> Network:
-    network = registry.load(folder)
-    if not isinstance(network, Embeds):
-        raise BundleError(f"{folder} holds a {type(network).__name__}, which embeds no speakers")
-    rates = [one.config.get("sample_rate", 16000) for one in (network, segmentation)]
-    if rates[0] != rates[1]:
-        raise BundleError(
-            f"{folder} hears {rates[0]} samples a second, its segmentation {rates[1]}: a pipeline "
-            "needs both at one rate"
-        )
-    return network
 
 
 def available_memory() -> float:

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-NETWORKS = ("segmentation", "embedding")  # the parts that every pipeline has
 OVERLAP = "embedding_exclude_overlap"
 CENTROID = "centroid"
 # The pipeline's own numbers, with pyannote's defaults.
@@ -22,14 +21,25 @@ class Algorithm:
     """One clustering: its settings, with pyannote's defaults or None where it has none."""
 
     settings: Mapping[str, float | str | None]
-    parts: tuple[str, ...] = NETWORKS
+    needs_plda: bool
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """What a pipeline with it is made of."""
+        return ("segmentation", "embedding", *(["plda"] if self.needs_plda else []))
 
 
 VBX, AGGLOMERATIVE = "VBxClustering", "AgglomerativeClustering"
 CLUSTERINGS: Mapping[str, Algorithm] = {
-    VBX: Algorithm({"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}, (*NETWORKS, "plda")),
-    AGGLOMERATIVE: Algorithm({"method": CENTROID, "min_cluster_size": None, "threshold": None}),
+    VBX: Algorithm({"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}, needs_plda=True),
+    AGGLOMERATIVE: Algorithm(
+        {"method": CENTROID, "min_cluster_size": None, "threshold": None}, needs_plda=False
+    ),
 }
+
+
+def algorithm(settings: Mapping[str, Any]) -> Algorithm:
+    return CLUSTERINGS[settings.get("clustering", VBX)]
 
 
 def is_number(value: Any) -> bool:

@@ -23,8 +23,9 @@ from safetensors.numpy import load_file, save_file
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import backend
 from samevoice.models.diarization import pipeline as module
-from samevoice.models.diarization.audio import AudioError, open_audio
+from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Bounds, Clustering
+from samevoice.models.diarization.decoding import AudioError
 from samevoice.models.diarization.output import Diarization
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
 from samevoice.models.diarization.reconstruction import Discrete
