@@ -27,20 +27,18 @@ class Kind:
 
 KINDS = {
     "segmentation": Kind(
-        "Who speaks when within ten seconds (PyanNet)",
+        "Who speaks when within ten seconds",
         "speaker-segmentation",
         "voice-activity-detection",
     ),
-    "embedding": Kind(
-        "A voice as a vector (WeSpeaker ResNet)", "speaker-embedding", "feature-extraction"
-    ),
+    "embedding": Kind("A voice as a vector", "speaker-embedding", "feature-extraction"),
     "plda": Kind(
         "The PLDA and x-vector transform that clustering compares voices in",
         "speaker-plda",
         None,
     ),
     "full": Kind(
-        "A whole speaker diarization pipeline: segmentation, embedding and PLDA",
+        "A whole speaker diarization pipeline",
         "speaker-diarization",
         "voice-activity-detection",
     ),
@@ -81,7 +79,7 @@ def render(made: Conversion) -> str:
         f"# {made.model_type} in MLX",
         "",
         *warning,
-        f"{KINDS[made.model_type].what}, converted from {origin} "
+        f"{KINDS[made.model_type].what} ({_architectures(made)}), converted from {origin} "
         f"by samevoice {samevoice.__version__} as {_numbers(made)}.",
         "",
         *_tally(made),
@@ -92,6 +90,10 @@ def render(made: Conversion) -> str:
         "checkpoint back.",
     ]
     return "\n".join([*front, "", *body]) + "\n"
+
+
+def _architectures(made: Conversion) -> str:
+    return ", ".join(str(part.config["architecture"]) for part in made.parts)
 
 
 def _origin(source: Source) -> str:

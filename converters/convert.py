@@ -267,7 +267,7 @@ def prepare(
             _part(folder, part, folder, options)
             for folder, part in pipeline.locate_parts(found, settings).items()
         )
-        return Conversion(WHOLE, None, parts, _note(parts), found, settings.as_dict())
+        return Conversion(WHOLE, None, parts, _note(parts), found, settings.parameters)
     if model_type == WHOLE:
         raise ConversionError(f"{found.name} is no pipeline: it has no config.yaml that names one")
     part = _part("", found, model_type, options)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from math import isfinite
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,23 @@ from samevoice.converters.reading import sources
 from samevoice.converters.reading.sources import Source
 from samevoice.errors import ConversionError
 from samevoice.files import read_text
+from samevoice.models.diarization.settings import CLUSTERINGS, NUMBERS, OVERLAP, VBX, fault
 
 CONFIG_YAML = "config.yaml"
-PARTS = ("segmentation", "embedding", "plda")
 _PIPELINES = (
     "pyannote.audio.pipelines.SpeakerDiarization",
     "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization",
 )
-_CLUSTERING = "VBxClustering"
 # What pyannote's config.yaml may hold; more would change the pipeline in ways not converted.
 _KEYS = {"version", "dependencies", "pipeline", "params"}
+_PARTS = CLUSTERINGS[VBX].parts  # all that there are
 _PARAMS = {
-    *PARTS,
+    *_PARTS,
     "clustering",
     "segmentation_batch_size",
     "segmentation_step",
     "embedding_batch_size",
-    "embedding_exclude_overlap",
+    OVERLAP,
     "legacy",
 }
 
@@ -41,19 +40,8 @@ _PARAMS = {
 class Settings:
     """The pipeline's own parameters, with pyannote's defaults where config.yaml is silent."""
 
-    threshold: float = 0.6
-    Fa: float = 0.07
-    Fb: float = 0.8
-    min_duration_off: float = 0.0
-    embedding_exclude_overlap: bool = False
-    segmentation_step: float = 0.1
-    clustering: str = _CLUSTERING
-    references: Mapping[str, Any] = field(default_factory=dict)  # part -> where it lies
-
-    def as_dict(self) -> dict[str, Any]:
-        found = asdict(self)
-        del found["references"]
-        return found
+    parameters: Mapping[str, Any]
+    parts: Mapping[str, Any]  # part -> where it lies, as config.yaml says it
 
 
 def is_pipeline(source: Source) -> bool:
@@ -61,28 +49,30 @@ def is_pipeline(source: Source) -> bool:
 
 
 def read(source: Source) -> Settings:
-    """The settings of a SpeakerDiarization with VBx clustering; anything else is refused."""
+    """The settings of a SpeakerDiarization with a known clustering; anything else is refused."""
     path = source.root / source.files[0]
     where = f"{path.name} of {source.name}"
     with understood(f"{where} is no pipeline config: it", ConversionError):
         return _settings(read_text(path, ConversionError), where)
 
 
-def parameters(text: str, where: str) -> dict[str, Any]:
+def parameters(text: str, where: str) -> Mapping[str, Any]:
     """The parameters that a bundle of this config.yaml must hold."""
     with understood(f"{where} is no pipeline config: it", ConversionError):
-        return _settings(text, where).as_dict()
+        return _settings(text, where).parameters
 
 
-def check(text: str, where: str) -> None:
-    """Refuse a config.yaml that would have pyannote do anything but build this pipeline.
+def checked_parts(text: str, where: str) -> tuple[str, ...]:
+    """The parts of a config.yaml that lies in a bundle.
 
-    pyannote builds whatever class the file names. One that lies in a bundle may be anybody's.
+    pyannote builds whatever class the file names, and it may be anybody's: refuse one that would
+    have it do anything but build this pipeline.
     """
     with understood(f"{where} is no pipeline config: it", ConversionError):
-        found = _settings(text, where)
-        if found.references != {part: f"$model/{part}" for part in PARTS}:
+        parts = _settings(text, where).parts
+        if parts != {part: f"$model/{part}" for part in parts}:
             raise ConversionError(f"{where} names parts that lie outside of it")
+        return tuple(parts)
 
 
 def _settings(text: str, where: str) -> Settings:
@@ -99,41 +89,33 @@ def _settings(text: str, where: str) -> Settings:
     strangers = sorted({*map(str, config)} - _KEYS) + sorted({*map(str, params)} - _PARAMS)
     if strangers:
         raise ConversionError(f"{where} asks for {strangers[0]!r}, which is not supported")
-    clustering = params.get("clustering", _CLUSTERING)
-    if clustering != _CLUSTERING:
+    clustering = params.get("clustering", VBX)
+    said = {**params, **(tuned.get("clustering") or {}), **(tuned.get("segmentation") or {})}
+    known = CLUSTERINGS.get(clustering) if isinstance(clustering, str) else None
+    wanted = {**(known.settings if known else {}), **NUMBERS}
+    found = {
+        **{name: said.get(name, default) for name, default in wanted.items()},
+        OVERLAP: params.get(OVERLAP, False) is True,
+        "clustering": clustering,
+    }
+    if wrong := fault(found):
         raise ConversionError(
-            f"clustering {clustering!r} is not supported; supported: {_CLUSTERING}. "
-            "The networks can be converted on their own: pass their ids or files as SOURCE"
+            f"{where} {wrong}. The networks can be converted on their own: pass their ids or files "
+            "as SOURCE"
         )
-    return Settings(
-        **_numbers(tuned.get("clustering"), where, "threshold", "Fa", "Fb"),
-        **_numbers(tuned.get("segmentation"), where, "min_duration_off"),
-        **_numbers(params, where, "segmentation_step"),
-        embedding_exclude_overlap=params.get("embedding_exclude_overlap", False) is True,
-        references={part: _reference(params, part) for part in PARTS},
-    )
-
-
-def _numbers(given: Any, where: str, *names: str) -> dict[str, Any]:
-    given = given if isinstance(given, Mapping) else {}
-    for name in names:
-        value = given.get(name, 0.0)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
-            raise ConversionError(f"{where} says {name}: {value!r}, which is no number")
-    return {name: given[name] for name in names if name in given}
-
-
-def _reference(params: Mapping[str, Any], part: str) -> Any:
-    if part not in params:
+    needed = CLUSTERINGS[clustering].parts
+    lacking = [part for part in needed if part not in params]
+    if lacking:
         raise ConversionError(
-            f"config.yaml names no {part}: a whole pipeline needs {', '.join(PARTS)}"
+            f"config.yaml names no {lacking[0]}: a pipeline with {clustering} needs "
+            f"{', '.join(needed)}"
         )
-    return params[part]
+    return Settings(found, {part: params[part] for part in _PARTS if part in params})
 
 
 def locate_parts(source: Source, settings: Settings) -> dict[str, Source]:
     """Where each part lies: a subfolder (``$model/...``), or a repository or path of its own."""
-    return {part: _locate(source, part, where) for part, where in settings.references.items()}
+    return {part: _locate(source, part, where) for part, where in settings.parts.items()}
 
 
 def _locate(source: Source, part: str, where: Any) -> Source:
@@ -159,7 +141,7 @@ def bundled_yaml(text: str) -> str:
     """config.yaml for the way back: as it was, but with every part beside it."""
     config = plain_yaml.load(text)
     params = config["pipeline"]["params"]
-    wanted = {part: f"$model/{part}" for part in PARTS}
+    wanted = {part: f"$model/{part}" for part in _PARTS if part in params}
     if all(params[part] == where for part, where in wanted.items()):
         return text
     params.update(wanted)

@@ -47,11 +47,13 @@ def to_torch(path: str | Path, output: str | Path, *, overwrite: bool = False) -
     """
     folder, target = Path(path), Path(output)
     config = bundle.read_json(folder / bundle.CONFIG)
-    kind = config.get("model_type")
+    whole = bool(bundle.components(config))
     is_file = target.suffix in (*TORCH_SUFFIXES, ".safetensors")
-    if kind in ("full", "plda") and is_file:
+    to_folder = whole or _is_data(config)
+    if to_folder and is_file:
+        kind = config.get("model_type")
         raise BundleError(f"a {kind} bundle becomes a folder: {target} looks like a file")
-    if kind not in ("full", "plda") and not is_file:
+    if not to_folder and not is_file:
         raise BundleError(f"{target} must end in {', '.join(TORCH_SUFFIXES)} or .safetensors")
     refuse_unwritable(target.parent)
     if is_file and target.exists():
@@ -61,8 +63,13 @@ def to_torch(path: str | Path, output: str | Path, *, overwrite: bool = False) -
         with bundle.file_written_aside(target, overwrite=overwrite) as aside:
             return Restored(target, _write_network(folder, aside), exact)
     with bundle.written_aside(target, overwrite=overwrite, replaceable=_is_ours) as aside:
-        count = _write_full(folder, aside) if kind == "full" else _write_npz(folder, aside)
+        count = _write_full(folder, aside) if whole else _write_npz(folder, aside)
         return Restored(target, count, exact)
+
+
+def _is_data(config: Mapping[str, Any]) -> bool:
+    """Whether arrays without a network are in it, as in a PLDA."""
+    return families.named(config.get("architecture")).is_data
 
 
 def state_dict(folder: Path) -> dict[str, Array]:
@@ -176,12 +183,12 @@ def _write_full(folder: Path, target: Path) -> int:
     path = folder / bundle.ORIGIN / pipeline.CONFIG_YAML
     with bundle.understood(path):
         text = read_text(path, BundleError)
-    pipeline.check(text, f"{bundle.ORIGIN}/{path.name} of {folder}")
+    parts = pipeline.checked_parts(text, f"{bundle.ORIGIN}/{path.name} of {folder}")
     (target / pipeline.CONFIG_YAML).write_text(text, encoding="utf-8")
     count = 0
-    for part in pipeline.PARTS:
+    for part in parts:
         (target / part).mkdir()
-        if part == "plda":
+        if _is_data(bundle.read_json(folder / part / bundle.CONFIG)):
             count += _write_npz(folder / part, target / part)
         else:
             count += _write_network(folder / part, target / part / "pytorch_model.bin")

@@ -1,10 +1,10 @@
-"""What both networks have in common: a config, and frames that lie over samples."""
+"""What networks have in common: a config, and frames that lie over samples."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import mlx.core as mx
 import numpy as np
@@ -40,6 +40,11 @@ class Network(Module):
         """How many frames the network gives for so many samples."""
         return geometry.num_frames(self.windows, num_samples)
 
+    @property
+    def fewest_samples(self) -> int:
+        """How many samples it takes to give a frame at all."""
+        return geometry.fewest_samples(self.windows)
+
     def receptive_field_size(self, num_frames: int = 1) -> int:
         """How many samples so many frames were computed from."""
         return geometry.receptive_field_size(self.windows, num_frames)
@@ -72,6 +77,11 @@ class Embedding(Network):
         is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
         return x if is_fbank else self.compute_fbank(x)
 
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Those of the filterbank; a network that lays others over them adds its own."""
+        return (self.fbank.window,)
+
     def frames(self, x: mx.array) -> mx.array:
         """Waveforms or features -> what the pooling averages, a batch at a time."""
         raise NotImplementedError
@@ -91,6 +101,35 @@ class Embedding(Network):
         if vectors.ndim == 3 and not several:
             vectors = vectors[:, 0]
         return taps.emit("output", vectors)
+
+
+@runtime_checkable
+class Embeds(Protocol):
+    """What a pipeline asks of an embedding network, whatever it hears and however it pools.
+
+    ``frames``: chunks (B, N) -> what masks weigh, once a chunk. ``embed``: that, and masks
+    (B, S, F) of any number of frames -> (B, S, E), all finite, of empty masks too.
+    """
+
+    def frames(self, x: mx.array) -> mx.array: ...
+
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array: ...
+
+
+@runtime_checkable
+class SharesFrames(Embeds, Protocol):
+    """An embedding network that can hear a stretch of several chunks at once.
+
+    ``shared_frames``: features of the stretch (B, T, M) -> (B, F, T', C), with the frames
+    ``between`` twice as many. ``shared_windows``: from the features to these frames.
+    """
+
+    fbank: Fbank
+
+    @property
+    def shared_windows(self) -> tuple[Window, ...]: ...
+
+    def shared_frames(self, features: mx.array, *, between: bool) -> mx.array: ...
 
 
 def as_batch(waveforms: Waveforms) -> Waveforms:

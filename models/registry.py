@@ -100,7 +100,7 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
         mx.set_default_device(backend.device(device))
     folder = Path(path)
     config = read_json(folder / CONFIG)
-    if config.get("model_type") == "full":
+    if "components" in config:
         raise BundleError(
             f"{folder} holds a whole pipeline: load its segmentation/ or embedding/ folder"
         )

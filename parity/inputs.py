@@ -228,7 +228,8 @@ def _pieces_of(
 
 def read_audio(path: str | Path) -> Array:
     """(N,): any recording as the pipeline hears it, the mean of its channels at 16 kHz."""
-    from samevoice.models.diarization.audio import AudioError, open_audio
+    from samevoice.models.diarization.audio import open_audio
+    from samevoice.models.diarization.decoding import AudioError
 
     try:
         blocks = list(open_audio(path, RATE).blocks())

@@ -20,10 +20,10 @@ from typed import Answer, Run
 from samevoice import cli, doctor, selftest
 from samevoice.errors import SlowerWarning
 from samevoice.models import backend
-from samevoice.models.diarization import fused
+from samevoice.models.diarization import compiled
 from samevoice.models.fast import lstm_kernel
 from samevoice.models.fast.lstm_kernel import METAL
-from samevoice.models.fast.trunk import Trunk
+from samevoice.models.fast.resnet import Trunk
 from samevoice.models.layers import lstm
 from samevoice.models.networks import wespeaker as resnet
 from samevoice.selftest import Tried, self_test
@@ -115,9 +115,9 @@ def raising(*_: Any, **__: Any) -> Any:
         (lstm, "steps", 1.001, "LSTM float32", "plain form 1e-03 off float64: wrong"),
         (Trunk, "__call__", 1.001, "ResNet trunk", "host form differs: it errs"),
         (resnet.Block, "__call__", 1.001, "ResNet trunk", "off float64: wrong"),
-        (fused, "likeliest", 2, "fused steps", "masks are not what numpy gives"),
-        (fused, "clean_or_full", 2, "fused steps", "weights are not what numpy gives"),
-        (fused, "cosine_distances", 1.001, "fused steps", "cosine distances .* off"),
+        (compiled, "likeliest", 2, "fused steps", "masks are not what numpy gives"),
+        (compiled, "clean_or_full", 2, "fused steps", "weights are not what numpy gives"),
+        (compiled, "cosine_distances", 1.001, "fused steps", "cosine distances .* off"),
     ],
 )
 def test_it_is_found_and_the_others_are_good(
@@ -137,7 +137,7 @@ def test_it_is_found_and_the_others_are_good(
 
 
 def test_one_that_breaks_off_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused, "powerset_masks", raising)
+    monkeypatch.setattr(compiled, "powerset_masks", raising)
     answer = run("--self-test")
     assert answer.code == 1
     assert "✗ CPU   fused steps    RuntimeError: no such instruction\n" in answer.out
@@ -145,12 +145,12 @@ def test_one_that_breaks_off_is_broken(run: Run, monkeypatch: pytest.MonkeyPatch
 
 
 def test_runs_are_numpys(tested: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    right = fused.activity_and_runs
+    right = compiled.activity_and_runs
 
     def longer(segments: mx.array, least: mx.array) -> Any:
         return right(segments, least + 1)
 
-    monkeypatch.setattr(fused, "activity_and_runs", longer)
+    monkeypatch.setattr(compiled, "activity_and_runs", longer)
     assert tested()["fused steps"].found == "runs are not what numpy gives"
 
 

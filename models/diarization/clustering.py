@@ -1,4 +1,7 @@
-"""Whose voice each slot of each chunk is: filtering, AHC, VBx, KMeans, assignment.
+"""Whose voice each slot of each chunk is: filtering, clustering, assignment.
+
+Two clusterings of pyannote's: VBx, which compares voices in a PLDA's space, and the agglomerative
+one of its version 3.1, which compares the embeddings themselves.
 
 On the host and in float64; scipy's imports wait until there is something to cluster. C chunks, S
 slots a chunk, F frames, E numbers an embedding, K speakers.
@@ -15,6 +18,7 @@ import numpy as np
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.kmeans import kmeans
 from samevoice.models.diarization.plda import Plda
+from samevoice.models.diarization.settings import AGGLOMERATIVE, CENTROID, VBX
 from samevoice.models.diarization.vbx import Posterior, vbx
 from samevoice.models.fast.cpu import one_blas_thread
 
@@ -80,31 +84,35 @@ class Clustering:
 def cluster(
     embeddings: np.ndarray,
     segmentations: np.ndarray,
-    plda: Plda,
+    plda: Plda | None,
     settings: Mapping[str, Any],
     bounds: Bounds | None = None,
 ) -> Clustering:
     """(C, S, E) in float32, (C, F, S) of zeros and ones -> clusters.
 
-    ``settings``: the pipeline's ``threshold``, ``Fa`` and ``Fb``.
+    ``settings``: the pipeline's ``clustering`` and its numbers. VBx alone needs a PLDA.
     """
+    run = _agglomerative if settings.get("clustering", VBX) == AGGLOMERATIVE else _vbx
+    chosen = trainable(embeddings, segmentations)
     # Threads split products in other places; one thread always sums in the same order.
     with one_blas_thread():
-        return _cluster(embeddings, segmentations, plda, settings, bounds or Bounds())
+        if len(chosen[0]) < 2:
+            return _one_speaker(embeddings, chosen)
+        return run(embeddings, segmentations, chosen, plda, settings, bounds or Bounds())
 
 
-def _cluster(
+def _vbx(
     embeddings: np.ndarray,
     segmentations: np.ndarray,
-    plda: Plda,
+    chosen: tuple[np.ndarray, np.ndarray],
+    plda: Plda | None,
     settings: Mapping[str, Any],
     bounds: Bounds,
 ) -> Clustering:
-    chosen = trainable(embeddings, segmentations)
+    if plda is None:
+        raise DiarizationError(f"{VBX} needs a PLDA, and there is none")
     train = embeddings[chosen]
-    if len(train) < 2:
-        return _one_speaker(embeddings, train, chosen)
-    normed = train / np.linalg.norm(train, axis=1, keepdims=True)
+    normed = of_unit_length(train)
     first = ahc(normed, float(settings["threshold"]))
     features = plda(train)
     posterior = vbx(first, features, plda.phi, float(settings["Fa"]), float(settings["Fb"]))
@@ -118,7 +126,7 @@ def _cluster(
                 f"long enough to tell voices by: {len(train)} speakers at most"
             )
         forced = kmeans(normed, min(wanted, len(train)))
-        centroids = np.stack([train[forced == k].mean(axis=0) for k in range(forced.max() + 1)])
+        centroids = means(train, forced)
     soft = similarities(embeddings, centroids)
     # Once a count is forced, two slots of a chunk may be one speaker.
     free = soft.argmax(axis=2)
@@ -126,6 +134,88 @@ def _cluster(
     return Clustering(
         hard, soft, centroids, chosen, first, features, posterior, forced, tuple(notes)
     )
+
+
+def _agglomerative(
+    embeddings: np.ndarray,
+    segmentations: np.ndarray,
+    chosen: tuple[np.ndarray, np.ndarray],
+    plda: Plda | None,
+    settings: Mapping[str, Any],
+    bounds: Bounds,
+) -> Clustering:
+    """As pyannote 3.1: large clusters by distance; each small one joins the nearest large one."""
+    del segmentations, plda
+    train = embeddings[chosen]
+    labels = np.zeros(len(train), dtype=np.int64)
+    if bounds.most > 1:
+        least = min(int(settings["min_cluster_size"]), max(1, round(0.1 * len(train))))
+        labels = large_clusters(of_unit_length(train), float(settings["threshold"]), least, bounds)
+    centroids = means(train, labels)
+    soft = similarities(embeddings, centroids)
+    return Clustering(soft.argmax(axis=2), soft, centroids, chosen, ahc=labels)
+
+
+def large_clusters(
+    normed: np.ndarray, threshold: float, least: int, bounds: Bounds | None = None
+) -> np.ndarray:
+    """(N, E) of unit length -> (N,): clusters of at least so many, from 0 on."""
+    from scipy.cluster.hierarchy import fcluster
+    from scipy.spatial.distance import cdist
+
+    tree = linkage_tree(normed)
+    labels = fcluster(tree, threshold, criterion="distance")
+    found = len(_large(labels, least))
+    wanted = min((bounds or Bounds()).wanted(found) or found, len(normed))
+    if wanted != found:
+        labels = _nearest_cut(tree, threshold, least, wanted)
+    large = _large(labels, least)
+    if not len(large):
+        return np.zeros(len(normed), dtype=np.int64)
+    small = np.setdiff1d(labels, large)
+    if len(small):
+        sides = (np.stack([normed[labels == k].mean(axis=0) for k in ks]) for ks in (large, small))
+        nearest = large[cdist(*sides, metric="cosine").argmin(axis=0)]
+        joined = dict(zip(small.tolist(), nearest.tolist(), strict=True))
+        labels = np.array([joined.get(label, label) for label in labels.tolist()])
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _large(labels: np.ndarray, least: int) -> np.ndarray:
+    found, counts = np.unique(labels, return_counts=True)
+    return found[counts >= least]
+
+
+def _nearest_cut(tree: np.ndarray, threshold: float, least: int, wanted: int) -> np.ndarray:
+    """Of all cuts, from the one nearest the threshold on, the first with so many large clusters.
+
+    Where none has, the first of those that come nearest to it.
+    """
+    from scipy.cluster.hierarchy import fcluster
+
+    by_merge = tree.copy()
+    by_merge[:, 2] = np.arange(len(tree))  # cut behind a merge, instead of at a distance
+    best, gap = np.ones(len(tree) + 1, dtype=np.int64), abs(1 - wanted)
+    for merge in np.argsort(np.abs(tree[:, 2] - threshold)):
+        if tree[merge, 3] < least:  # no cluster becomes large by it
+            continue
+        labels = fcluster(by_merge, merge, criterion="distance")
+        found = abs(len(_large(labels, least)) - wanted)
+        if found < gap:
+            best, gap = labels, found
+        if not found:
+            return np.asarray(labels)
+    return best
+
+
+def of_unit_length(x: np.ndarray) -> np.ndarray:
+    normed: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
+    return normed
+
+
+def means(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(N, E), (N,) -> (K, E): of each cluster."""
+    return np.stack([x[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
 
 
 def trainable(embeddings: np.ndarray, segmentations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -138,11 +228,9 @@ def trainable(embeddings: np.ndarray, segmentations: np.ndarray) -> tuple[np.nda
     return chunks, slots
 
 
-def _one_speaker(
-    embeddings: np.ndarray, train: np.ndarray, chosen: tuple[np.ndarray, np.ndarray]
-) -> Clustering:
+def _one_speaker(embeddings: np.ndarray, chosen: tuple[np.ndarray, np.ndarray]) -> Clustering:
     """Nothing to cluster: all speech is one speaker's, whatever count was asked for."""
-    chunks, slots, size = embeddings.shape
+    train, (chunks, slots, size) = embeddings[chosen], embeddings.shape
     centroid = train[0] if len(train) else np.full(size, np.nan)
     note = "too little speech to tell voices by: all of them are taken for one"
     return Clustering(
@@ -156,19 +244,24 @@ def _one_speaker(
 
 def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
     """(N, E) of unit length -> (N,): clusters whose centroids lie nearer than the threshold."""
-    from scipy.cluster.hierarchy import fcluster, linkage
+    from scipy.cluster.hierarchy import fcluster
 
-    if len(normed) <= EXACT_LINKAGE:
-        tree = linkage(normed, method="centroid", metric="euclidean")
-    else:
-        # The same tree without the matrix of all distances (67 GB for a day of audio).
-        from fastcluster import linkage_vector
-
-        tree = linkage_vector(normed, method="centroid")
     # Centroid linkage inverts; fcluster goes by the largest distance below each node.
-    flat = fcluster(tree, threshold, criterion="distance")
+    flat = fcluster(linkage_tree(normed), threshold, criterion="distance")
     _, labels = np.unique(flat, return_inverse=True)
     return np.asarray(labels)
+
+
+def linkage_tree(normed: np.ndarray) -> np.ndarray:
+    """(N, E) of unit length -> (N - 1, 4): which clusters merge, how far apart, how large then."""
+    if len(normed) <= EXACT_LINKAGE:
+        from scipy.cluster.hierarchy import linkage
+
+        return np.asarray(linkage(normed, method=CENTROID, metric="euclidean"))
+    # The same tree without the matrix of all distances (67 GB for a day of audio).
+    from fastcluster import linkage_vector
+
+    return np.asarray(linkage_vector(normed, method=CENTROID))
 
 
 def similarities(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:

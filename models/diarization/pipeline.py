@@ -1,4 +1,8 @@
-"""Who spoke when: speaker-diarization-community-1 in MLX, from a bundle and a recording.
+"""Who spoke when, in MLX, from a bundle and a recording.
+
+A pipeline is a segmentation network, an embedding network and a clustering, each known by what it
+gives: frames of speakers; ``frames`` of a chunk and what ``embed`` makes of them under masks;
+clusters of embeddings. VBx needs a PLDA beside them, other clusterings do not.
 
 One pass over the audio, a batch of chunks at a time: the segmentation tells who is active, the
 embedding network sees each chunk once for all of its speakers. What is kept is a few kilobytes a
@@ -24,22 +28,16 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.errors import BundleError, DiarizationError
-from samevoice.models import recorded, registry
-from samevoice.models.diarization import fused, powerset, reconstruction
+from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.chunks import Chunks
 from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 from samevoice.models.diarization.plda import Plda
-from samevoice.models.diarization.shared import APART, SharedTrunk
-from samevoice.models.network import Network
-from samevoice.models.networks.pyannet import PyanNet
-from samevoice.models.networks.wespeaker import WeSpeakerResNet
+from samevoice.models.diarization.settings import OVERLAP, algorithm
+from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
 
-PARTS: Mapping[str, type] = {"segmentation": PyanNet, "embedding": WeSpeakerResNet, "plda": Plda}
-SETTINGS = ("threshold", "Fa", "Fb", "min_duration_off", "segmentation_step")
-OVERLAP = "embedding_exclude_overlap"
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 LONGEST_CHUNK = 3600.0  # seconds; the networks hold a chunk whole
@@ -116,17 +114,20 @@ class SpeakerDiarizationPipeline:
         fast: bool = False,
     ) -> None:
         folder = Path(model_path)
-        self.config = _config(folder)
+        self.config = parts.config(folder)
         self.settings: Mapping[str, Any] = self.config["pipeline"]
         self.device = backend.device(device)
         with self._on_device():
-            self.segmentation: Any = _network(folder / "segmentation")
-            self.embedding: Any = _network(folder / "embedding")
-        self.plda = Plda.load(folder / "plda")
+            self.segmentation: Any = parts.segmentation(folder / "segmentation")
+            self.embedding: Any = parts.embedding(folder / "embedding", self.segmentation)
+        needs_plda = algorithm(self.settings).needs_plda
+        self.plda: Any = Plda.load(folder / "plda") if needs_plda else None
         self._folder = folder
         self.batch_size = batch_size
         self.fast, self.apart = fast, APART
-        speakers, largest = _classes(folder / "segmentation", self.segmentation.config)
+        if fast:
+            shareable(self.embedding)
+        speakers, largest = parts.classes(folder / "segmentation", self.segmentation.config)
         self.frames = self._frames(chunk_duration, step)
         self.classes = powerset.mapping(speakers, largest)
 
@@ -142,7 +143,7 @@ class SpeakerDiarizationPipeline:
         if duration > LONGEST_CHUNK:
             raise DiarizationError(f"chunks of {duration:g} s are too long: at most an hour")
         found = Frames.of(self.segmentation, duration, step)
-        shortest = self.embedding.fbank.window.kernel
+        shortest = self.embedding.fewest_samples
         if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:
             raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
         return found
@@ -197,6 +198,7 @@ class SpeakerDiarizationPipeline:
         with self._on_device():
             silent = self.silent_embedding()
             self._refuse_damage("embedding", [silent])
+            self._refuse_other_plda(silent)
             shared = self._shared(silent)
             for batch in chunks:
                 with clock("segmentation"):
@@ -231,9 +233,17 @@ class SpeakerDiarizationPipeline:
                 "damaged, so convert it again"
             )
 
+    def _refuse_other_plda(self, voice: np.ndarray) -> None:
+        if self.plda is not None and len(voice) != len(self.plda.mean1):
+            raise BundleError(
+                f"{self._folder / 'plda'} is made for embeddings of {len(self.plda.mean1)} values, "
+                f"and {self._folder / 'embedding'} gives {len(voice)}: convert a pipeline whose "
+                "parts belong together"
+            )
+
     def decode(self, scores: mx.array) -> mx.array:
         """(B, F, K) -> (B, F, S)."""
-        return fused.powerset_masks(scores, mx.array(self.classes))
+        return compiled.powerset_masks(scores, mx.array(self.classes))
 
     def embed(
         self, waveforms: np.ndarray, masks: np.ndarray, silent: np.ndarray | None = None
@@ -259,25 +269,25 @@ class SpeakerDiarizationPipeline:
         """(B, F, S) -> (B, S, F): without overlaps, where enough is left then."""
         if not self.settings[OVERLAP]:
             return mx.array(masks).swapaxes(1, 2)
-        return fused.embedding_weights(mx.array(masks), self.least_frames)
+        return compiled.embedding_weights(mx.array(masks), self.least_frames)
 
     @property
     def least_frames(self) -> int:
         """A mask without overlaps must have more frames than this, or the whole one is used."""
-        needed: int = self.embedding.fbank.window.kernel
+        needed: int = self.embedding.fewest_samples
         return math.ceil(self.frames.per_chunk * needed / self.frames.chunk_samples)
 
     def silent_embedding(self) -> np.ndarray:
         """(E,): what the embedding network gives where its mask is empty, whatever the audio."""
         # As nothing of the audio is weighed, the shortest that makes a frame will do.
-        frames = self.embedding.frames(mx.zeros((1, self.embedding.fbank.window.kernel)))
+        frames = self.embedding.frames(mx.zeros((1, self.embedding.fewest_samples)))
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
 
     def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
         if not self.fast:
             return None
-        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
+        return SharedTrunk(shareable(self.embedding), self.frames, silent, self.apart)
 
     def _batch(self) -> int:
         most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
@@ -408,51 +418,6 @@ def _named(hook: Hook | None, uri: str) -> Hook:
         hook(step, artefact, file=uri, **progress)
 
     return tell
-
-
-def _config(folder: Path) -> Mapping[str, Any]:
-    config = registry.read_json(folder / "config.json")
-    if config.get("model_type") != "full":
-        raise BundleError(
-            f"{folder} holds a {config.get('model_type')}, not a whole pipeline: convert one with "
-            "samevoice convert pyannote/speaker-diarization-community-1"
-        )
-    # What each part holds, its own provenance says.
-    recorded.check(folder, ["config.json", *(f"{part}/provenance.json" for part in PARTS)])
-    pipeline = config.get("pipeline")
-    for name in SETTINGS:
-        if not isinstance(pipeline, dict) or not isinstance(pipeline.get(name), int | float):
-            raise BundleError(f"{folder / 'config.json'} has no number {name!r} for the pipeline")
-    if not isinstance(pipeline, dict) or not isinstance(pipeline.get(OVERLAP), bool):
-        raise BundleError(f"{folder / 'config.json'} does not say {OVERLAP!r} for the pipeline")
-    return config
-
-
-def _classes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
-    """How many speakers a chunk has room for, and how many of them at once."""
-    said = config.get("specifications")
-    said = said if isinstance(said, dict) else {}
-    classes, largest, duration = (
-        said.get(name) for name in ("classes", "powerset_max_classes", "duration")
-    )
-    if not isinstance(classes, list) or type(largest) is not int or largest < 1:
-        raise BundleError(f"{folder}: its specifications name no powerset classes to decode")
-    if not isinstance(duration, int | float) or not 0 < duration <= 3600:
-        raise BundleError(f"{folder}: its specifications name no duration in seconds")
-    if powerset.size(len(classes), largest, config["num_classes"]) != config["num_classes"]:
-        raise BundleError(
-            f"{folder}: its specifications do not ask for the {config['num_classes']} classes that "
-            "it has"
-        )
-    return len(classes), largest
-
-
-def _network(folder: Path) -> Network:
-    network = registry.load(folder)
-    wanted = PARTS[folder.name]
-    if not isinstance(network, wanted):
-        raise BundleError(f"{folder} holds a {type(network).__name__}, not a {wanted.__name__}")
-    return network
 
 
 def available_memory() -> float:

@@ -9,11 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import mlx.core as mx
 import numpy as np
+from mlx.nn.layers.linear import Linear
 
 from samevoice.models.fast.cpu import Floats, Share, alone, cores, one_blas_thread, together
-from samevoice.models.fast.trunk import Conv, Step, block, convolved, parted, whole
+from samevoice.models.fast.resnet import (
+    Conv,
+    Step,
+    are_plain,
+    block,
+    conv_of,
+    convolved,
+    parted,
+    step_of,
+    whole,
+)
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, as_float64
 
 # Frames that are normalised and multiplied at once, so that they stay in the cache. They begin at
 # fixed places: the number of cores must not show in the result.
@@ -166,3 +180,65 @@ def strips(make: Callable[[slice], Floats], count: int, share: Share) -> Floats:
 def rectified(x: Floats) -> Floats:
     """The ReLU; x itself is written to."""
     return np.maximum(x, 0, out=x)
+
+
+# From the layers ----------------------------------------------------------------------------------
+
+
+def of(network: Any) -> Layers | None:
+    """The form of a ``networks.campplus.CAMPPlus``, or None where it would compute otherwise."""
+    if not are_plain([network], (BatchNorm, Conv1d, Conv2d, Linear)):
+        return None
+    head, xvector = network.head, network.xvector
+    blocks = ((f"block{n}", f"transit{n}") for n in (1, 2, 3))
+    return Layers(
+        conv_of(head.conv1, head.bn1),
+        tuple(step_of(one, 2) for one in (*head.layer1, *head.layer2)),
+        conv_of(head.conv2, head.bn2),
+        _tdnn_of(xvector.tdnn),
+        tuple(_block_of(xvector[block], xvector[transit]) for block, transit in blocks),
+        _norm_of(xvector.out_nonlinear),
+        network.xvector.segment,
+    )
+
+
+def _norm_of(nonlinear: Any) -> Norm:
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    return Norm(scale.astype(np.float32), shift.astype(np.float32))
+
+
+def _folded_of(weight: mx.array, nonlinear: Any) -> Product:
+    """(O, ...) and the norm behind it, folded in float64 -> (inputs, O)."""
+    scale, shift = nonlinear.batchnorm.scale_shift()
+    flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
+    return Product(_turned(flat), shift.astype(np.float32))
+
+
+def _tdnn_of(tdnn: Any) -> Product:
+    return _folded_of(tdnn.linear.weight, tdnn.nonlinear)
+
+
+def _block_of(block: Any, transit: Any) -> Block:
+    layers = tuple(_layer_of(block[name]) for name in block.names)
+    linear = Product(_turned(np.array(transit.linear.weight)))
+    return Block(layers, _norm_of(transit.nonlinear), linear)
+
+
+def _layer_of(layer: Any) -> Layer:
+    cam = layer.cam_layer
+    local = np.array(cam.linear_local.weight).transpose(2, 1, 0)  # (I, K, O)
+    first, second = (
+        Product(_turned(np.array(one.weight)), np.array(one.bias))
+        for one in (cam.linear1, cam.linear2)
+    )
+    return Layer(
+        _norm_of(layer.nonlinear1),
+        _folded_of(layer.linear1.weight, layer.nonlinear2),
+        np.ascontiguousarray(local.reshape(len(local), -1)),
+        cam.linear_local.dilation,
+        (first, second),
+    )
+
+
+def _turned(weight: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(weight.T, dtype=np.float32)

@@ -26,7 +26,7 @@ import numpy as np
 
 from samevoice.errors import SlowerWarning
 from samevoice.models import backend
-from samevoice.models.fast.proof import Proof, prove, said
+from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import as_float64
 
 Recurrence = Callable[[mx.array, mx.array], mx.array]
@@ -234,15 +234,15 @@ def chosen(gates: mx.array, wh: mx.array, plain: Recurrence) -> Recurrence:
     written_in = language()
     if written_in is None or not fits(gates, wh):
         return plain
-    if not _book.trusts(written_in, gates.dtype, wh.shape[1], plain):
+    if not _checks.trusts(written_in, gates.dtype, wh.shape[1], plain):
         return plain
     return lambda gates, wh: run(written_in, gates, wh)
 
 
-def examine(written_in: Language, dtype: mx.Dtype, units: int, plain: Recurrence) -> Proof:
+def examine(written_in: Language, dtype: mx.Dtype, units: int, plain: Recurrence) -> CheckResult:
     """The kernel and the plain graph on one small input, on the default device."""
     gates, wh = sample(dtype, units)
-    return prove(truth(gates, wh), lambda: plain(gates, wh), lambda: run(written_in, gates, wh))
+    return check(truth(gates, wh), lambda: plain(gates, wh), lambda: run(written_in, gates, wh))
 
 
 def sample(dtype: mx.Dtype, units: int) -> tuple[mx.array, mx.array]:
@@ -274,7 +274,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return np.where(x < 0, shut, 1.0) / (1.0 + shut)
 
 
-class Book:
+class Checks:
     """What was found of each device, type and size; each is examined once, by one thread."""
 
     def __init__(self) -> None:
@@ -309,7 +309,7 @@ def _fault(written_in: Language, dtype: mx.Dtype, units: int, plain: Recurrence)
     try:
         return examine(written_in, dtype, units, plain).fault
     except Exception as error:  # of the plain graph; let it fail where it is wanted
-        return said(error)
+        return first_line(error)
 
 
-_book = Book()
+_checks = Checks()

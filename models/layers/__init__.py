@@ -11,7 +11,7 @@ import numpy as np
 from mlx.nn.layers import base
 from mlx.utils import tree_flatten
 
-from samevoice.models import backend
+from samevoice.models import backend, fast
 from samevoice.models.fast import cpu
 
 EPSILON = 1e-5  # of torch's normalisations, all of them
@@ -30,8 +30,13 @@ class Module(base.Module):
     @property
     def arrays(self) -> list[mx.array]:
         """Every weight, in the order of their names."""
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.parameters())  # type: ignore[assignment]
-        return [array for _, array in flat]
+        return arrays_of(self)
+
+
+def arrays_of(module: base.Module) -> list[mx.array]:
+    """Every weight of any MLX module, in the order of their names."""
+    flat: list[tuple[str, mx.array]] = tree_flatten(module.parameters())  # type: ignore[assignment,no-untyped-call]
+    return [array for _, array in flat]
 
 
 Form = TypeVar("Form")
@@ -152,7 +157,7 @@ class Conv1d(Module):
         self.stride, self.dilation = stride, dilation
 
     def __call__(self, x: mx.array) -> mx.array:
-        if backend.on_cpu():
+        if fast.on_cpu():
             y = cpu.conv1d(x, self.weight, self.stride, self.dilation)
         else:
             padding = self.weight.shape[1] // 2 * self.dilation
@@ -176,7 +181,7 @@ class Conv2d(Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         # One input channel makes shifted products of a vector: the plain form is the fast one.
-        if backend.on_cpu() and self.weight.shape[-1] > 1:
+        if fast.on_cpu() and self.weight.shape[-1] > 1:
             return cpu.conv2d(x, self.weight, self.stride)
         return mx.conv2d(x, self.weight, stride=self.stride, padding=self.weight.shape[1] // 2)
 

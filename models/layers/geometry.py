@@ -21,6 +21,14 @@ def num_frames(windows: Sequence[Window], samples: int) -> int:
     return samples
 
 
+def fewest_samples(windows: Sequence[Window]) -> int:
+    """How many inputs the stack needs to give a frame at all."""
+    needed = 1
+    for kernel, stride, padding in reversed(windows):
+        needed = max(1, kernel + (needed - 1) * stride - 2 * padding)
+    return needed
+
+
 def receptive_field_size(windows: Sequence[Window], frames: int = 1) -> int:
     """How many inputs so many outputs were computed from."""
     for kernel, stride, padding in reversed(windows):

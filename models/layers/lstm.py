@@ -7,7 +7,7 @@ import math
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models import backend
+from samevoice.models import fast
 from samevoice.models.fast import cpu, lstm_kernel
 from samevoice.models.layers import Module, taps
 
@@ -43,7 +43,7 @@ class BiLSTM(Module):
         inputs = [taps.feed(f"{name}.{way}", x).swapaxes(0, 1) for way in ways]
         # The backward direction sees time reversed, and its output is turned around again.
         inputs[1:] = [reverse(x) for x in inputs[1:]]
-        run = on_host if backend.on_cpu() else on_gpu
+        run = on_host if fast.on_cpu() else on_gpu if fast.on_gpu() else in_graph
         outputs = run(inputs, [self[way] for way in ways])
         outputs[1:] = [reverse(y) for y in outputs[1:]]
         pairs = zip(ways, outputs, strict=True)

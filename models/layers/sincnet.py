@@ -6,7 +6,6 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.convolution import Conv1d
 
-from samevoice.models.fast.front import Front, Norm
 from samevoice.models.layers import InstanceNorm, Module, as_float64, leaky_relu, taps
 from samevoice.models.layers.geometry import Window
 
@@ -105,29 +104,6 @@ class SincNet(Module):
                 x = mx.abs(x)
             x = leaky_relu(taps.call(f"{name}.norm.{i}", norm, max_pool(x)))
         return x
-
-    def for_host(self) -> Front | None:
-        """The same in numpy; None where a layer is of another kind, or in half precision."""
-        first, *convs = self.conv
-        norms = [self.wav_norm, *self.norm]
-        kinds = [SincConv, *[Conv1d] * len(convs), *[InstanceNorm] * len(norms)]
-        if [type(layer) for layer in (first, *convs, *norms)] != kinds:
-            return None
-        if any(conv.weight.dtype != mx.float32 for conv in convs):
-            return None
-        level, *behind = (Norm(as_float64(norm.weight), as_float64(norm.bias)) for norm in norms)
-        return Front(
-            level,
-            np.ascontiguousarray(np.array(first.filters()).T),
-            first.stride,
-            tuple(flat_kernel(np.array(conv.weight)) for conv in convs),
-            tuple(behind),
-        )
-
-
-def flat_kernel(weight: np.ndarray) -> np.ndarray:
-    """(O, K, I) -> (K * I, O)."""
-    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)
 
 
 def windows(stride: int) -> tuple[Window, ...]:

@@ -9,11 +9,9 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models import backend
-from samevoice.models.fast.campplus import Block, Layer, Layers, Product
-from samevoice.models.fast.campplus import Norm as HostNorm
-from samevoice.models.fast.trunk import Conv, Step
-from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, as_float64, relu, taps
+from samevoice.models import fast
+from samevoice.models.fast import campplus as cpu_campplus
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu, taps
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import stats_pool
 from samevoice.models.network import Embedding
@@ -198,7 +196,7 @@ class XVector(Module):
         channels, growth = int(config["init_channels"]), int(config["growth_rate"])
         middle = int(config["bn_size"]) * growth
         self.tdnn = TDNN(inputs, channels, 5, 2)
-        self.parts = ["tdnn"]
+        self.parts, self.segment = ["tdnn"], SEGMENT
         layers_of_blocks = zip(config["layers"], DILATIONS, strict=True)
         for number, (layers, dilation) in enumerate(layers_of_blocks, start=1):
             self[f"block{number}"] = DenseBlock(layers, channels, growth, middle, dilation)
@@ -250,104 +248,23 @@ class CAMPPlus(Embedding):
         channels = int(config["m_channels"])
         self.head = Head(channels)
         self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
-        self._host: Kept[Layers | None] = Kept()
+        self._host: Kept[cpu_campplus.Layers | None] = Kept()
 
     def frames(self, x: mx.array) -> mx.array:
         features = self.features(x)
-        host = self._on_host() if backend.on_cpu() and not taps.active() else None
-        if host is not None:
+        if fast.on_cpu() and not taps.active() and (host := self._on_cpu()) is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
         return self.xvector.frames(_seen("head", self.head, features), "xvector")
 
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
         return self.xvector.embed(frames, masks, "xvector")
 
-    def _on_host(self) -> Layers | None:
+    def _on_cpu(self) -> cpu_campplus.Layers | None:
         """The same layers in numpy, made anew when a weight was put in another's place."""
-        return self._host.of(self.arrays, lambda: host_layers(self))
+        return self._host.of(self.arrays, lambda: cpu_campplus.of(self))
 
     @property
     def windows(self) -> tuple[Window, ...]:
         # Of the head: its own two convolutions, and two in each block.
         front = 2 * (1 + len(self.head.layer1) + len(self.head.layer2))
         return (self.fbank.window, *[Window(KERNEL, 1, 1)] * front, *self.xvector.windows)
-
-
-# In numpy -----------------------------------------------------------------------------------------
-
-
-def host_layers(network: CAMPPlus) -> Layers | None:
-    """None where a layer is of another kind, or rounds what it gives to half precision."""
-    plain = (BatchNorm, Conv1d, Conv2d, Linear)
-    modules: list[Any] = network.modules()  # type: ignore[no-untyped-call]
-    if any(type(one) not in plain for one in modules if not one.children()):
-        return None
-    if any(array.dtype != mx.float32 for array in network.arrays):
-        return None
-    head, xvector = network.head, network.xvector
-    blocks = zip((1, 2, 3), DILATIONS, strict=True)
-    return Layers(
-        _host_conv(head.conv1, head.bn1),
-        tuple(_host_step(one) for one in (*head.layer1, *head.layer2)),
-        _host_conv(head.conv2, head.bn2),
-        _host_tdnn(xvector.tdnn),
-        tuple(_host_block(xvector[f"block{n}"], xvector[f"transit{n}"], d) for n, d in blocks),
-        _host_norm(xvector.out_nonlinear),
-        SEGMENT,
-    )
-
-
-def _host_conv(conv: Conv2d, norm: BatchNorm) -> Conv:
-    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
-
-
-def _host_step(block: ResBlock) -> Step:
-    convs = (_host_conv(block.conv1, block.bn1), _host_conv(block.conv2, block.bn2))
-    if "shortcut" not in block:
-        return Step(convs)
-    conv, norm = block.shortcut
-    assert isinstance(conv, Conv2d)
-    assert isinstance(norm, BatchNorm)
-    return Step(convs, _host_conv(conv, norm))
-
-
-def _host_norm(nonlinear: Nonlinear) -> HostNorm:
-    scale, shift = nonlinear.batchnorm.scale_shift()
-    return HostNorm(scale.astype(np.float32), shift.astype(np.float32))
-
-
-def _host_folded(weight: mx.array, nonlinear: Nonlinear) -> Product:
-    """(O, ...) and the norm behind it, folded in float64 -> (inputs, O)."""
-    scale, shift = nonlinear.batchnorm.scale_shift()
-    flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
-    return Product(_turned(flat), shift.astype(np.float32))
-
-
-def _host_tdnn(tdnn: TDNN) -> Product:
-    return _host_folded(tdnn.linear.weight, tdnn.nonlinear)
-
-
-def _host_block(block: DenseBlock, transit: Transit, dilation: int) -> Block:
-    layers = tuple(_host_layer(block[name], dilation) for name in block.names)
-    linear = Product(_turned(np.array(transit.linear.weight)))
-    return Block(layers, _host_norm(transit.nonlinear), linear)
-
-
-def _host_layer(layer: DenseLayer, dilation: int) -> Layer:
-    cam = layer.cam_layer
-    local = np.array(cam.linear_local.weight).transpose(2, 1, 0)  # (I, K, O)
-    first, second = (
-        Product(_turned(np.array(one.weight)), np.array(one.bias))
-        for one in (cam.linear1, cam.linear2)
-    )
-    return Layer(
-        _host_norm(layer.nonlinear1),
-        _host_folded(layer.linear1.weight, layer.nonlinear2),
-        np.ascontiguousarray(local.reshape(len(local), -1)),
-        dilation,
-        (first, second),
-    )
-
-
-def _turned(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(weight.T, dtype=np.float32)

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models import backend
-from samevoice.models.fast import cpu
-from samevoice.models.fast.front import Front, leaky
+from samevoice.models import fast
+from samevoice.models.fast import pyannet as cpu_pyannet
 from samevoice.models.layers import Kept, leaky_relu, sincnet, taps
 from samevoice.models.layers.geometry import Window
-from samevoice.models.layers.lstm import BiLSTM, as_float32, for_host
+from samevoice.models.layers.lstm import BiLSTM, as_float32
 from samevoice.models.layers.sincnet import SincNet
 from samevoice.models.network import Network, as_batch
 
@@ -30,48 +28,6 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
     "log_softmax": log_softmax,
     "sigmoid": mx.sigmoid,
 }
-
-
-@dataclass(frozen=True)
-class Host:
-    """All layers in numpy, as a CPU runs them fast."""
-
-    front: Front
-    lstm: tuple[cpu.Gates, ...]
-    linear: tuple[tuple[cpu.Floats, cpu.Floats], ...]  # (I, O) and (O,), the classifier's last
-
-    def __call__(self, waveforms: cpu.Floats) -> cpu.Floats:
-        """(B, N) -> (B, T, classes), before the activation."""
-        x = self.front(waveforms).swapaxes(0, 1)
-        for gates in self.lstm:
-            x = _both_ways(cpu.recur([x, x[::-1]][: gates.wh.shape[1]], gates))
-        x = np.ascontiguousarray(x.swapaxes(0, 1))
-        *inner, (weight, bias) = self.linear
-        with cpu.one_blas_thread():
-            for inner_weight, inner_bias in inner:
-                x = leaky(x @ inner_weight + inner_bias)
-            return x @ weight + bias
-
-
-def _both_ways(states: cpu.Floats) -> cpu.Floats:
-    """(T, W, B, H), each direction in its own order -> (T, B, WH)."""
-    return np.concatenate([states[:, 0], *states[::-1, 1:].swapaxes(0, 1)], axis=-1)
-
-
-def _for_host(network: PyanNet) -> Host | None:
-    """None where a layer is of another kind, or rounds what it gives to half precision."""
-    front = network.sincnet.for_host()
-    linear = [*network.get("linear", ()), network.classifier]
-    kinds = [*[BiLSTM] * len(network.lstm), *[Linear] * len(linear)]
-    if front is None or [type(layer) for layer in (*network.lstm, *linear)] != kinds:
-        return None
-    if any(layer.weight.dtype != mx.float32 for layer in linear):
-        return None
-    return Host(
-        front,
-        tuple(for_host(layer.ways) for layer in network.lstm),
-        tuple((np.array(layer.weight).T, np.array(layer.bias)) for layer in linear),
-    )
 
 
 class PyanNet(Network):
@@ -89,7 +45,7 @@ class PyanNet(Network):
         width = self._build_linear(width, **config["linear"])
         self.classifier = Linear(width, int(config["num_classes"]))
         self.activation = config["activation"]
-        self._kept: Kept[Host | None] = Kept()
+        self._kept: Kept[cpu_pyannet.Layers | None] = Kept()
 
     def _build_lstm(self, hidden_size: int, num_layers: int, bidirectional: bool, **_: Any) -> int:
         width = hidden_size * (2 if bidirectional else 1)
@@ -106,7 +62,7 @@ class PyanNet(Network):
 
     def __call__(self, waveforms: mx.array | np.ndarray) -> mx.array:
         """Of numpy's chunks, those that overlap in memory share work on a CPU."""
-        if backend.on_cpu() and not taps.active() and (host := self._host()) is not None:
+        if fast.on_cpu() and not taps.active() and (host := self._on_cpu()) is not None:
             if isinstance(waveforms, mx.array):
                 waveforms = as_float32(waveforms)
             x = mx.array(host(as_batch(waveforms)))
@@ -124,10 +80,10 @@ class PyanNet(Network):
             x = leaky_relu(taps.call(f"linear.{i}", linear, x))
         return taps.call("classifier", self.classifier, x).astype(mx.float32)
 
-    def _host(self) -> Host | None:
+    def _on_cpu(self) -> cpu_pyannet.Layers | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""
         weights = [*self.arrays, self.sincnet.conv[0].filters()]
-        return self._kept.of(weights, lambda: _for_host(self))
+        return self._kept.of(weights, lambda: cpu_pyannet.of(self))
 
     @property
     def windows(self) -> tuple[Window, ...]:

@@ -9,8 +9,8 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models import backend
-from samevoice.models.fast.trunk import Conv, Step, Trunk
+from samevoice.models import fast
+from samevoice.models.fast import resnet as cpu_resnet
 from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu, taps
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import stats_pool
@@ -91,7 +91,7 @@ class ResNet(Module):
         if two_emb_layer:
             self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
             self.seg_2 = Linear(embed_dim, embed_dim)
-        self._host: Kept[Trunk | None] = Kept()
+        self._host: Kept[cpu_resnet.Trunk | None] = Kept()
         self._fused: Kept[Callable[[mx.array], mx.array]] = Kept()
 
     @property
@@ -110,14 +110,11 @@ class ResNet(Module):
 
         Only the last stage runs twice for them: what it sees has half of its stride.
         """
-        if taps.active():
-            return self._by_layers(fbank, name, between)
-        if not backend.on_cpu():
+        if fast.on_gpu() and not taps.active():
             return self._on_gpu(between)(fbank)
-        trunk = self._trunk()
-        if trunk is None:
-            return self._by_layers(fbank, name, between)
-        return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
+        if fast.on_cpu() and not taps.active() and (trunk := self._on_cpu()) is not None:
+            return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
+        return self._by_layers(fbank, name, between)
 
     def _on_gpu(self, between: bool) -> Callable[[mx.array], mx.array]:
         """The layers as one function, so that MLX joins what stands between the convolutions."""
@@ -145,9 +142,9 @@ class ResNet(Module):
             x = taps.emit(here, block(taps.feed(here, x), here))
         return x
 
-    def _trunk(self) -> Trunk | None:
+    def _on_cpu(self) -> cpu_resnet.Trunk | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""
-        return self._host.of(self.arrays, lambda: _host_trunk(self))
+        return self._host.of(self.arrays, lambda: cpu_resnet.of(self))
 
     def embed(
         self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"
@@ -170,33 +167,6 @@ def interleaved(x: mx.array, y: mx.array) -> mx.array:
     return both[:, :, : count + y.shape[2]]
 
 
-def _host_trunk(resnet: ResNet) -> Trunk | None:
-    """None where a layer is of another kind, or rounds what it gives to half precision."""
-    pairs: list[tuple[Module, ...]] = [(resnet.conv1, resnet.bn1)]
-    for _, block in resnet.blocks:
-        pairs += [(block[f"conv{i}"], block[f"bn{i}"]) for i in range(1, block.depth + 1)]
-        if "shortcut" in block:
-            pairs.append(tuple(block.shortcut))
-    made = [_host_conv(*pair) for pair in pairs]
-    if None in made:
-        return None
-    convs = (one for one in made if one is not None)
-    first = next(convs)
-    steps, last = [], len(resnet.blocks) - len(resnet.layer4)
-    for _, block in resnet.blocks:
-        inner = tuple(next(convs) for _ in range(block.depth))
-        steps.append(Step(inner, next(convs) if "shortcut" in block else None))
-    return Trunk(first, tuple(steps[:last]), tuple(steps[last:]))
-
-
-def _host_conv(conv: Module, norm: Module) -> Conv | None:
-    if type(conv) is not Conv2d or type(norm) is not BatchNorm:
-        return None
-    if conv.weight.dtype != mx.float32:
-        return None
-    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
-
-
 class WeSpeakerResNet(Embedding):
     """(B, F, T', C) is what the pooling averages."""
 
@@ -212,6 +182,14 @@ class WeSpeakerResNet(Embedding):
 
     def frames(self, x: mx.array) -> mx.array:
         return self.resnet.frames(self.features(x))
+
+    def shared_frames(self, features: mx.array, *, between: bool) -> mx.array:
+        """(B, T, M) of several chunks -> (B, F, T', C)."""
+        return self.resnet.frames(features, between=between)
+
+    @property
+    def shared_windows(self) -> tuple[Window, ...]:
+        return self.resnet.windows
 
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
         return self.resnet.embed(frames, masks)

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from samevoice.models.diarization.output import Diarization
-    from samevoice.models.diarization.speakers import Calibration, Database, Match, Speaker, Voice
+    from samevoice.models.diarization.speakers import Database, Voice
+    from samevoice.models.diarization.voices import Calibration, Match, Speaker
 
 app = typer.Typer(
     help="Know voices by name: enroll them once, and diarize --speakers names them.",
@@ -74,7 +75,8 @@ def enroll(
 ) -> None:
     """Add recordings of a voice; all of them, or none where one is refused."""
     from samevoice import terminal
-    from samevoice.models.diarization.speakers import checked_name, main_voice
+    from samevoice.models.diarization.speakers import main_voice
+    from samevoice.models.diarization.voices import checked_name
 
     name = checked_name(name)
     recordings = _recordings(audio)
@@ -298,7 +300,7 @@ def calibrate(
 
 def _labelled(words: Sequence[str]) -> list[tuple[str, Path]]:
     """Every recording with its speaker's name."""
-    from samevoice.models.diarization.speakers import checked_name
+    from samevoice.models.diarization.voices import checked_name
 
     found: list[tuple[str, Path]] = []
     for word in words:

@@ -22,9 +22,9 @@ import mlx.core as mx
 
 from samevoice.converters.bundle import SUMS
 from samevoice.errors import SamevoiceError
-from samevoice.models.diarization import fused, powerset
+from samevoice.models.diarization import compiled, powerset
 from samevoice.models.fast import lstm_kernel
-from samevoice.models.fast.proof import Proof, prove, said
+from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm, taps
 from samevoice.models.layers.lstm import LSTM
 from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
@@ -90,21 +90,21 @@ def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
     except SamevoiceError as fault:
         error, state, found = None, "broken", str(fault)
     except Exception as fault:
-        error, state, found = None, "broken", said(fault)
+        error, state, found = None, "broken", first_line(fault)
     return Tried(device, name, state, error, found)
 
 
-def _judged(proof: Proof, kind: str, form: str, *, optional: bool = False) -> Found:
+def _judged(result: CheckResult, kind: str, form: str, *, optional: bool = False) -> Found:
     """``optional``: the form proves itself wherever it runs, and steps aside where it is wrong."""
-    off = f"plain form {proof.plain:.0e} off"
-    if not proof.plain <= most(kind):
+    off = f"plain form {result.plain:.0e} off"
+    if not result.plain <= most(kind):
         return None, "broken", f"{off} float64: wrong on this device"
-    if not proof.fault:
-        return proof.ratio, "good", f"{form}, noise ratio {proof.ratio:.2f}; {off}"
-    error = proof.ratio if np.isfinite(proof.ratio) else None
+    if not result.fault:
+        return result.ratio, "good", f"{form}, noise ratio {result.ratio:.2f}; {off}"
+    error = result.ratio if np.isfinite(result.ratio) else None
     if optional:
-        return error, "missing", f"{form} left out: {proof.fault}; {off}"
-    return error, "broken", f"{form} differs: {proof.fault}; {off}"
+        return error, "missing", f"{form} left out: {result.fault}; {off}"
+    return error, "broken", f"{form} differs: {result.fault}; {off}"
 
 
 def most(kind: str) -> float:
@@ -123,16 +123,16 @@ def _lstm(dtype: mx.Dtype) -> Found:
     written_in = lstm_kernel.language()
     if written_in is None:
         raise RuntimeError("this GPU is neither Metal's nor CUDA's")
-    proof = lstm_kernel.examine(written_in, dtype, UNITS, lstm.steps)
-    return _judged(proof, kind, f"{written_in.maker.partition('_')[0]} kernel", optional=True)
+    result = lstm_kernel.examine(written_in, dtype, UNITS, lstm.steps)
+    return _judged(result, kind, f"{written_in.maker.partition('_')[0]} kernel", optional=True)
 
 
-def _on_host(dtype: mx.Dtype) -> Proof:
+def _on_host(dtype: mx.Dtype) -> CheckResult:
     """The same sample as the kernel's, for the form that takes its inputs before Wx."""
     gates, wh = lstm_kernel.sample(dtype, UNITS)
     layers = [_recurring(one) for one in wh]
     inputs = [gates[:, way] for way in range(len(layers))]
-    return prove(
+    return check(
         lstm_kernel.truth(gates, wh),
         lambda: mx.stack(lstm.in_graph(inputs, layers), axis=1),
         lambda: mx.stack(lstm.on_host(inputs, layers), axis=1),
@@ -155,8 +155,8 @@ def _trunk() -> Found:
     resnet, fbank = _small_resnet()
     x = mx.array(fbank.astype(np.float32))
     truth = _trunk_truth(resnet, fbank)
-    proof = prove(truth, lambda: _listened(resnet, x), lambda: resnet.frames(x))
-    return _judged(proof, "float32", "host form" if backend.on_cpu() else "same layers")
+    result = check(truth, lambda: _listened(resnet, x), lambda: resnet.frames(x))
+    return _judged(result, "float32", "host form" if backend.on_cpu() else "same layers")
 
 
 def _listened(resnet: ResNet, x: mx.array) -> mx.array:
@@ -228,19 +228,19 @@ def _fused() -> Found:
     table = powerset.mapping(3, 2)
     masks = powerset.decode(scores, table)
     segments = masks[:1] * (rng.random((1, 589, 1)) < 0.9)
-    activity, valid, kept = fused.activity_and_runs(mx.array(segments), mx.array(4))
+    activity, valid, kept = compiled.activity_and_runs(mx.array(segments), mx.array(4))
     exact = {
-        "masks": (fused.powerset_masks(mx.array(scores), mx.array(table)), masks),
-        "weights": (fused.embedding_weights(mx.array(masks), 40), _weights(masks, 40)),
+        "masks": (compiled.powerset_masks(mx.array(scores), mx.array(table)), masks),
+        "weights": (compiled.embedding_weights(mx.array(masks), 40), _weights(masks, 40)),
         "activity": (activity, segments.sum(axis=(0, 1))),
-        "valid": (valid, segments.sum(axis=(0, 1)) > fused.MIN_ACTIVITY),
+        "valid": (valid, segments.sum(axis=(0, 1)) > compiled.MIN_ACTIVITY),
         "runs": (kept, _runs(segments[0], 4)[None]),
     }
     for name, (got, wanted) in exact.items():
         if not np.array_equal(np.array(got), wanted):
             return None, "broken", f"{name} are not what numpy gives"
     x, y = rng.standard_normal((2, 5, 256)).astype(np.float32)
-    gap = np.abs(np.array(fused.cosine_distances(mx.array(x), mx.array(y))) - _distances(x, y))
+    gap = np.abs(np.array(compiled.cosine_distances(mx.array(x), mx.array(y))) - _distances(x, y))
     if not gap.max() < MOST["float32"]:
         return None, "broken", f"cosine distances {gap.max():.0e} off"
     return None, "good", f"equal to numpy's; cosine distances {gap.max():.0e} off"
@@ -248,7 +248,7 @@ def _fused() -> Found:
 
 def _weights(masks: np.ndarray, least: int) -> np.ndarray:
     """(B, F, S) -> (B, S, F)."""
-    clean = masks * (masks.sum(axis=-1, keepdims=True) < fused.ALONE)
+    clean = masks * (masks.sum(axis=-1, keepdims=True) < compiled.ALONE)
     enough = clean.sum(axis=1, keepdims=True) > least
     return np.where(enough, clean, masks).swapaxes(1, 2)
 

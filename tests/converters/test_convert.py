@@ -559,7 +559,8 @@ class TestSources:
     @pytest.mark.parametrize(
         ("old", "new", "said"),
         [
-            ("VBxClustering", "AgglomerativeClustering", "clustering 'AgglomerativeClustering'"),
+            ("VBxClustering", "OracleClustering", "clustering 'OracleClustering', which is not"),
+            ("VBxClustering", "AgglomerativeClustering", "gives 'min_cluster_size' as None"),
             ("pipelines.SpeakerDiarization", "pipelines.VoiceActivityDetection", "VoiceActivity"),
             ("plda: $model/plda", "legacy: true", "names no plda"),
             ("plda: $model/plda", "other: 1", "asks for 'other', which is not supported"),

@@ -113,7 +113,7 @@ def test_what_is_no_bundle(make: Any, tmp_path: Path) -> None:
     config.write_text("{")
     with pytest.raises(BundleError, match="no JSON"):
         registry.load(tmp_path)
-    config.write_text(json.dumps({"model_type": "full"}))
+    config.write_text(json.dumps({"model_type": "full", "components": ["segmentation"]}))
     with pytest.raises(BundleError, match="segmentation/ or embedding/"):
         registry.load(tmp_path)
     config.write_text(json.dumps(make.pyannet_config()))

@@ -13,6 +13,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,10 @@ def mlx_network(
     bundle: str, network: str, batch: int, device: str = "cpu", plain: bool = False
 ) -> Job:
     """``plain``: without samevoice's own forms for a CPU, as MLX comes."""
-    from samevoice.models import backend, registry
+    from samevoice.models import fast, registry
 
     import mlx.core as mx  # isort: skip
 
-    if plain:
-        backend.on_cpu = lambda: False
     model: Any = registry.load(bundle, device)  # type: ignore[arg-type]
     given = {name: mx.array(value) for name, value in _inputs(network, batch).items()}
     masks = mx.array(_masks(batch))
@@ -89,8 +88,9 @@ def mlx_network(
     run = {"segmentation": segmentation, "lstm": lstm, "resnet": resnet}[network]
 
     def job() -> Mapping[str, Any]:
-        made = run()
-        mx.eval(made)
+        with fast.plain_forms() if plain else nullcontext():
+            made = run()
+            mx.eval(made)
         return {"begins": made.reshape(-1)[:SHOWN].tolist()}
 
     return job

@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from samevoice.converters import bundle
 from samevoice.converters.bundle import PROVENANCE, SUMS, UNSUMMED, read_sums
-from samevoice.converters.reading import sources
+from samevoice.converters.reading import hub as sources
 from samevoice.errors import BundleError, SamevoiceError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from types import ModuleType
 
 import pytest
 
-from samevoice.converters.reading.sources import Licence, Source, licence_in, locate
+from samevoice.converters.reading.licences import Licence, licence_in
+from samevoice.converters.reading.sources import Source, locate
 from samevoice.errors import SourceError
 
 Put = Callable[..., Path]
@@ -133,6 +134,7 @@ def test_the_home_folder_may_be_a_tilde(put: Put, monkeypatch: pytest.MonkeyPatc
 def references(put: Put, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = put({"config.yaml": PIPELINE, "plda/plda.npz": "x", "plda/xvec_transform.npz": "x"})
     module = ModuleType("samevoice.converters.reference")
+    module.KINDS = ("segmentation", "embedding", "full")  # type: ignore[attr-defined]
     module.build = {"full": root}.__getitem__  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "samevoice.converters.reference", module)
     return root

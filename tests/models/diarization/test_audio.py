@@ -24,8 +24,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made_audio import RATE, noise, recording, tone
 
-from samevoice.models.diarization import audio
-from samevoice.models.diarization.audio import Audio, AudioError, open_audio
+from samevoice.models.diarization import decoding
+from samevoice.models.diarization.audio import Audio, open_audio
+from samevoice.models.diarization.decoding import AudioError
 from samevoice.models.diarization.resampling import Resampler
 
 with_ffmpeg = pytest.mark.skipif(not shutil.which("ffmpeg"), reason="ffmpeg is not installed")
@@ -526,7 +527,7 @@ def test_an_ffmpeg_that_gives_nothing_is_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     path = stand_in(tmp_path, monkeypatch, f"echo $$ > {tmp_path}/pid; {script}")
-    monkeypatch.setattr(audio, "PATIENCE", 0.5)
+    monkeypatch.setattr(decoding, "PATIENCE", 0.5)
     assert refused(path) == f"{path}: ffmpeg gave nothing for 0.5 s"
     with pytest.raises(ProcessLookupError):
         os.kill(int((tmp_path / "pid").read_text()), 0)
@@ -639,7 +640,7 @@ def test_a_pipe_is_read_once_and_kept(tmp_path: Path) -> None:
 def test_a_pipe_into_which_nobody_writes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audio, "PATIENCE", 0.2)
+    monkeypatch.setattr(decoding, "PATIENCE", 0.2)
     pipe = tmp_path / "pipe.wav"
     os.mkfifo(pipe)
     assert refused(pipe) == f"{pipe} is a pipe, and gave nothing for 0.2 s"

@@ -53,6 +53,45 @@ def theirs(plda: Plda, embeddings: np.ndarray, segmentations: np.ndarray, **boun
     return model(embeddings.copy(), data, **found)
 
 
+AGGLOMERATIVE = {
+    "clustering": "AgglomerativeClustering",
+    "method": "centroid",
+    "min_cluster_size": 12,
+    "threshold": 0.7045654963945799,
+}
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.3, 0.6])
+@pytest.mark.parametrize(
+    "asked", [(None, None, None), (2, None, None), (None, 9, None), (1, None, None)]
+)
+@pytest.mark.parametrize(("speakers", "chunks"), [(1, 30), (5, 60), (4, 9), (3, 1)])
+def test_pyannotes_agglomerative_clusters(
+    speakers: int, chunks: int, asked: Any, noise: float, pyannote: None
+) -> None:
+    from pyannote.audio.pipelines.clustering import AgglomerativeClustering
+
+    embeddings, segmentations = voices(speakers, chunks, seed=2)
+    random = np.random.default_rng(3)
+    embeddings += noise * random.standard_normal(embeddings.shape).astype(np.float32)
+    model = AgglomerativeClustering(metric="cosine")
+    model.method, model.min_cluster_size, model.threshold = "centroid", 12, 0.7045654963945799
+    data = SimpleNamespace(data=segmentations.astype(np.float32))
+    names = ("num_clusters", "min_clusters", "max_clusters")
+    hard, _, centroids = model(embeddings.copy(), data, **dict(zip(names, asked, strict=True)))
+    ours = cluster(embeddings, segmentations, None, AGGLOMERATIVE, Bounds.of(*asked))
+    assert ours.hard.tolist() == hard.tolist()
+    np.testing.assert_allclose(ours.centroids, centroids, atol=1e-6)
+
+
+def test_a_small_cluster_joins_the_nearest_large_one() -> None:
+    normed = np.array([[1, 0, 0]] * 4 + [[0, 1, 0]] * 4 + [[0.1, 0.995, 0.0]] + [[0.6, 0, 0.8]])
+    found = clustering.large_clusters(normed, 0.15, 3)
+    assert sorted({*found.tolist()}) == [0, 1]
+    assert np.flatnonzero(found == found[0]).tolist() == [0, 1, 2, 3, 9]
+    assert not clustering.large_clusters(normed[-2:], 0.05, 3).any()  # none is large: one speaker
+
+
 @pytest.mark.parametrize("speakers", [1, 2, 5, 12])
 def test_pyannotes_clusters(speakers: int, plda: Plda, pyannote: None) -> None:
     embeddings, segmentations = voices(speakers, 30 * speakers)

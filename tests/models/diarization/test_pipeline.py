@@ -23,8 +23,9 @@ from safetensors.numpy import load_file, save_file
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import backend
 from samevoice.models.diarization import pipeline as module
-from samevoice.models.diarization.audio import AudioError, open_audio
+from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Bounds, Clustering
+from samevoice.models.diarization.decoding import AudioError
 from samevoice.models.diarization.output import Diarization
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
 from samevoice.models.diarization.reconstruction import Discrete
@@ -425,7 +426,7 @@ def test_broken_bundles_are_named(bundle: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match=r"embedding.provenance\.json is not as it was written"):
         SpeakerDiarizationPipeline(swapped)
     made_up.record(swapped)
-    with pytest.raises(BundleError, match="holds a PyanNet, not a WeSpeakerResNet"):
+    with pytest.raises(BundleError, match="holds a PyanNet, which embeds no speakers"):
         SpeakerDiarizationPipeline(swapped)
     torn = copied(bundle, tmp_path / "torn")
     weights = torn / "plda" / "model.safetensors"

@@ -19,12 +19,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from samevoice.models.diarization import speakers
+from samevoice.models.diarization import speakers, voices
 from samevoice.models.diarization.output import Diarization, Segment, Turns
-from samevoice.models.diarization.speakers import (
-    DEFAULT_THRESHOLD,
-    INDEX,
-    Database,
+from samevoice.models.diarization.speaker_files import INDEX
+from samevoice.models.diarization.speakers import DEFAULT_THRESHOLD, Database
+from samevoice.models.diarization.voices import (
     SpeakersError,
     assign,
     calibration,
@@ -354,7 +353,7 @@ def test_calibration_by_hand() -> None:
 
 def test_calibration_leaves_the_recording_itself_out() -> None:
     # With it, each would be 30 degrees from its own centroid, not 60.
-    same, _ = speakers.distances_of({"Ana": at(0, 60), "Bob": at(180, 240)})
+    same, _ = voices.distances_of({"Ana": at(0, 60), "Bob": at(180, 240)})
     np.testing.assert_allclose(same, 0.5, atol=1e-7)
 
 

@@ -23,8 +23,8 @@ from lstm_host import SIZES, TYPES, Host
 from samevoice.errors import SlowerWarning
 from samevoice.models import backend
 from samevoice.models.fast import lstm_kernel
+from samevoice.models.fast.check import check
 from samevoice.models.fast.lstm_kernel import CUDA, METAL, Language
-from samevoice.models.fast.proof import prove
 from samevoice.models.layers import as_float64, lstm
 from samevoice.models.layers.lstm import BiLSTM
 
@@ -221,7 +221,7 @@ class Device:
         monkeypatch.setattr(backend, "on_cpu", lambda: False)
         monkeypatch.setattr(backend, "device_name", lambda _: "Metal")
         monkeypatch.setattr(lstm_kernel, "language", lambda: METAL)
-        monkeypatch.setattr(lstm_kernel, "_book", lstm_kernel.Book())
+        monkeypatch.setattr(lstm_kernel, "_checks", lstm_kernel.Checks())
         monkeypatch.delenv("SAMEVOICE_LSTM", raising=False)
 
     def runs(self, kernel: Kernel) -> None:
@@ -391,7 +391,7 @@ def test_a_graph_that_rounds_to_tf32_does_not_hide_a_wrong_kernel() -> None:
     rounded = mx.array(((bits + 0x1000) & 0xFFFFE000).view(np.float32))
     truth = lstm_kernel.truth(gates, wh)
     kernels = {kernel: lambda k=kernel: k(METAL, gates, wh) for kernel in (right, moved)}
-    found = {k: prove(truth, lambda: lstm.steps(gates, rounded), run) for k, run in kernels.items()}
+    found = {k: check(truth, lambda: lstm.steps(gates, rounded), run) for k, run in kernels.items()}
     assert not found[right].fault
     assert found[right].ratio < 0.1
     assert found[moved].fault

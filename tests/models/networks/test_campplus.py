@@ -155,7 +155,7 @@ def test_numpy_gives_what_the_layers_give(network: CAMPPlus, samples: int, count
         norm.running_mean = mx.array(random.standard_normal(norm.weight.shape).astype(np.float32))
         norm.weight = -norm.weight
     with backend.using(mx.Device(mx.cpu)):
-        assert network._on_host() is not None
+        assert network._on_cpu() is not None
         fast = np.array(network.frames(x))
         with taps.record():
             plain = np.array(network.frames(x))
@@ -170,10 +170,10 @@ def test_numpy_is_made_anew_for_other_weights_and_steps_aside(network: CAMPPlus)
         network.xvector.transit2.linear.weight = 2 * network.xvector.transit2.linear.weight
         assert not np.allclose(np.array(network.frames(x)), before)
         network.xvector.transit1.linear = network.xvector.transit1.linear.to_quantized(32, 8)
-        assert network._on_host() is None
+        assert network._on_cpu() is None
 
 
 def test_half_precision_goes_by_layers(network: CAMPPlus) -> None:
     network.set_dtype(mx.bfloat16)
-    assert network._on_host() is None
+    assert network._on_cpu() is None
     assert network.frames(mx.array(NOISE)).dtype == mx.bfloat16

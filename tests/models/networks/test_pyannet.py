@@ -87,8 +87,8 @@ def test_new_weights_are_seen(make: Any) -> None:
     mx.random.seed(7)
     model: Any = registry.build(make.pyannet_config())
     x = mx.random.normal((1, 8000)) * 0.1
-    host = model._host()
-    assert model._host() is host
+    host = model._on_cpu()
+    assert model._on_cpu() is host
     for change in ("sincnet.conv.0.low_hz", "lstm.1.backward.Wh", "classifier.bias"):
         before = np.array(model(x))
         model.load_weights([(change, make.arrays(model)[change] + 0.5)], strict=False)
@@ -104,12 +104,12 @@ def test_layers_of_another_kind_have_no_fast_form(make: Any) -> None:
         pass
 
     model: Any = registry.build(make.pyannet_config())
-    assert model._host() is not None
+    assert model._on_cpu() is not None
     model.lstm[1] = Other(16, 8, bidirectional=True)
-    assert model._host() is None
+    assert model._on_cpu() is None
     config = make.pyannet_config(linear={"hidden_size": 64, "num_layers": 2})
     quantized: Any = registry.build(config | {"quantization": {"group_size": 32, "bits": 8}})
-    assert quantized._host() is None
+    assert quantized._on_cpu() is None
     assert quantized(mx.random.normal((1, 8000))).shape[2] == 7
 
 

@@ -13,7 +13,7 @@ from samevoice.errors import DiarizationError
 from samevoice.models.diarization.chunks import windows
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
-from samevoice.models.diarization.shared import LONGEST, Features, Grid, Group, SharedTrunk
+from samevoice.models.diarization.shared_trunk import LONGEST, Features, Grid, Group, SharedTrunk
 from samevoice.models.layers.fbank import FULL_SCALE, Fbank
 
 RATE, SLOTS = 16_000, 3

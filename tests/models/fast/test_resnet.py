@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.models import backend
+from samevoice.models.fast import resnet as cpu_resnet
 from samevoice.models.fast.cpu import Stride
-from samevoice.models.fast.trunk import TILES, Conv, Trunk, _strips, convolved, parted, whole
+from samevoice.models.fast.resnet import TILES, Conv, Trunk, _strips, convolved, parted, whole
 from samevoice.models.layers import BatchNorm, Conv2d, taps
-from samevoice.models.networks import wespeaker as resnet
 from samevoice.models.networks.wespeaker import LAYOUTS, Layout, ResNet
 
 pytestmark = pytest.mark.skipif(not backend.on_cpu(), reason="MLX runs on a GPU here")
@@ -183,18 +183,18 @@ def test_other_layers_are_left_to_mlx() -> None:
         pass
 
     network = small(LAYOUTS_SEEN[0])
-    assert isinstance(resnet._host_trunk(network), Trunk)
+    assert isinstance(cpu_resnet.of(network), Trunk)
     network.layer1[0].conv1 = Other(4, 4, 3)
-    assert resnet._host_trunk(network) is None
+    assert cpu_resnet.of(network) is None
     network = small(LAYOUTS_SEEN[0])
     network.set_dtype(mx.float16)
-    assert resnet._host_trunk(network) is None
+    assert cpu_resnet.of(network) is None
     assert network.frames(mx.random.normal((1, 20, 24))).dtype == mx.float16
 
 
 def test_the_real_layout_has_every_layer() -> None:
     made = ResNet(LAYOUTS["WeSpeakerResNet34"], 80, 32, 256, two_emb_layer=False)
-    trunk = resnet._host_trunk(made)
+    trunk = cpu_resnet.of(made)
     assert trunk is not None
     assert (len(trunk.blocks), len(trunk.last)) == (13, 3)
     assert sum(block.shortcut is not None for block in (*trunk.blocks, *trunk.last)) == 3

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from samevoice.models import backend
-from samevoice.models.diarization import fused, powerset
-from samevoice.models.diarization.fused import Compiled
+from samevoice.models.diarization import compiled, powerset
+from samevoice.models.diarization.compiled import Compiled
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -28,9 +28,9 @@ CASES = settings(max_examples=40, deadline=None)
 def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each of the two forms, whatever this machine's device would choose."""
     for name in STEPS:
-        step: Compiled[..., Any] = getattr(fused, name)
+        step: Compiled[..., Any] = getattr(compiled, name)
         chosen = step.compiled if request.param == "compiled" else step.plain
-        monkeypatch.setattr(fused, name, chosen)
+        monkeypatch.setattr(compiled, name, chosen)
     return str(request.param)
 
 
@@ -80,7 +80,7 @@ def test_sets_by_hand(form: str) -> None:
     best = [0, 1, 4, 6, 3]
     scores = np.full((1, 5, 7), -9.0, dtype=np.float32)
     scores[0, range(5), best] = -0.1
-    masks = fused.powerset_masks(mx.array(scores), mx.array(powerset.mapping(3, 2)))
+    masks = compiled.powerset_masks(mx.array(scores), mx.array(powerset.mapping(3, 2)))
     assert masks.dtype == mx.float32
     assert np.array(masks)[0].tolist() == [[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 1], [0, 0, 1]]
 
@@ -88,7 +88,7 @@ def test_sets_by_hand(form: str) -> None:
 def test_of_equal_scores_the_first_wins(form: str) -> None:
     scores = np.array([[[-1, -1, -1, -1], [-2, -1, -1, -1], [-np.inf, -np.inf, -2, -2]]])
     mapping = powerset.mapping(2, 2)  # nobody, 0, 1, both
-    masks = fused.powerset_masks(mx.array(scores.astype(np.float32)), mx.array(mapping))
+    masks = compiled.powerset_masks(mx.array(scores.astype(np.float32)), mx.array(mapping))
     assert np.array(masks)[0].tolist() == [[0, 0], [1, 0], [0, 1]]
 
 
@@ -101,9 +101,9 @@ def test_masks_as_numpy_makes_them(data: st.DataObject) -> None:
     shape = (data.draw(st.integers(0, 3)), data.draw(st.integers(0, 20)), len(mapping))
     scores = data.draw(hnp.arrays(np.float32, shape, elements=st.sampled_from([-3, -1, 0])))
     wanted = powerset.decode(scores, mapping) if scores.size else np.zeros((*shape[:2], speakers))
-    for step in (fused.likeliest.compiled, fused.likeliest.plain) if scores.size else ():
+    for step in (compiled.likeliest.compiled, compiled.likeliest.plain) if scores.size else ():
         np.testing.assert_array_equal(step(mx.array(scores), mx.array(mapping)), wanted)
-    got = np.array(fused.powerset_masks(mx.array(scores), mx.array(mapping)))
+    got = np.array(compiled.powerset_masks(mx.array(scores), mx.array(mapping)))
     np.testing.assert_array_equal(got, wanted)
 
 
@@ -116,13 +116,13 @@ def test_masks_as_pyannote_makes_them(pyannote: Any, speakers: int, largest: int
     scores = np.log(rng.dirichlet(np.ones(theirs.num_powerset_classes), (4, 589))).astype("f")
     wanted = theirs.to_multilabel(pyannote.torch.from_numpy(scores)).numpy()
     mapping = mx.array(powerset.mapping(speakers, largest))
-    got = np.array(fused.powerset_masks(mx.array(scores), mapping))
+    got = np.array(compiled.powerset_masks(mx.array(scores), mapping))
     np.testing.assert_array_equal(got, wanted)
 
 
 def test_scores_of_another_powerset_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(1, 5, 6\) do not fit a mapping of \(7, 3\)"):
-        fused.powerset_masks(mx.zeros((1, 5, 6)), mx.array(powerset.mapping(3, 2)))
+        compiled.powerset_masks(mx.zeros((1, 5, 6)), mx.array(powerset.mapping(3, 2)))
 
 
 # --- masks to weights ---------------------------------------------------------------------------
@@ -133,14 +133,14 @@ def test_overlap_is_left_out_where_enough_remains(form: str) -> None:
     masks = np.zeros((1, 8, 3), dtype=np.float32)
     masks[0, 0:5, 0] = 1
     masks[0, 3:7, 1] = 1
-    got = np.array(fused.embedding_weights(mx.array(masks), 2))
+    got = np.array(compiled.embedding_weights(mx.array(masks), 2))
     assert got.shape == (1, 3, 8)
     assert got[0].astype(int).tolist() == [
         [1, 1, 1, 0, 0, 0, 0, 0],
         [0, 0, 0, 1, 1, 1, 1, 0],
         [0, 0, 0, 0, 0, 0, 0, 0],
     ]
-    assert np.array(fused.embedding_weights(mx.array(masks), 1))[0, 1].sum() == 2
+    assert np.array(compiled.embedding_weights(mx.array(masks), 1))[0, 1].sum() == 2
 
 
 @CASES
@@ -154,7 +154,7 @@ def test_overlap_is_left_out_where_enough_remains(form: str) -> None:
 )
 def test_weights_as_numpy_makes_them(masks: Array, least: int) -> None:
     wanted = host_weights(masks.astype(np.float32), least)
-    got = fused.embedding_weights(mx.array(masks), least)
+    got = compiled.embedding_weights(mx.array(masks), least)
     assert got.dtype == mx.float32
     np.testing.assert_array_equal(np.array(got), wanted)
 
@@ -162,7 +162,7 @@ def test_weights_as_numpy_makes_them(masks: Array, least: int) -> None:
 @pytest.mark.parametrize("shape", [(8, 589, 3), (1, 589, 3), (2, 1, 3), (1, 1, 1), (3, 7, 1)])
 def test_weights_of_many_shapes(form: str, shape: tuple[int, int, int]) -> None:
     masks = (np.random.default_rng(0).random(shape) > 0.4).astype(np.float32)
-    got = np.array(fused.embedding_weights(mx.array(masks), 2))
+    got = np.array(compiled.embedding_weights(mx.array(masks), 2))
     np.testing.assert_array_equal(got, host_weights(masks, 2))
 
 
@@ -172,7 +172,7 @@ def test_one_pass_serves_every_speaker() -> None:
 
     frames = mx.random.normal((2, 10, 13, 4))
     masks = mx.array(np.random.default_rng(1).integers(0, 2, (2, 13, 3)).astype(np.float32))
-    together = stats_pool(frames, fused.embedding_weights(masks, 2))
+    together = stats_pool(frames, compiled.embedding_weights(masks, 2))
     assert together.shape == (2, 3, 80)
 
 
@@ -183,7 +183,7 @@ def ask(
     embeddings: Array, database: Array, segments: Array, step: float = 0.1, least: float = 1.0
 ) -> list[Array]:
     arrays = (mx.array(one.astype(np.float32)) for one in (embeddings, database, segments))
-    return [np.array(a) for a in fused.post_embedding(*arrays, step=step, min_duration=least)]
+    return [np.array(a) for a in compiled.post_embedding(*arrays, step=step, min_duration=least)]
 
 
 def test_answers_by_hand(form: str) -> None:
@@ -245,9 +245,9 @@ def test_answers_as_numpy_gives_them(data: st.DataObject) -> None:
 
 
 def test_a_duration_is_counted_in_frames() -> None:
-    assert fused.min_run(1.0, 270 / 16000) == 60  # 59 frames last 0.9956 s
-    assert fused.min_run(0.3, 0.1) == 3
-    assert fused.min_run(0.0, 0.1) == 0
+    assert compiled.min_run(1.0, 270 / 16000) == 60  # 59 frames last 0.9956 s
+    assert compiled.min_run(0.3, 0.1) == 3
+    assert compiled.min_run(0.0, 0.1) == 0
 
 
 @pytest.mark.parametrize(
@@ -262,7 +262,7 @@ def test_what_does_not_fit_is_refused(
     database: tuple[int, ...], segments: tuple[int, ...], said: str
 ) -> None:
     with pytest.raises(ValueError, match=said):
-        fused.post_embedding(mx.zeros((3, 4)), mx.zeros(database), mx.zeros(segments), step=0.1)
+        compiled.post_embedding(mx.zeros((3, 4)), mx.zeros(database), mx.zeros(segments), step=0.1)
 
 
 # --- where it runs ------------------------------------------------------------------------------
@@ -282,13 +282,13 @@ WITHOUT_COMPILER = """
 import shutil
 import samevoice.models
 import mlx.core as mx, numpy as np
-from samevoice.models.diarization import fused
+from samevoice.models.diarization import compiled
 assert shutil.which("g++") is None
 masks = np.random.default_rng(0).integers(0, 2, (3, 17, 3)).astype(np.float32)
 for step, inputs in {
-    fused.clean_or_full: (mx.array(masks), mx.array(2.0)),
-    fused.activity_and_runs: (mx.array(masks[:1]), mx.array(3)),
-    fused.cosine_distances: (mx.array(masks[0]), mx.array(masks[1])),
+    compiled.clean_or_full: (mx.array(masks), mx.array(2.0)),
+    compiled.activity_and_runs: (mx.array(masks[:1]), mx.array(3)),
+    compiled.cosine_distances: (mx.array(masks[0]), mx.array(masks[1])),
 }.items():
     got, wanted = step.compiled(*inputs), step.plain(*inputs)
     for a, b in zip(*(x if isinstance(x, tuple) else (x,) for x in (got, wanted))):

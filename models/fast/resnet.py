@@ -12,9 +12,11 @@ even and odd ones, so that every step below reads unbroken memory.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
@@ -28,6 +30,7 @@ from samevoice.models.fast.cpu import (
     pair,
     together,
 )
+from samevoice.models.layers import BatchNorm, Conv2d, arrays_of
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what
 # they leave to be in the cache when it is wanted again.
@@ -295,3 +298,34 @@ def whole(image: Floats, size: Size) -> Floats:
     height, width = size
     together = image.swapaxes(1, 2).reshape(image.shape[0], -1, image.shape[-1])
     return together[1 : height + 1, 1 : width + 1]
+
+
+# From the layers ----------------------------------------------------------------------------------
+
+
+def of(resnet: Any) -> Trunk | None:
+    """The form of a ``networks.wespeaker.ResNet``, or None where it would compute otherwise."""
+    blocks = [block for _, block in resnet.blocks]
+    if not are_plain([resnet.conv1, resnet.bn1, *blocks], (Conv2d, BatchNorm)):
+        return None
+    steps = tuple(step_of(block, block.depth) for block in blocks)
+    last = len(blocks) - len(resnet.layer4)
+    return Trunk(conv_of(resnet.conv1, resnet.bn1), steps[:last], steps[last:])
+
+
+def step_of(block: Any, depth: int) -> Step:
+    """Layers conv1, bn1, conv2, ..., and perhaps a shortcut."""
+    convs = tuple(conv_of(block[f"conv{i}"], block[f"bn{i}"]) for i in range(1, depth + 1))
+    return Step(convs, conv_of(*block.shortcut) if "shortcut" in block else None)
+
+
+def conv_of(conv: Any, norm: Any) -> Conv:
+    return Conv.of(np.array(conv.weight), conv.stride, *norm.scale_shift())
+
+
+def are_plain(modules: Iterable[Any], kinds: tuple[type, ...]) -> bool:
+    """Whether every layer is of these kinds, not of a subclass, and computes in float32."""
+    layers = [one for module in modules for one in module.modules() if not one.children()]
+    return all(type(one) in kinds for one in layers) and all(
+        array.dtype == mx.float32 for module in modules for array in arrays_of(module)
+    )

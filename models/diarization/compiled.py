@@ -12,7 +12,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 import mlx.core as mx
 
-from samevoice.models import backend
+from samevoice.models import fast
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -36,7 +36,7 @@ class Compiled(Generic[P, R]):
         self.__doc__ = function.__doc__
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
-        run = self.plain if backend.on_cpu() else self.compiled
+        run = self.compiled if fast.on_gpu() else self.plain
         return run(*args, **kwargs)
 
 

@@ -11,8 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlx.nn.layers.convolution import Conv1d
 
-from samevoice.models.fast import cpu, front
-from samevoice.models.fast.front import STRIP, Front, Norm, convolved, normed, overlap, pooled
+from samevoice.models.fast import cpu
+from samevoice.models.fast import sincnet as form
+from samevoice.models.fast.sincnet import (
+    STRIP,
+    CpuSincNet,
+    Norm,
+    convolved,
+    normed,
+    overlap,
+    pooled,
+)
 from samevoice.models.layers import EPSILON
 from samevoice.models.layers.sincnet import SincNet
 
@@ -28,8 +37,8 @@ def network() -> SincNet:
     return made
 
 
-def fast(made: SincNet) -> Front:
-    found = made.for_host()
+def fast(made: SincNet) -> CpuSincNet:
+    found = form.of(made)
     assert found is not None
     return found
 
@@ -73,12 +82,12 @@ def test_strips_make_one_convolution(count: int, stride: int) -> None:
 def test_windows_of_one_value_are_one() -> None:
     # Kernel 2, stride 2: windows at 0, 2, 4 ...; those at 2, 4 and 6 hold fives alone.
     x = np.array([1, 5, 5, 5, 5, 5, 5, 5, 2, 2], dtype=np.float32)[:, None]
-    assert list(front.still(x, 2, 2)) == [(1, 4)]
+    assert list(form.still(x, 2, 2)) == [(1, 4)]
     both = np.concatenate([x, x], axis=1)
-    assert list(front.still(both, 2, 2)) == [(1, 4)]
+    assert list(form.still(both, 2, 2)) == [(1, 4)]
     both[4, 1] = 0
-    assert list(front.still(both, 2, 2)) == [(1, 2), (3, 4)]
-    assert list(front.still(x[:3], 2, 2)) == []
+    assert list(form.still(both, 2, 2)) == [(1, 2), (3, 4)]
+    assert list(form.still(x[:3], 2, 2)) == []
 
 
 def test_pooling_drops_an_incomplete_rest() -> None:
@@ -93,7 +102,7 @@ def test_the_largest_size_to_the_byte(count: int, seed: int) -> None:
     x = random.standard_normal((count, 4)).astype(np.float32)
     scale, shift = random.standard_normal((2, 4)).astype(np.float32).astype(np.float64)
     plain = np.abs(x * scale.astype(np.float32) + shift.astype(np.float32))
-    assert front.pooled_sizes(x, scale, shift).tobytes() == pooled(plain).tobytes()
+    assert form.pooled_sizes(x, scale, shift).tobytes() == pooled(plain).tobytes()
 
 
 def test_norm_by_hand() -> None:
@@ -142,14 +151,14 @@ def test_shared_as_layer_by_layer(step: int) -> None:
 def filtered_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How long what each call of the filters takes is."""
     sizes = []
-    right = front.convolved
+    right = form.convolved
 
     def told(x: np.ndarray, *words: Any) -> np.ndarray:
         if x.shape[1] == 1:
             sizes.append(len(x))
         return right(x, *words)
 
-    monkeypatch.setattr(front, "convolved", told)
+    monkeypatch.setattr(form, "convolved", told)
     return sizes
 
 
@@ -193,7 +202,7 @@ def test_the_same_bytes_on_one_core(monkeypatch: pytest.MonkeyPatch, count: int)
     made, views = fast(network()), chunks(sound())[:count]
     both = []
     for cores in (1, 2, 8):
-        monkeypatch.setattr(front, "cores", lambda cores=cores: cores)
+        monkeypatch.setattr(form, "cores", lambda cores=cores: cores)
         both.append(made(views).tobytes())
     assert both[0] == both[1] == both[2]
 
@@ -207,7 +216,7 @@ def test_other_layers_and_half_precision_have_no_fast_form() -> None:
 
     made = network()
     made.conv[1] = Other(80, 60, 5)
-    assert made.for_host() is None
+    assert form.of(made) is None
     made = network()
     made.set_dtype(mx.bfloat16)
-    assert made.for_host() is None
+    assert form.of(made) is None

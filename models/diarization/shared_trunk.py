@@ -22,7 +22,7 @@ from samevoice.errors import DiarizationError
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import num_frames
-from samevoice.models.networks.wespeaker import WeSpeakerResNet
+from samevoice.models.network import Embeds, SharesFrames
 
 # How far a chunk's mean may be from what it is centred by: log power, RMS over the bins. Measured
 # (docs/fast.md): 0.4 keeps the speakers of every recording for two to three passes of the trunk
@@ -49,8 +49,8 @@ class Grid:
     every: int
 
     @classmethod
-    def of(cls, embedding: WeSpeakerResNet, frames: Frames) -> Grid:
-        fbank, windows = embedding.fbank, embedding.resnet.windows
+    def of(cls, embedding: SharesFrames, frames: Frames) -> Grid:
+        fbank, windows = embedding.fbank, embedding.shared_windows
         if not fbank.snip_edges or fbank.fbank_centering_span is not None:
             raise DiarizationError(
                 "this embedding mirrors chunks at their edges or centres them by a span "
@@ -72,6 +72,15 @@ class Grid:
         apart = self.span(first, chunk).stop - self.span(first, first).stop
         start = round(apart / self.stride)
         return slice(start, start + self.every * self.pooled, self.every)
+
+
+def shareable(embedding: Embeds) -> SharesFrames:
+    """The network, where it can hear several chunks at once; others are refused."""
+    if not isinstance(embedding, SharesFrames):
+        raise DiarizationError(
+            f"{type(embedding).__name__} cannot share its work between chunks: leave fast off"
+        )
+    return embedding
 
 
 class Features:
@@ -153,7 +162,7 @@ class SharedTrunk:
 
     def __init__(
         self,
-        embedding: WeSpeakerResNet,
+        embedding: SharesFrames,
         frames: Frames,
         silent: np.ndarray,
         apart: float = APART,
@@ -219,7 +228,7 @@ class SharedTrunk:
         span = self.grid.span(group.spoken[0], group.spoken[-1])
         features = self._features[span] - group.centre
         shared = mx.array(features[None].astype(np.float32))
-        return self._embedding.resnet.frames(shared, between=self.grid.every == 2)
+        return self._embedding.shared_frames(shared, between=self.grid.every == 2)
 
     def _pooled(self, group: Group, chunk: int, frames: mx.array | None) -> np.ndarray:
         masks = group.masks[chunk]

@@ -12,10 +12,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from mlx.nn.layers.convolution import Conv1d
 from numpy.typing import NDArray
 
 from samevoice.models.fast.cpu import Floats, Share, alone, cores, one_blas_thread, together
-from samevoice.models.layers import EPSILON
+from samevoice.models.fast.resnet import are_plain
+from samevoice.models.layers import EPSILON, InstanceNorm, as_float64
+from samevoice.models.layers.sincnet import SincConv, SincNet
 
 Doubles = NDArray[np.float64]
 
@@ -41,7 +44,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class Front:
+class CpuSincNet:
     """The filters and convolutions as (K * I, O), each with the norm behind it.
 
     The convolutions' biases are not here: the norms behind them take them away.
@@ -222,3 +225,27 @@ def total(x: Floats) -> Doubles:
     runs = x[:whole].reshape(whole // step, step, -1).sum(axis=1)
     found: Doubles = np.concatenate([runs, x[whole:]]).sum(axis=0, dtype=np.float64)
     return found
+
+
+# From the layers ----------------------------------------------------------------------------------
+
+
+def of(sincnet: SincNet) -> CpuSincNet | None:
+    """The form of a ``SincNet``, or None where it would compute otherwise."""
+    if not are_plain([sincnet], (SincConv, Conv1d, InstanceNorm)):
+        return None
+    first, *convs = sincnet.conv
+    norms = (sincnet.wav_norm, *sincnet.norm)
+    level, *behind = (Norm(as_float64(norm.weight), as_float64(norm.bias)) for norm in norms)
+    return CpuSincNet(
+        level,
+        np.ascontiguousarray(np.array(first.filters()).T),
+        first.stride,
+        tuple(flat_kernel(np.array(conv.weight)) for conv in convs),
+        tuple(behind),
+    )
+
+
+def flat_kernel(weight: Floats) -> Floats:
+    """(O, K, I) -> (K * I, O)."""
+    return np.ascontiguousarray(weight.reshape(len(weight), -1).T)

@@ -18,7 +18,7 @@ LIMIT = 4.0
 
 
 @dataclass(frozen=True)
-class Proof:
+class CheckResult:
     """RMS errors: the fast form's over the plain one's, and the plain one's over the truth's RMS.
 
     ``fault`` says why the fast form must not be used, or nothing.
@@ -29,7 +29,9 @@ class Proof:
     fault: str = ""
 
 
-def prove(truth: np.ndarray, plain: Callable[[], mx.array], fast: Callable[[], mx.array]) -> Proof:
+def check(
+    truth: np.ndarray, plain: Callable[[], mx.array], fast: Callable[[], mx.array]
+) -> CheckResult:
     """Run both. Never one against the other alone: on a GPU the plain form may round to TF32."""
     from samevoice.parity.metrics import Pair, floor_of
 
@@ -38,17 +40,17 @@ def prove(truth: np.ndarray, plain: Callable[[], mx.array], fast: Callable[[], m
     try:
         found = as_float64(fast())
     except Exception as error:  # whatever a compiler or a driver says
-        return Proof(math.inf, relative, said(error))
+        return CheckResult(math.inf, relative, first_line(error))
     if found.shape != truth.shape:
-        return Proof(math.inf, relative, f"it gave {found.shape} instead of {truth.shape}")
+        return CheckResult(math.inf, relative, f"it gave {found.shape} instead of {truth.shape}")
     if not np.isfinite(found).all():
-        return Proof(math.inf, relative, "it gave values that are no finite numbers")
+        return CheckResult(math.inf, relative, "it gave values that are no finite numbers")
     ratio = Pair(truth, found).rms / max(known.rms, floor_of(known.truth_rms))
     fault = "" if ratio <= LIMIT else f"it errs {ratio:.2g} times as much as the plain graph"
-    return Proof(ratio, relative, fault)
+    return CheckResult(ratio, relative, fault)
 
 
-def said(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     """An error's kind and the first line of its message."""
     first = next(iter(str(error).strip().splitlines()), "")
     return f"{type(error).__name__}: {first}"[:200].removesuffix(": ")
