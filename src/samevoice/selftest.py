@@ -41,7 +41,7 @@ MOST = {"float32": 1e-5, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.05}
 
 
 @dataclass(frozen=True)
-class Tried:
+class CheckResult:
     """One line: on which device, what, how far off it is, and what follows.
 
     ``error`` is a noise ratio: RMS error over that of the plain form; None where there is none.
@@ -57,7 +57,7 @@ class Tried:
         return asdict(self)
 
 
-def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
+def self_test(releases: Sequence[Path] = ()) -> Iterator[CheckResult]:
     """One line a form and device, as each is done."""
     for choice in _devices():
         device = backend.device(choice)
@@ -69,7 +69,7 @@ def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
         for release in releases:
             yield _guarded(name, f"golden {release.name}", partial(_replayed, release, choice))
     if not releases:
-        yield Tried(
+        yield CheckResult(
             "-", "golden replay", "missing", None,
             "left out: samevoice doctor --self-test RELEASE",
         )  # fmt: skip
@@ -83,7 +83,7 @@ def _devices() -> tuple[Choice, ...]:
 Found = tuple[float | None, State, str]
 
 
-def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
+def _guarded(device: str, name: str, test: Callable[[], Found]) -> CheckResult:
     """A form that breaks off is broken, and the others are tested all the same."""
     try:
         error, state, found = test()
@@ -91,20 +91,20 @@ def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
         error, state, found = None, "broken", str(fault)
     except Exception as fault:
         error, state, found = None, "broken", said(fault)
-    return Tried(device, name, state, error, found)
+    return CheckResult(device, name, state, error, found)
 
 
-def _judged(proof: Proof, kind: str, form: str, *, optional: bool = False) -> Found:
+def _judged(compared: Proof, kind: str, form: str, *, optional: bool = False) -> Found:
     """``optional``: the form proves itself wherever it runs, and steps aside where it is wrong."""
-    off = f"plain form {proof.plain:.0e} off"
-    if not proof.plain <= most(kind):
+    off = f"plain form {compared.plain:.0e} off"
+    if not compared.plain <= most(kind):
         return None, "broken", f"{off} float64: wrong on this device"
-    if not proof.fault:
-        return proof.ratio, "good", f"{form}, noise ratio {proof.ratio:.2f}; {off}"
-    error = proof.ratio if np.isfinite(proof.ratio) else None
+    if not compared.fault:
+        return compared.ratio, "good", f"{form}, noise ratio {compared.ratio:.2f}; {off}"
+    error = compared.ratio if np.isfinite(compared.ratio) else None
     if optional:
-        return error, "missing", f"{form} left out: {proof.fault}; {off}"
-    return error, "broken", f"{form} differs: {proof.fault}; {off}"
+        return error, "missing", f"{form} left out: {compared.fault}; {off}"
+    return error, "broken", f"{form} differs: {compared.fault}; {off}"
 
 
 def most(kind: str) -> float:
@@ -123,8 +123,8 @@ def _lstm(dtype: mx.Dtype) -> Found:
     written_in = lstm_kernel.language()
     if written_in is None:
         raise RuntimeError("this GPU is neither Metal's nor CUDA's")
-    proof = lstm_kernel.examine(written_in, dtype, UNITS, lstm.steps)
-    return _judged(proof, kind, f"{written_in.maker.partition('_')[0]} kernel", optional=True)
+    compared = lstm_kernel.examine(written_in, dtype, UNITS, lstm.steps)
+    return _judged(compared, kind, f"{written_in.maker.partition('_')[0]} kernel", optional=True)
 
 
 def _on_host(dtype: mx.Dtype) -> Proof:
@@ -155,8 +155,8 @@ def _trunk() -> Found:
     resnet, fbank = _small_resnet()
     x = mx.array(fbank.astype(np.float32))
     truth = _trunk_truth(resnet, fbank)
-    proof = prove(truth, lambda: _listened(resnet, x), lambda: resnet.frames(x))
-    return _judged(proof, "float32", "host form" if backend.on_cpu() else "same layers")
+    compared = prove(truth, lambda: _listened(resnet, x), lambda: resnet.frames(x))
+    return _judged(compared, "float32", "host form" if backend.on_cpu() else "same layers")
 
 
 def _listened(resnet: ResNet, x: mx.array) -> mx.array:
@@ -279,7 +279,7 @@ FORMS: tuple[tuple[str, Callable[[], Found]], ...] = (
 # A release ----------------------------------------------------------------------------------------
 
 
-def no_release(folder: Path) -> str:
+def why_not_replayed(folder: Path) -> str:
     """Why nothing can be replayed from here, or nothing."""
     if not folder.is_dir():
         return f"{folder} is no folder: name a release's"
