@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TextIO
+from typing import Any
 
 import typer
 
@@ -91,22 +91,15 @@ def _end_at_second(read: int) -> None:
 
 @contextmanager
 def _warnings_in_a_line() -> Iterator[None]:
-    """What samevoice itself warns of, without the place in its code; others' as Python has it."""
+    """samevoice's own warnings without their place in the code; others as Python shows them."""
     with warnings.catch_warnings():
         before = warnings.showwarning
 
-        def show(
-            message: Warning | str,
-            category: type[Warning],
-            filename: str,
-            lineno: int,
-            file: TextIO | None = None,
-            line: str | None = None,
-        ) -> None:
-            if not issubclass(category, SlowerWarning):
-                before(message, category, filename, lineno, file, line)
-                return
-            terminal.note(str(message), terminal.stderr())
+        def show(message: Any, category: type[Warning], *place: Any, **more: Any) -> None:
+            if issubclass(category, SlowerWarning):
+                terminal.note(str(message), terminal.stderr())
+            else:
+                before(message, category, *place, **more)
 
         warnings.showwarning = show
         yield
