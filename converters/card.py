@@ -86,8 +86,7 @@ def render(made: Conversion) -> str:
         "",
         *([*said, ""] if said else []),
         "`provenance.json` names every tensor, where it came from and the hash of every file; "
-        "`samevoice inspect` prints it. `samevoice convert --to torch` gives the PyTorch "
-        "checkpoint back.",
+        "`samevoice inspect` prints it. `samevoice export` gives the PyTorch checkpoint back.",
     ]
     return "\n".join([*front, "", *body]) + "\n"
 

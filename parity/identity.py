@@ -149,7 +149,7 @@ def command_of(
     """The command line that repeats the comparison."""
     places = [(f"{one.tap}:" if one.tap else "", one) for one in overrides]
     limits = [word for tap, x in places for word in ("--limit", f"{tap}{x.metric}={x.bound:g}")]
-    given = [word for path in audio for word in ("--input", str(path))]
+    given = [word for path in audio for word in ("--audio", str(path))]
     some = ["--inputs", inputs] if isinstance(inputs, str) and inputs != roles.QUICK else []
     where = ["--device", device] if device != "auto" else []
     named = ("samevoice", "parity", str(folder), "--source", str(source))

@@ -232,8 +232,8 @@ def _tensors(terms: Terms) -> Iterator[str]:
             yield f"  - dropped {some}: {inline(one.why)}"
     yield ""
     yield (
-        "`provenance.json` names every tensor. `samevoice convert --to torch` gives the PyTorch "
-        "checkpoint back."
+        "`provenance.json` names every tensor. `samevoice export` gives the PyTorch checkpoint "
+        "back."
     )
 
 

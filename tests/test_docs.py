@@ -51,7 +51,7 @@ NOT_RUN = {
     "samevoice parity segmentation-3.0": "the same weights were compared a few lines above",
     "samevoice gate segmentation-3.0-parity": "there is no result, as they were not compared again",
     "samevoice parity seg --source $SOURCE": "docs/ci.md does it with a small network",
-    "samevoice parity seg --golden": "docs/ci.md does it with a small network",
+    "samevoice replay seg --golden": "docs/ci.md does it with a small network",
     "samevoice speakers enroll Ana ana.wav --model community-1": (
         "made-up weights hear nobody alone; docs/speakers.md does it"
     ),
@@ -65,7 +65,7 @@ NOT_RUN = {
     "samevoice parity BUNDLE --source SOURCE --fast": (
         "runs pyannote on recordings of one's own; tests/parity/test_diarization.py does it"
     ),
-    "samevoice bench": "takes minutes to hours; tests/test_benching.py does it on a small network",
+    "samevoice bench": "takes minutes to hours; tests/cli/test_bench.py does it on a small network",
 }
 
 
@@ -452,7 +452,7 @@ ORDER = {
         "actions/setup-python",
         "pip install samevoice",
         "actions/download-artifact",
-        "samevoice parity bundle --golden",
+        "samevoice replay bundle --golden",
     ),
 }
 

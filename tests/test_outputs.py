@@ -63,7 +63,7 @@ def here(
         ("bench start --model full --output out/below", "out", " is no folder"),
         ("convert source --mlx-path out/below", "out", " is no folder"),
         ("convert source --mlx-path out", "out", " exists: pass --overwrite"),
-        ("convert full --to torch --output out.d/below", "out.d", " is no folder"),
+        ("export full --output out.d/below", "out.d", " is no folder"),
         ("release full --result green --output out/below", "out", " is no folder"),
         ("release full --result green --output out", "out", " exists: pass --overwrite"),
     ],
@@ -101,7 +101,7 @@ def test_a_bundle_is_not_replaced_by_what_is_made_of_it(
     shutil.copytree(reference_bundle / "segmentation", bundle)
     weights = bundle / "model.safetensors"
     before = weights.read_bytes()
-    words = ("convert", bundle, "--to", "torch", "--output", weights, "--overwrite")
+    words = ("export", bundle, "--output", weights, "--overwrite")
     assert ended(*words) == 2
     assert f"{weights} is read here and would be overwritten" in capsys.readouterr().err
     assert weights.read_bytes() == before
@@ -147,7 +147,7 @@ def test_a_gallery_replaces_a_gallery(
     assert said in (here / "new/g.md").read_text()
     capsys.readouterr()
     assert ended("gallery", "--output", "g.json") == 2
-    assert "--output g.json is the table's" in capsys.readouterr().err
+    assert "--output g.json is for the table" in capsys.readouterr().err
 
 
 def test_figures_replace_figures(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

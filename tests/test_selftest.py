@@ -26,7 +26,7 @@ from samevoice.models.fast.lstm_kernel import METAL
 from samevoice.models.fast.resnet import Trunk
 from samevoice.models.layers import lstm
 from samevoice.models.networks import wespeaker as resnet
-from samevoice.selftest import Tried, self_test
+from samevoice.selftest import Finding, self_test
 
 FORMS = ("LSTM float32", "LSTM float16", "LSTM bfloat16", "ResNet trunk", "fused steps")
 
@@ -46,7 +46,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 
 
 @pytest.fixture
-def tested(run: Run) -> Callable[[], dict[str, Tried]]:
+def tested(run: Run) -> Callable[[], dict[str, Finding]]:
     return lambda: {one.name: one for one in self_test()}
 
 
@@ -158,7 +158,7 @@ def test_runs_are_numpys(tested: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], dict[str, Tried]]]:
+def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], dict[str, Finding]]]:
     """A machine with a GPU that is a CPU in truth, and runs this kernel."""
     cpu = mx.Device(mx.cpu)
     monkeypatch.setattr(selftest, "_devices", lambda: ("gpu",))
@@ -167,7 +167,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Any], dict[str, T
     monkeypatch.setattr(backend, "on_cpu", lambda: False)
     monkeypatch.setattr(lstm_kernel, "language", lambda: METAL)
 
-    def found(kernel: Any) -> dict[str, Tried]:
+    def found(kernel: Any) -> dict[str, Finding]:
         monkeypatch.setattr(lstm_kernel, "run", kernel)
         return {one.name: one for one in self_test()}
 

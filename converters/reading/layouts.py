@@ -58,7 +58,7 @@ def _bundle(place: Place) -> tuple[str, ...]:
     if "model_type" in _json(place, "config.json"):
         raise SourceError(
             f"{place.label} is already a samevoice bundle: inspect it, "
-            "or convert it back with --to torch"
+            "or turn it back with samevoice export"
         )
     return ()
 

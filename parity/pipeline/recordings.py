@@ -54,7 +54,7 @@ def recordings_of(
     strangers = sorted(set(spoken) - {Path(path).stem for path in audio})
     if strangers and not any(one.spoken is not None for one in found):
         raise InputError(
-            f"the references are of {strangers[0]!r}, which is no --input: name the recording so"
+            f"the references are of {strangers[0]!r}, and no --audio is called that: rename one"
         )
     return found
 

@@ -1,4 +1,4 @@
-"""What this machine offers, and for each thing missing the command that mends it."""
+"""What is installed on this machine, and for each thing missing the command that fixes it."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ class Check:
 
 def examine() -> tuple[Check, ...]:
     """Every check, in the order in which things depend on each other."""
-    packages = (_package(name, need, extra) for name, need, extra in _PACKAGES)
-    checks = (_guarded(name, check) for name, check in _CHECKS)
-    return (_samevoice(), *packages, *checks, *_families())
+    here = f"{__version__}, Python {platform.python_version()}, {platform.system()} "
+    return (
+        Check("samevoice", "good", here + platform.machine()),
+        *(_package(*package) for package in _PACKAGES),
+        *(_guarded(name, check) for name, check in _CHECKS.items()),
+        *_families(),
+    )
 
 
 _PACKAGES = (
@@ -45,15 +49,8 @@ _PACKAGES = (
     ("safetensors", "", ""),
     ("huggingface-hub", "", ""),
     ("torch", "reads PyTorch checkpoints", "convert"),
-    ("pyannote.audio", "builds the reference checkpoints, is compared against", "parity"),
+    ("pyannote.audio", "builds the reference checkpoints and runs the originals", "parity"),
 )
-
-
-def _samevoice() -> Check:
-    system = f"{platform.system()} {platform.machine()}"
-    return Check(
-        "samevoice", "good", f"{__version__}, Python {platform.python_version()}, {system}"
-    )
 
 
 def _package(name: str, need: str, extra: str) -> Check:
@@ -66,7 +63,7 @@ def _package(name: str, need: str, extra: str) -> Check:
 
 
 def _families() -> Iterator[Check]:
-    """The models that are known, by the package that brings them; then the plug-ins that fail."""
+    """The models by the package that brings them, then the plug-ins that cannot be loaded."""
     found = find()
     for package in dict.fromkeys(family.package for family in found.families):
         names = [x for one in found.families if one.package == package for x in one.architectures]
@@ -75,96 +72,84 @@ def _families() -> Iterator[Check]:
         yield Check(f"models of {one.package}", "broken", str(one), f"pip uninstall {one.package}")
 
 
-def _device() -> Check:
+# What a check found, and unless all is good the state and the command that fixes it.
+Finding = str | tuple[State, str, str]
+
+
+def _device() -> Finding:
     from samevoice.models.backend import device, device_name
 
-    chosen = device("auto")
-    name = device_name(chosen)
+    name = device_name(device("auto"))
     if name == "CPU" and sys.platform.startswith("linux") and shutil.which("nvidia-smi"):
-        return Check(
-            "device",
-            "missing",
-            "CPU, though an NVIDIA GPU is here",
-            "pip install 'samevoice[cuda]'",
-        )
-    return Check("device", "good", name)
+        return "missing", "CPU, although there is an NVIDIA GPU", "pip install 'samevoice[cuda]'"
+    return name
 
 
-def _blas() -> Check:
+def _blas() -> Finding:
     from samevoice.models.backend import BLAS, OWN
 
     if BLAS.startswith(OWN):
-        return Check(
-            "BLAS",
-            "missing",
-            f"{BLAS}, slow",
-            "apt install libopenblas0, or pip install 'samevoice[convert]'",
-        )
-    return Check("BLAS", "good", BLAS)
+        fix = "apt install libopenblas0, or pip install 'samevoice[convert]'"
+        return "missing", f"{BLAS}, slow", fix
+    return BLAS
 
 
-def _tf32() -> Check:
-    state = os.environ.get("MLX_ENABLE_TF32", "unset: MLX's default, which rounds on GPUs that can")
-    return Check("MLX_ENABLE_TF32", "good", state)
+def _tf32() -> Finding:
+    return os.environ.get("MLX_ENABLE_TF32", "unset: MLX's default, which rounds on GPUs that can")
 
 
-def _compiler() -> Check:
+def _compiler() -> Finding:
     from samevoice.models.backend import has_compiler
 
     if has_compiler():
-        return Check("C++ compiler", "good", str(shutil.which("g++") or shutil.which("clang++")))
-    mend = "xcode-select --install" if sys.platform == "darwin" else "apt install g++"
-    return Check("C++ compiler", "missing", "none: mx.compile runs unfused on the CPU", mend)
+        return str(shutil.which("g++") or shutil.which("clang++"))
+    fix = "xcode-select --install" if sys.platform == "darwin" else "apt install g++"
+    return "missing", "none: mx.compile runs unfused on the CPU", fix
 
 
-def _ffmpeg() -> Check:
-    if found := shutil.which("ffmpeg"):
-        return Check("ffmpeg", "good", found)
-    mend = "brew install ffmpeg" if sys.platform == "darwin" else "apt install ffmpeg"
-    return Check("ffmpeg", "missing", "none: no M4A, AAC, WebM and video", mend)
+def _ffmpeg() -> Finding:
+    fix = "brew install ffmpeg" if sys.platform == "darwin" else "apt install ffmpeg"
+    return shutil.which("ffmpeg") or ("missing", "none: no M4A, AAC, WebM or video", fix)
 
 
-def _token() -> Check:
-    """Whether the hub's client finds a token; its value is never looked at further."""
+def _token() -> Finding:
+    """Whether the hub's client finds a token; nothing else is done with it."""
     from huggingface_hub import constants, get_token
 
     # Without the user and password that a URL may hold.
     hub = urlsplit(constants.ENDPOINT).netloc.rpartition("@")[2]
-    if get_token() is None:
-        return Check(
-            "hub token",
-            "missing",
-            f"none for {hub}: gated models cannot be fetched",
-            "make one at https://huggingface.co/settings/tokens, then: hf auth login",
-        )
-    return Check("hub token", "good", f"set, for {hub}")
+    if get_token() is not None:
+        return f"set, for {hub}"
+    fix = "make one at https://huggingface.co/settings/tokens, then: hf auth login"
+    return "missing", f"none for {hub}: gated models cannot be fetched", fix
 
 
-def _cache() -> Check:
+def _cache() -> Finding:
     from samevoice.converters.reference import cache_folder
 
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK):
-        return Check("cache", "broken", f"{folder} cannot be written", "set SAMEVOICE_CACHE")
-    return Check("cache", "good", str(folder))
+    if there.is_dir() and os.access(there, os.W_OK):
+        return str(folder)
+    return "broken", f"{folder} cannot be written", "set SAMEVOICE_CACHE"
 
 
-_CHECKS: tuple[tuple[str, Callable[[], Check]], ...] = (
-    ("device", _device),
-    ("BLAS", _blas),
-    ("MLX_ENABLE_TF32", _tf32),
-    ("C++ compiler", _compiler),
-    ("ffmpeg", _ffmpeg),
-    ("hub token", _token),
-    ("cache", _cache),
-)
+_CHECKS: dict[str, Callable[[], Finding]] = {
+    "device": _device,
+    "BLAS": _blas,
+    "MLX_ENABLE_TF32": _tf32,
+    "C++ compiler": _compiler,
+    "ffmpeg": _ffmpeg,
+    "hub token": _token,
+    "cache": _cache,
+}
 
 
-def _guarded(name: str, check: Callable[[], Check]) -> Check:
-    """The doctor must see what is broken, not break on it."""
+def _guarded(name: str, check: Callable[[], Finding]) -> Check:
+    """A check that fails is a finding of its own."""
     try:
-        return check()
+        found = check()
     except Exception as error:
         said = f"{type(error).__name__}: {error}".splitlines()[0]
-        return Check(name, "broken", said, "pip install --force-reinstall samevoice")
+        found = "broken", said, "pip install --force-reinstall samevoice"
+    return Check(name, "good", found) if isinstance(found, str) else Check(name, *found)

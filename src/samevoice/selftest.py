@@ -41,7 +41,7 @@ MOST = {"float32": 1e-5, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.05}
 
 
 @dataclass(frozen=True)
-class Tried:
+class Finding:
     """One line: on which device, what, how far off it is, and what follows.
 
     ``error`` is a noise ratio: RMS error over that of the plain form; None where there is none.
@@ -57,7 +57,7 @@ class Tried:
         return asdict(self)
 
 
-def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
+def self_test(releases: Sequence[Path] = ()) -> Iterator[Finding]:
     """One line a form and device, as each is done."""
     for choice in _devices():
         device = backend.device(choice)
@@ -69,7 +69,7 @@ def self_test(releases: Sequence[Path] = ()) -> Iterator[Tried]:
         for release in releases:
             yield _guarded(name, f"golden {release.name}", partial(_replayed, release, choice))
     if not releases:
-        yield Tried(
+        yield Finding(
             "-", "golden replay", "missing", None,
             "left out: samevoice doctor --self-test RELEASE",
         )  # fmt: skip
@@ -83,7 +83,7 @@ def _devices() -> tuple[Choice, ...]:
 Found = tuple[float | None, State, str]
 
 
-def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
+def _guarded(device: str, name: str, test: Callable[[], Found]) -> Finding:
     """A form that breaks off is broken, and the others are tested all the same."""
     try:
         error, state, found = test()
@@ -91,7 +91,7 @@ def _guarded(device: str, name: str, test: Callable[[], Found]) -> Tried:
         error, state, found = None, "broken", str(fault)
     except Exception as fault:
         error, state, found = None, "broken", first_line(fault)
-    return Tried(device, name, state, error, found)
+    return Finding(device, name, state, error, found)
 
 
 def _judged(result: CheckResult, kind: str, form: str, *, optional: bool = False) -> Found:
@@ -279,7 +279,7 @@ FORMS: tuple[tuple[str, Callable[[], Found]], ...] = (
 # A release ----------------------------------------------------------------------------------------
 
 
-def no_release(folder: Path) -> str:
+def why_not_replayed(folder: Path) -> str:
     """Why nothing can be replayed from here, or nothing."""
     if not folder.is_dir():
         return f"{folder} is no folder: name a release's"

@@ -223,7 +223,7 @@ HASHED = (
 )
 DIARIZE = "diarize audio/a.wav --model bundle --output out/a.rttm --device cpu"
 HEAR = "diarize {file} --model bundle --output out/a.rttm --device cpu"
-BACK = "convert bundle --to torch --output out/back"
+BACK = "export bundle --output out/back"
 GATE = "gate proof/parity/result.json --bundle proof/bundle"
 OFFER = "release proof/bundle --result proof/parity --license-ok --dry-run"
 CONVERT = "convert {file} --mlx-path out/b --quiet"
@@ -282,9 +282,9 @@ TARGETS: tuple[Target, ...] = (
            (Command("report {file} --output out/page", nothing),)),
     Target("gallery", 1000, "json", ("proof/parity/gallery.json",), (Command(OFFER, bugs),)),
     Target("golden index", 500, "json", ("proof/parity/golden/golden.json",),
-           (Command("parity proof/bundle --golden proof/parity/golden --device cpu", nothing),)),
+           (Command("replay proof/bundle --golden proof/parity/golden --device cpu", nothing),)),
     Target("golden", 500, "safetensors", ("proof/parity/golden/000.safetensors",),
-           (Command("parity proof/bundle --golden proof/parity/golden --device cpu", fed),)),
+           (Command("replay proof/bundle --golden proof/parity/golden --device cpu", fed),)),
     Target("gate --bundle", 500, "bytes", tuple(f"proof/bundle/{name}" for name in HASHED),
            (Command(GATE, any_byte),)),
     Target("release", 1200, "json", released(),

@@ -74,7 +74,7 @@ def test_dry_run_writes_nothing(ready: Ready) -> None:
     words = ("release", ready.bundle, "--result", ready.parity, "--license-ok", "--dry-run")
     done = command(*words)
     assert done.returncode == 0
-    assert done.stdout.startswith("may leave: ")
+    assert done.stdout.startswith("can be released: ")
     assert sorted(ready.folder.rglob("*")) == before
     refused = command(*words[:-2], "--dry-run")
     assert refused.returncode == 1
@@ -134,8 +134,8 @@ def test_there_and_back_again(ready: Ready, online: dict[str, str]) -> None:
         done = command("release", ready.bundle, "--result", ready.parity, "--output", target,
                        "--license-ok", "--upload-repo", "me/seg-mlx", **at)  # fmt: skip
         assert done.returncode == 0, done.stderr
-        assert f"sent {hub.url}/me/seg-mlx" in done.stdout
-        assert "every one read back" in done.stdout
+        assert f"uploaded {hub.url}/me/seg-mlx" in done.stdout
+        assert "each read back" in done.stdout
         stored = hub.repos["me/seg-mlx"].commits[hub.commit("me/seg-mlx")]
         assert stored.keys() - {".gitattributes"} == {"SHA256SUMS", *read_sums(target)}
         shutil.rmtree(target)

@@ -271,15 +271,17 @@ class _ReachedError(BaseException):
 
 def until_audio(bundle: str, audio: str) -> Job:
     """``samevoice diarize`` as far as the first read: there is no more to run than that."""
-    from samevoice import cli
+    import runpy
+
     from samevoice.models.diarization.audio import Audio
 
     def reached(*_: Any) -> Any:
         raise _ReachedError
 
     setattr(Audio, "blocks", reached)  # noqa: B010
+    sys.argv = ["samevoice", "diarize", audio, "--model", bundle, "--output", os.devnull]
     try:
-        cli.main(["diarize", audio, "--model", bundle, "--output", os.devnull])
+        runpy.run_module("samevoice", run_name="__main__")
     except _ReachedError:
         return dict
     raise RuntimeError("diarize ended before it read the audio")

@@ -331,7 +331,7 @@ def test_a_snapshot_in_the_cache_of_the_hub_links_to_its_blobs(tmp_path: Path) -
 def test_a_bundle_is_not_converted_twice(put: Put, marks: tuple[str, ...]) -> None:
     root = put({"config.json": '{"model_type": "pyannet"}', **dict.fromkeys(marks, "{}")})
     put({INDEX: index("model.safetensors"), "model.safetensors": "x"})
-    says = "is already a samevoice bundle: inspect it, or convert it back with --to torch"
+    says = "is already a samevoice bundle: inspect it, or turn it back with samevoice export"
     assert refusal(root) == f"folder '{root}' {says}"
     assert says in refusal(root / "model.safetensors")
     assert says in refusal(root / INDEX)

@@ -423,7 +423,7 @@ def test_references_go_with_the_recordings_of_that_name(tmp_path: Path) -> None:
     assert [one.samples.shape for one in found] == [(1600,)] * 3
     assert [bool(one.spoken) for one in found] == [False, True, True]
     assert recordings.recordings_of([], audio[:1], [rttm])[0].spoken  # nothing else can be meant
-    with pytest.raises(InputError, match="'two', which is no --input"):
+    with pytest.raises(InputError, match="'two', and no --audio is called that"):
         recordings.recordings_of([], [audio[0], audio[0]], [rttm])
 
 

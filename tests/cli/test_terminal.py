@@ -7,7 +7,7 @@ import io
 import pytest
 from rich.console import Console
 
-from samevoice import terminal
+from samevoice.cli import terminal
 from samevoice.converters.inspect import Inspection
 from samevoice.converters.rules import Row
 
@@ -32,7 +32,7 @@ ROWS = (
 def test_nothing_is_cut_at_any_width(width: int) -> None:
     console = Console(file=io.StringIO(), width=width)
     found = Inspection("checkpoint", "x", "embedding", {}, {"embedding": ROWS}, (), "")
-    terminal.tally(console, found)
+    terminal.tensors(found, console)
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     for text in (
         "conv.weight",

@@ -1,4 +1,4 @@
-"""What the command prints: tallies, summaries and the doctor's findings, at any width."""
+"""What the commands print: lines, tables, bars and summaries, at any width."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from samevoice.converters.inspect import Inspection
     from samevoice.converters.rules import Row, Shape
     from samevoice.doctor import Check
-    from samevoice.selftest import Tried
+    from samevoice.selftest import Finding
 
 _STYLES = {"used": "green", "derived": "cyan", "dropped": "yellow", "identity": "dim"}
 
@@ -29,14 +29,29 @@ def stderr() -> Console:
     return Console(stderr=True, highlight=False)
 
 
-def say(console: Console, line: str) -> None:
+def plain(text: str) -> str:
+    """A name from a file, without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)
+
+
+def say(line: str, on: Console | None = None) -> None:
     """One line, however long, of names that may hold anything."""
-    console.print(plain(line), markup=False, soft_wrap=True)
+    (on or console()).print(plain(line), markup=False, soft_wrap=True)
 
 
-def note(console: Console, line: str) -> None:
-    console.print("[yellow]note[/]  ", end="")
-    say(console, line)
+def marked(mark: str, line: str, on: Console | None = None) -> None:
+    """A mark in colour, and behind it a line as ``say`` prints it."""
+    on = on or console()
+    on.print(mark, end="")
+    say(line, on)
+
+
+def note(line: str, on: Console | None = None) -> None:
+    marked("[yellow]note[/]  ", line, on)
+
+
+def table(*columns: Column | str) -> Table:
+    return Table(*columns, box=None, pad_edge=False, header_style="dim")
 
 
 def many(count: int, what: str) -> str:
@@ -73,46 +88,45 @@ def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, in
         yield advance
 
 
-def tally(console: Console, inspection: Inspection) -> None:
+def tensors(inspection: Inspection, on: Console | None = None) -> None:
     """Every tensor: name, shape and dtype on both sides, and the rule between them."""
+    shown = on or console()
     for part, rows in inspection.tallies.items():
-        console.print(f"\n[bold]{escape(part)}[/bold]")
-        table = _wide(rows)
-        wanted = console.measure(table, options=console.options.update(max_width=10_000)).maximum
-        if wanted <= console.width:
-            console.print(table)
+        shown.print(f"\n[bold]{escape(part)}[/bold]")
+        wide = _wide(rows)
+        wanted = shown.measure(wide, options=shown.options.update(max_width=10_000)).maximum
+        if wanted <= shown.width:
+            shown.print(wide)
         else:
-            _narrow(console, rows)
+            _narrow(shown, rows)
 
 
 def _wide(rows: Iterable[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("PyTorch", "shape", "dtype", "rule", "MLX", "shape", "dtype"):
-        table.add_column(heading, no_wrap=True)
+    headings = ("PyTorch", "shape", "dtype", "rule", "MLX", "shape", "dtype")
+    wide = table(*(Column(heading, no_wrap=True) for heading in headings))
     for row in rows:
-        target = row.target or row.why
-        table.add_row(
+        wide.add_row(
             Text(plain(row.source)),
             _shape(row.source_shape),
             row.source_dtype,
             Text(row.rule, _STYLES[row.fate]),
-            Text(plain(target)),
+            Text(plain(row.target or row.why)),
             _shape(row.target_shape),
             row.target_dtype,
         )
-    return table
+    return wide
 
 
-def _narrow(console: Console, rows: Iterable[Row]) -> None:
+def _narrow(shown: Console, rows: Iterable[Row]) -> None:
     """Two lines a tensor, for terminals where seven columns do not fit."""
     for row in rows:
         size = f"{_shape(row.source_shape)} {row.source_dtype}".strip()
-        console.print(_spread(plain(row.source), size, console.width))
+        shown.print(_spread(plain(row.source), size, shown.width))
         size = f"{_shape(row.target_shape)} {row.target_dtype}".strip()
         arrow = f"{row.rule} → {row.target}" if row.target else f"{row.rule}: {row.why}"
-        line = Text("  ") + _spread(plain(arrow), size, console.width - 2)
+        line = Text("  ") + _spread(plain(arrow), size, shown.width - 2)
         line.stylize(_STYLES[row.fate], 2, 2 + len(row.rule))
-        console.print(line)
+        shown.print(line)
 
 
 def _spread(left: str, right: str, width: int) -> Text:
@@ -120,44 +134,37 @@ def _spread(left: str, right: str, width: int) -> Text:
     return Text(left + " " * max(1, width - len(left) - len(right)) + right if right else left)
 
 
-def plain(text: str) -> str:
-    """A name from a file, without what a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "?" for letter in text)
-
-
 def _shape(shape: Shape | None) -> str:
-    if shape is None:
-        return ""
-    return "×".join(map(str, shape)) or "()"
+    return "" if shape is None else "×".join(map(str, shape)) or "()"
 
 
-def summary(console: Console, inspection: Inspection, made: Conversion | None = None) -> None:
-    """The last lines: how many tensors met which fate, what to know, where the bundle is."""
+def summary(inspection: Inspection, made: Conversion | None = None) -> None:
+    """The last lines: what became of how many tensors, what to know, where the bundle is."""
     from samevoice.converters.inspect import values
     from samevoice.converters.rules import count
 
-    console.print()
+    shown = console()
+    shown.print()
     for part, rows in inspection.tallies.items():
         counts, sizes = count(rows), values(rows)
-        tensors = sum(counts.values()) - counts["identity"]
-        console.print(
-            f"[bold]{escape(part)}[/bold]  {tensors} tensors, {sum(sizes.values()):,} values: "
+        total = sum(counts.values()) - counts["identity"]
+        shown.print(
+            f"[bold]{escape(part)}[/bold]  {total} tensors, {sum(sizes.values()):,} values: "
             + _fates(counts)
         )
-    for note in (*inspection.notes, *([inspection.note] if inspection.note else [])):
-        console.print(f"[yellow]note[/yellow]  {escape(plain(note))}", soft_wrap=True)
-    if made is not None:
-        if made.path is None:
-            console.print("dry run: nothing was written")
-        else:
-            size = sum(part.nbytes for part in made.parts) / 1e6
-            console.print(
-                f"[green]done[/green]  {escape(str(made.path))}, {size:.1f} MB, "
-                "written, read back and compared bit for bit",
-                soft_wrap=True,
-            )
+    for one in (*inspection.notes, *([inspection.note] if inspection.note else [])):
+        note(one, shown)
+    if made is not None and made.path is None:
+        shown.print("dry run: nothing was written")
+    elif made is not None:
+        size = sum(part.nbytes for part in made.parts) / 1e6
+        marked(
+            "[green]done[/green]  ",
+            f"{made.path}, {size:.1f} MB, written, read back and compared bit for bit",
+            shown,
+        )
     elif inspection.kind == "bundle" and inspection.checked and not inspection.changed:
-        console.print("[green]good[/green]  every file is as it was written")
+        shown.print("[green]good[/green]  no file was changed after the conversion")
 
 
 def _fates(counts: Mapping[str, int]) -> str:
@@ -168,20 +175,15 @@ def _fates(counts: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
-MARKS = {"good": "[green]✓[/]", "missing": "[yellow]–[/]", "broken": "[red]✗[/]"}
+_MARKS = {"good": "[green]✓[/] ", "missing": "[yellow]–[/] ", "broken": "[red]✗[/] "}
 
 
-def doctor(console: Console, checks: Iterable[Check]) -> None:
-    """One line a check; under each that is not good, the command that mends it."""
-    for check in checks:
-        console.print(
-            f"{MARKS[check.state]} {escape(check.name):<18} {escape(check.found)}", soft_wrap=True
-        )
-        if check.mend:
-            console.print(f"  {'':<18} [dim]→[/] {escape(check.mend)}", soft_wrap=True)
+def check(found: Check) -> None:
+    """One line; below it, where something is missing or broken, the command that fixes it."""
+    marked(_MARKS[found.state], f"{found.name:<18} {found.found}")
+    if found.mend:
+        say(f"  {'':<18} → {found.mend}")
 
 
-def tried(console: Console, one: Tried) -> None:
-    """A line of the self-test: device, what, and what was found."""
-    console.print(f"{MARKS[one.state]} {one.device:<5} ", end="")
-    say(console, f"{one.name:<14} {one.found}")
+def finding(found: Finding) -> None:
+    marked(_MARKS[found.state], f"{found.device:<5} {found.name:<14} {found.found}")

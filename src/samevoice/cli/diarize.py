@@ -1,4 +1,4 @@
-"""The command that says who spoke when: recordings in, RTTM, JSON or subtitles out."""
+"""diarize: recordings in, who spoke when as RTTM, JSON or subtitles out."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
-
-from samevoice import hearing, outputs, places, streams
-from samevoice.comparing import Device, Overwrite, UsageError
+from samevoice import outputs
+from samevoice.cli import paths, pipeline_options, streams, terminal
+from samevoice.cli.options import (
+    Device,
+    OnDevice,
+    Overwrite,
+    Pipeline,
+    UsageError,
+    argument,
+    flag,
+    option,
+)
+from samevoice.cli.paths import FORMATS, STANDARD
 from samevoice.errors import SamevoiceError
-from samevoice.places import FORMATS, STANDARD
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,93 +33,70 @@ if TYPE_CHECKING:
     from samevoice.models.diarization.output import Diarization
 
 MOST_SPEAKERS = 10_000
-LONG_RUN = 60.0  # seconds of work from which on the stages are told without being asked for
+LONG_RUN = 60.0  # seconds of work from which the stages are shown without being asked for
 
 
 def diarize(
     audio: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="AUDIO...", help="Recordings, folders of them, or - for standard input."
-        ),
+        list[str], argument("AUDIO...", "Recordings, folders of them, or - for standard input.")
     ],
-    model: Annotated[
-        Path | None,
-        typer.Option(metavar="BUNDLE", help="A whole pipeline, as convert makes it."),
-    ] = None,
+    model: Pipeline = None,
     output: Annotated[
-        str,
-        typer.Option(metavar="PATH", help="A file, or a folder for several; - is standard output."),
+        str, option("PATH", "A file, or a folder for several; - is standard output.")
     ] = STANDARD,
     formats: Annotated[
         str | None,
-        typer.Option(
-            "--format",
-            metavar="F,F",
-            help="Of rttm, json, srt, vtt. [dim]\\[default: PATH's suffix, or rttm][/]",
-        ),
+        option("F,F", "Any of rttm, json, srt, vtt.", "--format", default="PATH's suffix, or rttm"),
     ] = None,
-    num_speakers: Annotated[
-        int | None, typer.Option(metavar="N", help="So many speakers, where that is known.")
-    ] = None,
-    min_speakers: Annotated[int | None, typer.Option(metavar="N", help="At least so many.")] = None,
-    max_speakers: Annotated[int | None, typer.Option(metavar="N", help="At most so many.")] = None,
+    num_speakers: Annotated[int | None, option("N", "Exact number of speakers.")] = None,
+    min_speakers: Annotated[int | None, option("N", "Smallest number of speakers.")] = None,
+    max_speakers: Annotated[int | None, option("N", "Largest number of speakers.")] = None,
     exclusive: Annotated[
-        bool, typer.Option("--exclusive", help="One speaker at a time; JSON holds both.")
+        bool, flag("--exclusive", "Only one speaker at a time; JSON always holds both forms.")
     ] = False,
-    min_duration: Annotated[
-        float, typer.Option(metavar="S", help="Leave out turns shorter than S seconds.")
-    ] = 0.0,
+    min_duration: Annotated[float, option("S", "Drop turns shorter than S seconds.")] = 0.0,
     chunk_duration: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Hear S seconds at once. [dim]\\[default: the model's][/]"),
+        float | None, option("S", "Chunk length in seconds.", default="the model's")
     ] = None,
     step: Annotated[
-        float | None,
-        typer.Option(metavar="S", help="Begin every S seconds. [dim]\\[default: the model's][/]"),
+        float | None, option("S", "Chunk step in seconds.", default="the model's")
     ] = None,
     fast: Annotated[
-        bool,
-        typer.Option(
-            "--fast", help="In about half the time; voices near the exact ones (docs/fast.md)."
-        ),
+        bool, flag("--fast", "About twice as fast, with nearly the same result (docs/fast.md).")
     ] = False,
-    device: Annotated[Device, typer.Option(help="What MLX runs on.")] = Device.auto,
+    device: OnDevice = Device.auto,
     speakers: Annotated[
-        Path | None, typer.Option(metavar="DB", help="Name the voices that are known there.")
+        Path | None, option("DB", "Name the voices that are enrolled in DB.")
     ] = None,
-    plot: Annotated[
-        Path | None, typer.Option(metavar="FILE.svg", help="Draw the turns of one recording.")
-    ] = None,
+    plot: Annotated[Path | None, option("FILE.svg", "Draw the turns of one recording.")] = None,
     embeddings: Annotated[
-        bool, typer.Option("--embeddings", help="Put each speaker's voice into the JSON.")
+        bool, flag("--embeddings", "Add each speaker's embedding to the JSON.")
     ] = False,
     timing: Annotated[
-        bool, typer.Option("--timing", help="Tell each stage's time, in the JSON, too.")
+        bool, flag("--timing", "Show the time of each stage, and add it to the JSON.")
     ] = False,
     overwrite: Overwrite = False,
 ) -> None:
-    """Say who speaks when in recordings of any length, rate and number of channels."""
+    """Find who speaks when in recordings of any length, rate and number of channels."""
     counts = _counts(num_speakers, min_speakers, max_speakers)
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
     if model is None:
-        raise SamevoiceError(hearing.NO_MODEL)
-    recordings = places.recordings(audio)
-    targets = places.targets(recordings, asked, output, audio)
+        raise SamevoiceError(pipeline_options.NO_MODEL)
+    recordings = paths.recordings(audio)
+    targets = paths.targets(recordings, asked, output, audio)
     _refuse_plot(plot, recordings)
-    written = [(path, "turns") for paths in targets.values() for path in paths]
-    drawn = [(plot, "drawing")] if plot is not None else []
-    read: list[str | Path] = [*recordings, model]
-    if speakers is not None:
-        read.append(speakers)
+    written = [(path, "turns") for targets_of_one in targets.values() for path in targets_of_one]
+    drawn = [(plot, "drawing")] if plot else []
+    read: list[str | Path] = [*recordings, model, *([speakers] if speakers else [])]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
-    writing = Writing(targets, asked, exclusive, embeddings, timing, plot, min_duration)
+    results = Results(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:
-        pipeline = hearing.load(model, device, chunk_duration=chunk_duration, step=step, fast=fast)
+        pipeline = pipeline_options.load(
+            model, device, chunk_duration=chunk_duration, step=step, fast=fast
+        )
         known = _database(speakers, pipeline)
-        run = Run(pipeline, counts, known, writing, stdin, to_stdout=output == STANDARD)
-        run.all(recordings)
+        Run(pipeline, counts, known, results, stdin, to_stdout=output == STANDARD).all(recordings)
 
 
 # What was asked for ------------------------------------------------------------------------------
@@ -119,9 +104,9 @@ def diarize(
 
 def _counts(exact: int | None, least: int | None, most: int | None) -> dict[str, int | None]:
     flags = {"--num-speakers": exact, "--min-speakers": least, "--max-speakers": most}
-    for flag, count in flags.items():
+    for name, count in flags.items():
         if count is not None and not 1 <= count <= MOST_SPEAKERS:
-            raise UsageError(f"{flag} is {count}: it must be from 1 to {MOST_SPEAKERS}")
+            raise UsageError(f"{name} is {count}: it must be from 1 to {MOST_SPEAKERS}")
     if exact is not None and (least is not None or most is not None):
         raise UsageError("--num-speakers leaves nothing to --min-speakers and --max-speakers")
     if least is not None and most is not None and least > most:
@@ -134,9 +119,9 @@ def _refuse_odd_durations(
 ) -> None:
     if not 0 <= min_duration < math.inf:
         raise UsageError(f"--min-duration is {min_duration:g}: it must be 0 or more seconds")
-    for flag, seconds in {"--chunk-duration": chunk_duration, "--step": step}.items():
+    for name, seconds in {"--chunk-duration": chunk_duration, "--step": step}.items():
         if seconds is not None and not 0 < seconds < math.inf:
-            raise UsageError(f"{flag} is {seconds:g}: it must be more than 0 seconds")
+            raise UsageError(f"{name} is {seconds:g}: it must be more than 0 seconds")
     if chunk_duration is not None and step is not None and step > chunk_duration:
         raise UsageError(f"--step is {step:g}, more than --chunk-duration, which is the most")
 
@@ -192,7 +177,7 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
             try:
                 kept.write(piece)
             except OSError as error:
-                raise places.OutputError(
+                raise paths.OutputError(
                     f"standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
                     "name another folder in TMPDIR"
                 ) from error
@@ -203,8 +188,8 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Writing:
-    """What becomes of a result."""
+class Results:
+    """What each result is turned into, and where that goes."""
 
     targets: Mapping[str, list[Path]]
     formats: Sequence[str]
@@ -219,6 +204,24 @@ class Writing:
             return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
         return str(getattr(result, f"to_{kind}")(self.exclusive))
 
+    def show(self, console: Console, name: str, result: Diarization) -> None:
+        """One line a recording, and below it the files, notes and times."""
+        speakers = terminal.many(len(result.labels), "speaker")
+        turns = terminal.many(len(result.turns(self.exclusive)), "turn")
+        length, factor = _length(result.duration), f"{result.real_time_factor:.3f}"
+        terminal.say(f"{name}  {length}, {speakers}, {turns}, real-time factor {factor}", console)
+        for path in (*self.targets[name], *([self.plot] if self.plot else [])):
+            terminal.say(f"  {path}", console)
+        for note in result.notes:
+            terminal.note(note, console)
+        total = sum(result.seconds.values())
+        if self.timing or total >= LONG_RUN:
+            width = max(map(len, result.seconds), default=0)
+            for stage, spent in result.seconds.items():
+                share = spent / (total or 1.0)
+                line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {share:4.0%}"
+                console.print(line, style="dim", markup=False)
+
 
 @dataclass
 class Run:
@@ -227,65 +230,60 @@ class Run:
     pipeline: Any
     counts: Mapping[str, int | None]
     known: Any  # a database of speakers, or None
-    writing: Writing
+    results: Results
     stdin: Any
     to_stdout: bool
 
     def all(self, recordings: Sequence[str]) -> None:
-        """A recording that fails is told at once, and again at the end; the rest goes on."""
-        from samevoice import terminal
-
+        """A recording that fails is reported at once and at the end; the others go on."""
         # Standard output may be where the result goes, and then nothing else does.
         console = terminal.stderr() if self.to_stdout else terminal.console()
-        hearing.warn(self.pipeline)
-        failures = hearing.Failures(len(recordings))
-        started = time.perf_counter()
-        heard = 0.0
+        failures = pipeline_options.Failures(len(recordings))
+        started, heard = time.perf_counter(), 0.0
         for number, name in enumerate(recordings, start=1):
             place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
             try:
-                heard += self.one(name, console, place)
+                result = self.one(name, f"{place}{paths.stem(name)}")
+                self.results.show(console, name, result)
+                heard += result.duration
             except (BrokenPipeError, streams.StandardOutputError):
                 raise  # the next result would not go there either
             except Exception as error:
                 failures.add(name, error)
         if len(recordings) > 1:
-            done = len(recordings) - len(failures)
-            _whole(console, done, heard, time.perf_counter() - started)
+            spent = time.perf_counter() - started
+            done = terminal.many(len(recordings) - len(failures), "recording")
+            factor = f", real-time factor {spent / heard:.3f}" if heard else ""
+            console.print(f"{done}, {_length(heard)} in {_length(spent)}{factor}")
         failures.refuse()
 
-    def one(self, name: str, console: Console, place: str) -> float:
-        """The seconds that were heard, once all of its results are written."""
-        source: Any = name
-        if name == STANDARD:
-            source = {"audio": self.stdin, "uri": places.stem(name)}
-        with hearing.progress(f"{place}{places.stem(name)}") as hook:
+    def one(self, name: str, title: str) -> Diarization:
+        """The result, once all of it is written."""
+        wanted, source = self.results, name if name != STANDARD else self._standard_input()
+        with pipeline_options.progress(title) as hook:
             result: Diarization = self.pipeline(source, hook=hook, **self.counts)
         if self.known is not None:
             result = self.known.named(result)
-        if self.writing.min_duration:
-            result = result.at_least(self.writing.min_duration)
-        self._write(name, result)
-        if self.writing.plot is not None:
-            self._draw(source, result, self.writing.plot)
-        _show(console, name, result, self.writing)
-        return result.duration
-
-    def _write(self, name: str, result: Diarization) -> None:
-        kinds = self.writing.formats
-        texts = [self.writing.text(result, kind, self._model()) for kind in kinds]
+        if wanted.min_duration:
+            result = result.at_least(wanted.min_duration)
+        texts = [wanted.text(result, kind, self._model()) for kind in wanted.formats]
         if self.to_stdout:
             streams.echo_utf8(texts[0])
         else:
-            places.write(dict(zip(self.writing.targets[name], texts, strict=True)))
+            paths.write(dict(zip(wanted.targets[name], texts, strict=True)))
+        if wanted.plot is not None:
+            paths.write({wanted.plot: self._drawing(source, result)})
+        return result
 
-    def _draw(self, source: Any, result: Diarization, path: Path) -> None:
+    def _standard_input(self) -> Any:
+        return {"audio": self.stdin, "uri": paths.stem(STANDARD)}
+
+    def _drawing(self, source: Any, result: Diarization) -> str:
         from samevoice.models.diarization.audio import open_audio
         from samevoice.models.diarization.drawing import draw, envelope
 
-        blocks = open_audio(source).blocks()
-        turns = result.turns(self.writing.exclusive)
-        places.write({path: draw(turns, envelope(blocks, result.duration), result.duration)})
+        loudness = envelope(open_audio(source).blocks(), result.duration)
+        return draw(result.turns(self.results.exclusive), loudness, result.duration)
 
     def _model(self) -> dict[str, Any]:
         """What made a result: enough to make it again, and the same on every machine."""
@@ -298,56 +296,14 @@ class Run:
             "dtype": config.get("dtype"),
             "embedding": self.pipeline.embedding_fingerprint,
         }
-        asked = {flag: count for flag, count in self.counts.items() if count is not None}
         if self.pipeline.fast:
             found["fast"] = True
         if self.pipeline.reference_only:
             found["reference_only"] = True
-        return found | asked
-
-
-# What is shown -----------------------------------------------------------------------------------
-
-
-def _show(console: Console, name: str, result: Diarization, writing: Writing) -> None:
-    """One line a recording, and below it what to know."""
-    from samevoice import terminal
-
-    speakers = terminal.many(len(result.labels), "speaker")
-    turns = terminal.many(len(result.turns(writing.exclusive)), "turn")
-    terminal.say(
-        console,
-        f"{name}  {_length(result.duration)}, {speakers}, {turns}, "
-        f"real-time factor {result.real_time_factor:.3f}",
-    )
-    for path in (*writing.targets[name], *([writing.plot] if writing.plot else [])):
-        terminal.say(console, f"  {path}")
-    for note in result.notes:
-        terminal.note(console, note)
-    if writing.timing or sum(result.seconds.values()) >= LONG_RUN:
-        _stages(console, result.seconds)
-
-
-def _stages(console: Console, seconds: Mapping[str, float]) -> None:
-    whole = sum(seconds.values()) or 1.0
-    width = max(map(len, seconds), default=0)
-    for stage, spent in seconds.items():
-        line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {spent / whole:4.0%}"
-        console.print(line, style="dim", markup=False)
-
-
-def _whole(console: Console, done: int, heard: float, spent: float) -> None:
-    from samevoice import terminal
-
-    factor = f", real-time factor {spent / heard:.3f}" if heard else ""
-    console.print(
-        f"{terminal.many(done, 'recording')}, {_length(heard)} in {_length(spent)}{factor}"
-    )
+        return found | {name: count for name, count in self.counts.items() if count is not None}
 
 
 def _length(seconds: float) -> str:
-    from samevoice import terminal
-
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{terminal.clock(seconds)} {'min' if seconds < 3600 else 'h'}"

@@ -187,7 +187,7 @@ def test_parity_without_the_extra_still_gives_a_result(
 
 def test_help_stays_light() -> None:
     script = (
-        "import sys; from samevoice.cli import app; import samevoice.reporting; "
+        "import sys; from samevoice.cli import app; import samevoice.cli.report; "
         "print([x for x in ('matplotlib', 'jinja2', 'mlx.core', 'torch') if x in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)

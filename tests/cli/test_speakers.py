@@ -14,7 +14,8 @@ import pytest
 import typer
 from typed import Answer, Run
 
-from samevoice import cli, enrolling, hearing
+from samevoice import cli
+from samevoice.cli import pipeline_options, speakers
 from samevoice.errors import SamevoiceError
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 
@@ -106,7 +107,7 @@ def test_enrolling_says_what_was_heard(run: Run) -> None:
     assert (answer.code, answer.err) == (0, "")
     assert answer.out.splitlines()[:3] == [
         "a.wav  12.0 s of speech",
-        "b.wav  27.0 s of speech, 90% of what is spoken",
+        "b.wav  27.0 s of speech, 90% of the speech",
         "Ana María: 2 recordings, 39.0 s of speech; 1 speaker known",
     ]
     assert Pipeline.asked == ["cpu", "a.wav", "b.wav"]
@@ -165,7 +166,7 @@ def test_made_up_weights_are_told_loudly(run: Run, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(Pipeline, "made_up", True)
     answer = run("enroll", "Ana", record("a.wav", f"9 {EAST}"), "--model", "full")
     assert answer.code == 0
-    assert hearing.REFERENCE_ONLY in " ".join(answer.err.split())
+    assert pipeline_options.REFERENCE_ONLY in " ".join(answer.err.split())
 
 
 @pytest.mark.parametrize("command", [["enroll", "Ana"], ["identify"]])
@@ -359,7 +360,7 @@ def test_what_calibrate_does_not_understand(run: Run) -> None:
 
 # --- help ---------------------------------------------------------------------------------------
 
-COMMANDS: dict[str, Any] = typer.main.get_command(enrolling.app).commands  # type: ignore[attr-defined]
+COMMANDS: dict[str, Any] = typer.main.get_command(speakers.app).commands  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("name", COMMANDS)

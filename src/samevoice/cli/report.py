@@ -1,4 +1,4 @@
-"""The command that turns results into pages: for people, for pull requests, for CI."""
+"""report: results become pages, for people, for pull requests and for CI."""
 
 from __future__ import annotations
 
@@ -6,16 +6,13 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
-
-from samevoice import outputs, streams
-from samevoice.comparing import Overwrite, UsageError
+from samevoice import outputs
+from samevoice.cli import streams, terminal
+from samevoice.cli.options import Overwrite, UsageError, argument, flag, option
 from samevoice.errors import MissingExtraError, SamevoiceError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from rich.console import Console
 
     from samevoice.parity.result import Result
 
@@ -24,43 +21,35 @@ SUMMARY = "GITHUB_STEP_SUMMARY"
 
 def report(
     results: Annotated[
-        list[Path] | None,
-        typer.Argument(metavar="RESULT...", help="result.json files, or their folders."),
+        list[Path] | None, argument("RESULT...", "result.json files, or their folders.")
     ] = None,
     output: Annotated[
-        Path | None,
-        typer.Option(
-            metavar="DIR", help="Where the report goes. [dim]\\[default: beside the result][/]"
-        ),
+        Path | None, option("DIR", "Folder for the report.", default="beside the result")
     ] = None,
-    show: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    show: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
     github_summary: Annotated[
         bool,
-        typer.Option(
-            "--github-summary", help="Add to the GitHub step's summary, one error a failed tap."
+        flag(
+            "--github-summary", "Add to GitHub's step summary, with an error for each failed tap."
         ),
     ] = False,
-    gallery: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="The JSON beside the table of samevoice gallery."),
-    ] = None,
+    gallery: Annotated[Path | None, option("FILE", "The JSON file that gallery wrote.")] = None,
     index: Annotated[
-        Path | None,
-        typer.Option(metavar="DIR", help="Write a page that links all results below DIR."),
+        Path | None, option("DIR", "Write a page that links all results below DIR.")
     ] = None,
     overwrite: Overwrite = False,
 ) -> None:
-    """Write the pages of a result again, or one page of several side by side."""
+    """Write the report of a result again, or one report of several side by side."""
     pages = []
     if results:
-        paths = [path / "result.json" if path.is_dir() else path for path in results]
-        pages.append(_report(paths, output, gallery, github_summary, overwrite))
+        found = [path / "result.json" if path.is_dir() else path for path in results]
+        pages.append(_report(found, output, gallery, github_summary, overwrite))
     elif output or gallery or github_summary or index is None:
         raise UsageError("report needs a RESULT, or --index DIR alone")
     if index is not None:
         pages.append(_index(index, overwrite))
     if show:
-        open_page(pages[0])
+        _open(pages[0])
 
 
 def _report(
@@ -79,9 +68,9 @@ def _report(
     bugs = None if gallery is None else gallery_file.read(gallery).findings
     found = read_results(named(paths))
     page = write_all(found, where, gallery=bugs)[0]
-    _say("report", page)
+    terminal.say(f"report: {page}")
     if github_summary:
-        tell_github(found)
+        _tell_github(found)
     return page
 
 
@@ -92,17 +81,11 @@ def _index(folder: Path, overwrite: bool) -> Path:
         raise SamevoiceError(f"there is no folder {folder}: --index takes one with results below")
     outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
     page = write_index(folder)
-    _say("index", page)
+    terminal.say(f"index: {page}")
     return page
 
 
-def _say(what: str, page: Path) -> None:
-    from samevoice import terminal
-
-    terminal.console().print(f"{what}: {page}", soft_wrap=True, markup=False, emoji=False)
-
-
-def tell_github(results: Mapping[str, Result]) -> None:
+def _tell_github(results: Mapping[str, Result]) -> None:
     """The step's summary, and annotations on standard output, where GitHub looks for them."""
     from samevoice.reports.github import annotations, summary
 
@@ -118,15 +101,15 @@ def tell_github(results: Mapping[str, Result]) -> None:
         streams.echo(line)
 
 
-def open_page(page: Path) -> None:
+def _open(page: Path) -> None:
     import webbrowser
 
     if not webbrowser.open(page.resolve().as_uri()):
         raise SamevoiceError(f"no browser was found here: open {page} yourself")
 
 
-def write_beside(console: Console, results: Mapping[str, Result], output: Path) -> None:
-    """Each result's report beside it, or in a line why there is none."""
+def write_beside(results: Mapping[str, Result], output: Path) -> None:
+    """Each result's report beside it; without the extra that draws it, a line that says so."""
     from samevoice.reports.write import write_all
 
     for part, result in results.items():
@@ -134,6 +117,6 @@ def write_beside(console: Console, results: Mapping[str, Result], output: Path) 
         try:
             page = write_all({folder.resolve().name: result}, folder)[0]
         except MissingExtraError as missing:
-            console.print(f"  no report: {missing}", soft_wrap=True, markup=False)
+            terminal.say(f"  no report: {missing}")
             return
-        console.print(f"  report: {page}", soft_wrap=True, markup=False)
+        terminal.say(f"  report: {page}")

@@ -6,14 +6,14 @@ import fcntl
 import os
 from pathlib import Path
 
-from samevoice import places
+from samevoice.cli import paths
 
 DEAD = 1 << 30  # no system gives such a number to a process
 
 
 def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
     (tmp_path / f".samevoice-{DEAD}-0.partial").write_text("half")
-    places.write({tmp_path / "a.rttm": "whole"})
+    paths.write({tmp_path / "a.rttm": "whole"})
     assert [path.name for path in tmp_path.iterdir()] == ["a.rttm"]
 
 
@@ -24,5 +24,5 @@ def test_what_others_write_stays(tmp_path: Path) -> None:
         path.write_text("more to come")
     with open(kept[-1]) as written:
         fcntl.flock(written, fcntl.LOCK_EX)
-        places.write({tmp_path / "a.rttm": "whole"})
+        paths.write({tmp_path / "a.rttm": "whole"})
     assert {path.name for path in tmp_path.iterdir()} == {"a.rttm", *(x.name for x in kept)}

@@ -19,7 +19,8 @@ from safetensors.numpy import save_file
 from typed import ended
 
 import samevoice
-from samevoice import cli, doctor, hearing
+from samevoice import doctor
+from samevoice.cli import pipeline_options, running
 
 SAMEVOICE = (sys.executable, "-m", "samevoice")
 FULL = Path("/dev/full")
@@ -137,7 +138,7 @@ def test_from_a_shell(dump: Path) -> None:
 def test_a_report_that_cannot_be_shown_stops_the_other_recordings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from test_diarizing import Told
+    from made_pipeline import Told
 
     from samevoice.models.diarization import pipeline
 
@@ -172,12 +173,12 @@ DEEP = "a/" * 3000
     "words",
     [
         ("inspect", LONG), ("inspect", DEEP), ("convert", LONG), ("convert", DEEP),
-        ("convert", LONG, "--to", "torch", "--output", "b.bin"),
+        ("export", LONG, "--output", "b.bin"),
         ("verify", LONG), ("verify", DEEP), ("gate", LONG), ("gate", DEEP),
         ("judge", f"{LONG}.npz", "b.npz"), ("judge", "b.npz", f"{DEEP}a.npz"),
         ("report", LONG), ("report", DEEP), ("report", "--index", DEEP),
         ("release", LONG, "--result", LONG, "--output", LONG),
-        ("parity", LONG, "--source", LONG), ("parity", LONG, "--golden", DEEP),
+        ("parity", LONG, "--source", LONG), ("replay", LONG, "--golden", DEEP),
         ("gallery", LONG), ("doctor", "--self-test", LONG), ("doctor", "--self-test", DEEP),
         ("diarize", LONG, "--model", "."), ("diarize", "a.wav", "--model", LONG),
         ("diarize", "a.wav", "--model", ".", "--output", f"{LONG}.rttm"),
@@ -264,7 +265,7 @@ def test_too_little_memory_is_said_with_what_to_do(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     recording(tmp_path / "a.wav")
-    monkeypatch.setattr(hearing, "load", raising(error))
+    monkeypatch.setattr(pipeline_options, "load", raising(error))
     assert ended("diarize", tmp_path / "a.wav", "--model", tmp_path) == 2
     said = "there is not enough memory: cut the recording into pieces, add --device cpu"
     assert capsys.readouterr().err.startswith(f"samevoice: {said}")
@@ -273,7 +274,7 @@ def test_too_little_memory_is_said_with_what_to_do(
 def test_a_fault_of_its_own_is_still_called_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli, "_run", raising(RuntimeError("wrong " * 200)))
+    monkeypatch.setattr(running, "_run", raising(RuntimeError("wrong " * 200)))
     assert ended("doctor") == 2
     said = capsys.readouterr().err
     assert said.startswith("samevoice: a fault of samevoice's own: RuntimeError: wrong")

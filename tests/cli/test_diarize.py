@@ -12,66 +12,25 @@ import subprocess
 import sys
 import weakref
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from made_audio import RATE, noise, recording
+from made_pipeline import FAKE, Told
 from rich.console import Console
 from typed import Answer, Run
 
 import samevoice
-from samevoice import cli, diarizing, hearing, terminal
-from samevoice.errors import DiarizationError
+from samevoice import cli
+from samevoice.cli import diarize, pipeline_options, terminal
 from samevoice.models.diarization import pipeline
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.formats import read_rttm
-from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.output import Diarization
 
 ROOT = Path(__file__).resolve().parents[1]
-
-
-class Told:
-    """In place of the real pipeline: what it was asked for, and two made-up speakers."""
-
-    made: list[tuple[Any, ...]]
-    asked: list[dict[str, Any]]
-    reference_only = False
-    fault: Exception | None = None
-    config: Mapping[str, Any]
-    embedding_fingerprint = "f" * 64
-
-    def __init__(self, model_path: Any, device: str, **chunks: Any) -> None:
-        if chunks["chunk_duration"] == 0.01:
-            raise DiarizationError("chunks of 0.01 s every 1 s are too short")
-        self.fast = chunks.pop("fast")
-        self.made.append((model_path, device, chunks))
-        self.config = {"architecture": "SpeakerDiarization", "dtype": "float32"}
-
-    def __call__(self, audio: Any, *, hook: Any, **counts: Any) -> Diarization:
-        self.asked.append(counts)
-        found = open_audio(audio)
-        samples = 0
-        for block in found.blocks():
-            samples += len(block)
-            hook("reading", None, file=found.uri, completed=samples / RATE, total=found.duration)
-        hook("clustering", None, file=found.uri)
-        if self.fault is not None:
-            raise self.fault
-        length = samples / RATE
-        long, short = Segment(0.0, length), Segment(length / 2, length / 2 + 0.25)
-        uri = found.uri
-        return Diarization(
-            uri,
-            Turns(((long, "SPEAKER_00"), (short, "SPEAKER_01")), uri),
-            Turns(((long, "SPEAKER_00"),), uri),
-            np.array([[1.0, 0.0], [0.0, 1.0]]),
-            length,
-            {"reading": 0.1, "speaker_counting": 0.3},
-            tuple(found.notes),
-        )
 
 
 @pytest.fixture
@@ -403,7 +362,7 @@ def test_times_by_stage(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     ]
     assert run("a.wav --model full --output b.rttm --timing").out.splitlines() == expected
     assert run("a.wav --model full --output b.rttm").out.splitlines() == expected[:2]
-    monkeypatch.setattr(diarizing, "LONG_RUN", 0.4)
+    monkeypatch.setattr(diarize, "LONG_RUN", 0.4)
     assert run("a.wav --model full --output b.rttm").out.splitlines() == expected
 
 
@@ -575,28 +534,6 @@ def test_devices_are_written_to_as_they_are(run: Run, tmp_path: Path) -> None:
 
 
 # --- the real thing, in a process of its own ----------------------------------------------------
-
-# A pipeline in place of the real one, in another process.
-FAKE = f"""
-import signal, sys
-sys.path.insert(0, {str(ROOT / "tests")!r})
-signal.signal(signal.SIGINT, signal.default_int_handler)
-import samevoice.models
-from samevoice.models.diarization import pipeline
-from test_diarizing import Told
-
-class Fake(Told):
-    made, asked = [], []
-    def __call__(self, audio, **options):
-        found = super().__call__(audio, **options)
-        if "stop" in found.uri:
-            signal.raise_signal(signal.SIGINT)
-        return found
-
-pipeline.SpeakerDiarizationPipeline = Fake
-from samevoice.cli import main
-main(sys.argv[1:])
-"""
 
 
 def faked(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
@@ -785,7 +722,7 @@ def screen(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
 
 
 def test_progress_tells_the_stage_and_how_far_it_is(screen: io.StringIO) -> None:
-    with hearing.progress("2/3 [b]talk") as hook:
+    with pipeline_options.progress("2/3 [b]talk") as hook:
         hook("reading", None, file="talk", completed=75.0, total=7_200.0)
         hook("speaker_counting", np.zeros(3), file="talk")
         hook("reading", None, completed=5.0)

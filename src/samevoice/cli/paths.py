@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from samevoice.comparing import UsageError
+from samevoice.cli.options import UsageError
 from samevoice.outputs import OutputError as OutputError
 
 STANDARD = "-"

@@ -1,0 +1,61 @@
+"""What each command's help shows at its end: lines to copy."""
+
+from __future__ import annotations
+
+_EXAMPLES = """
+convert reference:full --mlx-path out/full
+convert pyannote/speaker-diarization-community-1 --mlx-path full
+convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8
+export segmentation --output segmentation.bin
+export full --output full-torch
+inspect mlx_model
+inspect pyannote/segmentation-3.0 --json
+parity out/segmentation --source reference:segmentation
+parity seg --source pyannote/segmentation-3.0 --audio a.wav
+parity seg --source pyannote/segmentation-3.0 --save-golden golden
+replay seg --golden golden
+gate out/parity/*/result.json
+report out/parity/segmentation --open
+report float32/result.json float16/result.json --output page
+report out/parity/*/result.json --github-summary
+report --index out/parity
+gallery
+gallery pyannote/segmentation-3.0 --output gallery.md
+judge torch.safetensors mlx.safetensors --limit noise_ratio=200
+judge torch.npz mlx.npz --truth float64.npz
+release out/full --result out/parity --output out/release
+release full --result full-parity --dry-run
+release seg --result p --output r --upload-repo me/seg --private
+verify out/release
+verify me/segmentation-3.0-mlx
+diarize meeting.wav --model full --output meeting.rttm
+diarize talks/ --model full --output out --format rttm,json,srt
+diarize call.m4a --model full --num-speakers 2 --output -
+speakers enroll Ana ana.wav --model full
+speakers enroll "Ana María" recordings/ana --model full --db voices
+speakers list
+speakers list --db voices --json
+speakers remove Ana --db voices
+speakers identify meeting.wav --model full
+speakers identify recordings --model full --db voices --json
+speakers calibrate --db voices
+speakers calibrate recordings --model full
+speakers calibrate Ana=a.wav Ana=b.wav Bob=c Bob=d --model full
+doctor
+doctor --json
+doctor --self-test
+doctor --self-test out/release
+bench --size quick
+bench networks --batch 1,8 --runs 5
+bench pipeline growth --model full --minutes 10 --growth 60
+""".strip().splitlines()
+
+
+def examples(command: str) -> str:
+    """The end of the help of ``convert``, or of ``speakers list``."""
+    return shown(*(line for line in _EXAMPLES if f"{line} ".startswith(f"{command} ")))
+
+
+def shown(*lines: str) -> str:
+    heading = "Examples" if len(lines) > 1 else "Example"
+    return "\n\n".join([f"[bold]{heading}[/bold]", *(f"samevoice {line}" for line in lines)])

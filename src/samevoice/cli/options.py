@@ -1,0 +1,70 @@
+"""How options are declared, and each one that several commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+# typer carries its own copy of click, whose usage errors it exports only through this subclass.
+UsageError: Any = typer.BadParameter.__base__
+
+
+def argument(metavar: str, what: str, *, default: str = "") -> Any:
+    return typer.Argument(metavar=metavar, help=_help(what, default))
+
+
+def option(metavar: str, what: str, *names: str, default: str = "") -> Any:
+    """``default``: what happens without the option, where the code's own default is None."""
+    return typer.Option(*names, metavar=metavar, help=_help(what, default))
+
+
+def flag(names: str, what: str) -> Any:
+    """``names``: one or several, with spaces between them."""
+    return typer.Option(*names.split(), help=what)
+
+
+def choice(what: str, *, default: str = "") -> Any:
+    """An option that takes one word of a list, which the help shows."""
+    return typer.Option(help=_help(what, default))
+
+
+def _help(what: str, default: str) -> str:
+    return f"{what} [dim]\\[default: {default}][/]" if default else what
+
+
+class Dtype(StrEnum):
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Device(StrEnum):
+    auto = "auto"
+    gpu = "gpu"
+    cpu = "cpu"
+
+
+Bundle = Annotated[Path, argument("BUNDLE", "A folder that convert wrote.")]
+Pipeline = Annotated[Path | None, option("BUNDLE", "A converted pipeline.", "--model")]
+ModelType = Annotated[
+    str,
+    option(
+        "TYPE",
+        "auto, a role (segmentation, embedding, plda, full), or an architecture; samevoice doctor "
+        "lists these.",
+    ),
+]
+Revision = Annotated[str | None, option("R", "Branch, tag or commit on the hub.")]
+OnDevice = Annotated[Device, choice("Where MLX runs.")]
+Overwrite = Annotated[bool, flag("--overwrite", "Replace files that are already there.")]
+AsJson = Annotated[bool, flag("--json", "Print JSON.")]
+LimitsFile = Annotated[
+    Path | None, option("FILE", "A TOML file with a \\[limits] table.", "--limits")
+]
+Limits = Annotated[
+    list[str] | None,
+    option("M=X", "One limit: noise_ratio=5, or lstm.0:noise_ratio=5.", "--limit"),
+]

@@ -1,0 +1,110 @@
+"""What every command that runs a pipeline does: load it, show progress, collect failures."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from samevoice.cli import streams, terminal
+from samevoice.cli.options import Device
+from samevoice.errors import SamevoiceError
+
+NO_MODEL = (
+    "name the model: --model BUNDLE. To make one, convert pyannote/speaker-diarization-community-1 "
+    "(gated: accept its conditions, then hf auth login) with samevoice convert; samevoice convert "
+    "reference:full needs no account, and its weights are for parity only"
+)
+REFERENCE_ONLY = (
+    "these are reference weights, made up for parity and never trained: their result means NOTHING"
+)
+
+
+class SomeFailedError(SamevoiceError):
+    """Some recordings failed; the others have their results."""
+
+
+def load(model: Path | None, device: Device, **options: Any) -> Any:
+    """The pipeline of a bundle; where it holds reference weights, with a loud warning."""
+    if model is None:
+        raise SamevoiceError(NO_MODEL)
+    if not model.is_dir():
+        raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
+    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+    pipeline = SpeakerDiarizationPipeline(model, device.value, **options)
+    if pipeline.reference_only:
+        terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
+    return pipeline
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error while it is a terminal; the pipeline calls the hook."""
+    from rich.markup import escape
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    stderr = terminal.stderr()
+    title = escape(terminal.plain(name))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[at]}"),
+        TimeRemainingColumn(),
+    )
+    bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+    with bar:
+        task = bar.add_task(f"{title}  listening", total=None, at="")
+
+        def hook(
+            step: str,
+            artefact: object,
+            *,
+            file: object = None,
+            total: float | None = None,
+            completed: float | None = None,
+        ) -> None:
+            del artefact, file
+            # Both networks run on each block as it is read: their work is in this stage.
+            stage = "listening" if step == "reading" else step.replace("_", " ")
+            moved: dict[str, Any] = {"description": f"{title}  {stage}"}
+            if completed is not None:
+                at = terminal.clock(completed) + (f" of {terminal.clock(total)}" if total else "")
+                moved |= {"total": total, "completed": completed, "at": at}
+            bar.update(task, **moved)
+
+        yield hook
+
+
+class Failures:
+    """The recordings that failed: each is reported at once, and all again at the end."""
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self._failed: dict[str, Exception] = {}
+
+    def __len__(self) -> int:
+        return len(self._failed)
+
+    def add(self, name: str, error: Exception) -> None:
+        """Report it, so that the others can go on; a recording alone fails at once."""
+        if self.count == 1:
+            raise error
+        # Generators in these frames hold files open, and ffmpeg running.
+        traceback.clear_frames(error.__traceback__)
+        self._failed[name] = error
+        said = streams.sentence(error)
+        if said is None:
+            said = f"a fault of samevoice's own: {type(error).__name__}: {error}"
+        line = said if isinstance(error, SamevoiceError) else f"{name}: {said}"
+        terminal.stderr().print(streams.one_line(line), style="red", markup=False, soft_wrap=True)
+
+    def refuse(self) -> None:
+        """At the end: one sentence that names every recording that failed."""
+        if self._failed:
+            last = list(self._failed.values())[-1]
+            raise SomeFailedError(
+                f"{len(self)} of {self.count} recordings failed: {', '.join(self._failed)}"
+            ) from last
