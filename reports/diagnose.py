@@ -166,10 +166,6 @@ class Signs:
     def tf32(self) -> bool:
         return self.result.device != "cpu" and self.result.versions.get("MLX_ENABLE_TF32") != "0"
 
-    @property
-    def network(self) -> str:
-        return self.result.model_type
-
 
 # The signatures -----------------------------------------------------------------------------------
 
@@ -309,7 +305,7 @@ def _special(signs: Signs) -> Iterator[Diagnosis]:
     where = signs.name
     if signs.missing:
         yield _missing(signs)
-    elif signs.network == "plda":
+    elif not signs.result.inputs:
         yield Diagnosis(
             f"{where} is not the source's array",
             "These arrays are only copied, so that they must be equal to the last bit.",

@@ -82,11 +82,11 @@ def plots(result: Result) -> tuple[Plot | Undrawn, ...]:
 def _wanted(result: Result) -> list[tuple[str, str, Callable[[Result], Plot]]]:
     chosen: list[tuple[str, str, Callable[[Result], Plot]]]
     chosen = [("ladder", "Error ladder", ladder), ("histogram", "Size of the errors", histogram)]
-    if "scatter" in result.details or result.model_type in ("segmentation", "embedding"):
+    if "scatter" in result.details:
         chosen.append(("scatter", "PyTorch against MLX", scatter))
-    if "similarity" in result.task or result.model_type == "embedding":
+    if "similarity" in result.task:
         chosen.append(("similarities", "Who sounds like whom", similarities))
-    if "timelines" in result.details or result.model_type == "segmentation":
+    if "timelines" in result.details:
         chosen.append(("timelines", "Decisions over time", timelines))
     if "agreement" in result.task:
         chosen.append(("confusion", "Class confusion", confusion))
