@@ -14,8 +14,9 @@ from urllib.parse import quote
 import samevoice
 from samevoice.converters.card import KINDS, front_matter
 from samevoice.parity.result import Result
+from samevoice.reports.details import Tensors, tensors
 from samevoice.reports.text import code, inline, prose
-from samevoice.reports.view import Tensors, View, tensors, view
+from samevoice.reports.view import View, view
 
 REFERENCE = "reference"
 
