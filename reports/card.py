@@ -14,46 +14,35 @@ from urllib.parse import quote
 import samevoice
 from samevoice.converters.card import KINDS, front_matter
 from samevoice.parity.result import Result
+from samevoice.reports.details import Tensors, tensors
 from samevoice.reports.text import code, inline, prose
-from samevoice.reports.view import Tensors, View, tensors, view
+from samevoice.reports.view import View, view
 
 REFERENCE = "reference"
-ORDER = ("full", "segmentation", "embedding", "plda")
 
-_NETWORK = """\
+# How each is used, by what it is.
+NETWORK = """\
 import mlx.core as mx
 import samevoice
 
 model = samevoice.load("{place}")  # an mlx.nn.Module in eval mode
-{call}
-print({out}.shape)
+outputs = model(mx.zeros((1, 1, 160000)))  # ten seconds at 16 kHz
+print(outputs.shape)
 """
-USAGE = {
-    "segmentation": _NETWORK.format(
-        place="{place}",
-        call="scores = model(mx.zeros((1, 1, 160000)))  # ten seconds at 16 kHz",
-        out="scores",
-    ),
-    "embedding": _NETWORK.format(
-        place="{place}",
-        call="voices = model(mx.zeros((1, 1, 48000)))  # three seconds at 16 kHz",
-        out="voices",
-    ),
-    "plda": """\
+ARRAYS = """\
 from samevoice.converters.bundle import read_weights
 from pathlib import Path
 
 arrays = {{name: tensor.load() for name, tensor in read_weights(Path("{place}")).items()}}
 print(sorted(arrays))
-""",
-    "full": """\
+"""
+PIPELINE = """\
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
 pipeline = SpeakerDiarizationPipeline("{place}")
 for turn, speaker in pipeline("meeting.wav").speaker_diarization:
     print(f"{{turn.start:.1f}} to {{turn.end:.1f}} s: {{speaker}}")
-""",
-}
+"""
 
 
 @dataclass(frozen=True)
@@ -64,6 +53,11 @@ class Shown:
     place: str  # the folder of its files, from the top of the release
     result: Result
     ladder: str | None  # what is to be seen in ladder.svg, if there is one
+
+    @property
+    def copies(self) -> bool:
+        """Arrays that were compared as they are, with no input."""
+        return not self.result.inputs
 
 
 @dataclass(frozen=True)
@@ -80,12 +74,12 @@ class Terms:
 def render(kind: str, parts: Sequence[Shown], terms: Terms) -> str:
     """The text of README.md; the same release always gives the same bytes."""
     sections = (
-        _head(kind, terms),
-        _usage(kind, terms),
+        _head(kind, parts, terms),
+        _usage(kind, parts, terms),
         _parity(parts),
         _limits(parts, terms),
         _tensors(terms),
-        _origin(terms),
+        _origin(kind, parts, terms),
     )
     return "\n\n".join("\n".join(lines) for lines in map(list, sections) if lines) + "\n"
 
@@ -100,7 +94,7 @@ def _main(kind: str, terms: Terms) -> Mapping[str, Any]:
     return found
 
 
-def _head(kind: str, terms: Terms) -> Iterator[str]:
+def _head(kind: str, parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
     source, note = _main(kind, terms), str(terms.provenance.get("note") or "")
     hub = [one["name"] for one in _sources(terms).values() if one["kind"] == "hub"]
     yield from front_matter(
@@ -114,7 +108,8 @@ def _head(kind: str, terms: Terms) -> Iterator[str]:
         yield ""
     yield (
         f"{KINDS[kind].what}, converted from {code(str(source['name']))} by samevoice "
-        f"{samevoice.__version__} and held against PyTorch layer by layer. {_precision(terms)}"
+        f"{samevoice.__version__} and compared with PyTorch layer by layer. "
+        f"{_precision(parts, terms)}"
     )
 
 
@@ -133,15 +128,16 @@ def _place(kind: str, terms: Terms) -> str:
     return f"{name if re.fullmatch(r'[a-z0-9._-]+', name) else kind}-mlx"
 
 
-def _precision(terms: Terms) -> str:
+def _precision(parts: Sequence[Shown], terms: Terms) -> str:
     options = terms.provenance.get("options", {})
-    if terms.provenance.get("model_type") == "plda":
+    if all(one.copies for one in parts):
         return "Its arrays are copies, in float64."
     bits = f", linear layers in {options['q_bits']} bits" if options.get("q_bits") else ""
     return inline(f"Weights are {options.get('dtype', 'float32')}{bits}.")
 
 
-def _usage(kind: str, terms: Terms) -> Iterator[str]:
+def _usage(kind: str, parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
+    usage = PIPELINE if len(parts) > 1 else ARRAYS if parts[0].copies else NETWORK
     yield "## Use"
     yield ""
     place = _place(kind, terms)
@@ -149,12 +145,12 @@ def _usage(kind: str, terms: Terms) -> Iterator[str]:
     yield "pip install samevoice"
     if terms.repo:
         yield f"hf download {terms.repo} --local-dir {place}"
-    if kind == "full":
+    if usage is PIPELINE:
         yield f"samevoice diarize meeting.wav --model {place} --output meeting.rttm"
     yield "```"
     yield ""
     yield "```python"
-    yield from USAGE[kind].format(place=place).splitlines()
+    yield from usage.format(place=place).splitlines()
     yield "```"
 
 
@@ -200,7 +196,7 @@ def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
             for name in ("mlx", "torch", "pyannote.audio")
             if name in result.versions
         )
-        kind = "copies" if result.model_type == "plda" else f"{result.dtype} on {result.device}"
+        kind = "copies" if one.copies else f"{result.dtype} on {result.device}"
         said = f"{one.label}: measured on {inputs}, {kind}"
         yield f"- {prose(said)}, with {inline(versions)}."
     yield (
@@ -243,13 +239,14 @@ def _tally(provenance: Mapping[str, Any]) -> Tensors | None:
     return tensors(counted(provenance))
 
 
-def _origin(terms: Terms) -> Iterator[str]:
+def _origin(kind: str, parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
     yield "## Origin and licence"
     yield ""
     yield "| part | source | revision | sha256 | licence |"
     yield "| --- | --- | --- | --- | --- |"
-    ordered = sorted(_sources(terms).items(), key=lambda one: ORDER.index(one[0]))
-    for part, source in ordered:
+    named = dict.fromkeys((kind, *(one.label for one in parts)))
+    for part in (name for name in named if name in _sources(terms)):
+        source = _sources(terms)[part]
         cells = (
             code(part),
             _source(source),

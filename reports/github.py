@@ -6,7 +6,8 @@ from samevoice.parity.judge import TapVerdict
 from samevoice.parity.result import Result
 from samevoice.reports.diagnose import diagnose
 from samevoice.reports.text import code, inline, prose, visible
-from samevoice.reports.view import number
+from samevoice.reports.view import compared
+from samevoice.reports.words import number
 
 # GitHub refuses a step's summary from 1 MiB on; several steps may share it.
 LARGEST = 2**19
@@ -34,7 +35,7 @@ def _table(results: Mapping[str, Result]) -> Iterator[str]:
         cells = (
             "✅" if result.passed else "❌",
             code(name) + note,
-            inline(f"{result.model_type}, {result.dtype} on {result.device}"),
+            inline(compared(result)),
             str(len(result.taps)),
             "" if worst is None else number(worst),
             where,

@@ -11,7 +11,9 @@ from urllib.parse import quote
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.result import read
-from samevoice.reports.view import UNSAID, State, View, view
+from samevoice.reports.verdict import State
+from samevoice.reports.view import View, view
+from samevoice.reports.words import UNSAID
 from samevoice.reports.write import write_text
 
 RESULT, REPORT, INDEX = "result.json", "report.html", "index.html"

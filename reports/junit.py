@@ -8,7 +8,8 @@ from xml.etree import ElementTree
 from samevoice.parity.judge import TapVerdict
 from samevoice.parity.result import Result
 from samevoice.reports.text import visible
-from samevoice.reports.view import number
+from samevoice.reports.view import compared
+from samevoice.reports.words import number
 
 SHOWN = ("noise_ratio", "max_abs", "mean_abs", "p99", "nmse", "cosine_min", "norm_ratio")
 
@@ -24,8 +25,7 @@ def junit(results: Mapping[str, Result]) -> str:
 
 
 def _suite(root: ElementTree.Element, name: str, result: Result) -> None:
-    title = f"{name}: {result.model_type}, {result.dtype} on {result.device}"
-    suite = _child(root, "testsuite", name=title)
+    suite = _child(root, "testsuite", name=f"{name}: {compared(result)}")
     noted = _child(suite, "properties")
     for key, value in _properties(result):
         _child(noted, "property", name=key, value=value)

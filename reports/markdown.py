@@ -9,7 +9,8 @@ from urllib.parse import quote
 from samevoice.parity.judge import TapVerdict
 from samevoice.parity.result import Result
 from samevoice.reports.text import code, inline, prose, visible
-from samevoice.reports.view import View, limit_words, number, view
+from samevoice.reports.view import View, compared, view
+from samevoice.reports.words import limit_words, number
 
 MARKS = {"good": "✅", "care": "⚠️", "bad": "❌"}
 ALIGNED_RIGHT = frozenset(("noise ratio", "max abs", "cosine", "norm ratio"))
@@ -52,10 +53,9 @@ def _causes(shown: View) -> Iterator[str]:
 
 
 def _compared(shown: View) -> Iterator[str]:
-    result = shown.result
     yield "### What was compared"
     yield ""
-    yield f"- {prose(f'{result.model_type}, {result.dtype} on {result.device}')}"
+    yield f"- {prose(compared(shown.result))}"
     for facts in shown.provenance:
         said = (
             f"{inline(one.name)} {code(one.value) if one.code else inline(one.value)}"

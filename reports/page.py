@@ -17,10 +17,11 @@ from typing import Any
 import samevoice
 from samevoice.errors import MissingExtraError
 from samevoice.reports import plots, style
-from samevoice.reports.canvas import Plot
-from samevoice.reports.plots import Undrawn
+from samevoice.reports.canvas import Plot, Undrawn
 from samevoice.reports.text import visible
-from samevoice.reports.view import State, View, cosine, number, ratio, shared_taps
+from samevoice.reports.verdict import State
+from samevoice.reports.view import View, shared_taps
+from samevoice.reports.words import cosine, number, ratio
 
 try:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -101,10 +102,6 @@ def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -
     state: State = next(one for one in ("bad", "care", "good") if one in states)
     every = "Both" if len(views) == 2 else f"All {len(views)}"
     some = f"{trusted} of {len(views)} ports may be trusted."
-    try:
-        overlay: Plot | Undrawn = plots.comparison(views)
-    except plots.NothingToDrawError as error:
-        overlay = Undrawn("comparison", "Noise ratio by tap", str(error))
     ladders = [
         one.within(f"r{k + 1}") if isinstance(one, Plot) else one
         for k, found in enumerate(drawn)
@@ -117,7 +114,7 @@ def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -
         state=state,
         headline=f"{every} ports may be trusted." if trusted == len(views) else some,
         rows=_beside(views),
-        overlay=overlay,
+        overlay=plots.comparison.tried(views),
         ladders=ladders,
         shared=shared_taps(views),
     )

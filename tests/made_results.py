@@ -162,21 +162,24 @@ def taps_of(
 @contextmanager
 def drawn_once() -> Iterator[None]:
     """Tests of many pages draw equal plots once: a plot follows from the result alone."""
-    from samevoice.reports import plots
+    from samevoice.reports.canvas import Drawing
 
     kept: dict[tuple[str, str], Any] = {}
-    draw_it = plots._tried
+    draw_it = Drawing.tried
 
-    def drawn(key: str, title: str, draw: Any, result: Result) -> Any:
+    def drawn(self: Any, given: Any) -> Any:
+        if not isinstance(given, Result):
+            return draw_it(self, given)
         # These two look at the taps only.
-        seen = replace(result, details={}, task={}) if key in ("ladder", "histogram") else result
-        known = key, hashlib.sha256(repr(seen).encode()).hexdigest()
+        bare = self.key in ("ladder", "histogram")
+        seen = replace(given, details={}, task={}) if bare else given
+        known = self.key, hashlib.sha256(repr(seen).encode()).hexdigest()
         if known not in kept:
-            kept[known] = draw_it(key, title, draw, result)
+            kept[known] = draw_it(self, given)
         return kept[known]
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(plots, "_tried", drawn)
+        patched.setattr(Drawing, "tried", drawn)
         yield
 
 

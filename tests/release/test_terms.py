@@ -15,7 +15,8 @@ from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import result as results
 from samevoice.parity.result import Artefact
 from samevoice.release import contents, terms
-from samevoice.release.terms import TERMS, Accepted, OfferError, licence_fault
+from samevoice.release.evidence import licence_fault
+from samevoice.release.terms import TERMS, Accepted, OfferError
 from samevoice.release.verify import verify
 
 

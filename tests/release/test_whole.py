@@ -25,7 +25,7 @@ from samevoice.parity.limits import limits_for
 from samevoice.parity.pipeline.recordings import default_recordings
 from samevoice.parity.result import Artefact, Result
 from samevoice.parity.task import compare_decisions, compare_embeddings
-from samevoice.release import contents, terms
+from samevoice.release import contents, evidence, terms
 from samevoice.release.verify import verify
 
 VERSIONS = {"samevoice": "0.1.0", "mlx": "0", "torch": "0"}
@@ -55,7 +55,7 @@ def made_up(kind: str, bundle: Path, inputs: list[Input]) -> Result:
         taps += [Tap(name, EXACT, EXACT, EXACT, input=x, mode="forced") for x, name in equal]
     else:
         taps = [tap("output", one.name) for one in inputs]
-        outputs, forced = terms.taps_of_network(bundle)
+        outputs, forced = evidence.taps_of_network(bundle)
         for one in inputs:
             if one.notes["depth"] in ("free", "full"):
                 taps += [layer(name, one.name, "free") for name in outputs]
@@ -126,7 +126,7 @@ def test_it_leaves_with_all_four(whole: tuple[Path, Path], tmp_path: Path) -> No
     bundle, folder = whole
     one = terms.offer(bundle, [folder], licence_ok=True)
     assert one.refusals == ()
-    assert [part.label for part in one.parts] == ["segmentation", "embedding", "plda", "pipeline"]
+    assert [part.label for part in one.parts] == ["embedding", "plda", "segmentation", "pipeline"]
     made = contents.release(one, tmp_path / "release")
     found = list(verify(made.path, replay=False))
     assert [(x.name, x.says) for x in found if not x.passed] == []
@@ -168,4 +168,4 @@ def test_swapped_networks_are_found(whole: tuple[Path, Path], tmp_path: Path) ->
     (proof / "aside").rename(proof / "embedding")
     sum_again(made.path)
     found = {x.name: x.says for x in verify(made.path, replay=False) if not x.passed}
-    assert found["weights"].startswith("parity/segmentation/result.json is of the embedding")
+    assert found["weights"].startswith("parity/embedding/result.json is of the segmentation")

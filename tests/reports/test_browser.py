@@ -170,7 +170,7 @@ def test_the_page_says_where_and_likely_why(
 ) -> None:
     show(browser, pages["red"])
     why = one(browser, "#why").text
-    assert "looks like values that stand elsewhere" in why
+    assert "has the right values in other places" in why
     assert "Next: Look for a reshape" in why
     assert "resnet.pool" in one(browser, ".verdict").text
 

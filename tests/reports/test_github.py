@@ -27,7 +27,7 @@ def test_a_red_result_says_where_and_likely_why() -> None:
     assert text.startswith("### samevoice: 1 of 2 failed\n")
     assert "| ❌ | `bad` |" in text
     assert "`resnet.pool (sample)`: noise_ratio is" in text
-    assert "looks like values that stand elsewhere" in text
+    assert "has the right values in other places" in text
     assert "Next: Look for a reshape" in text
 
 

@@ -14,8 +14,9 @@ import made_results
 import pytest
 
 from samevoice.parity.result import Result
-from samevoice.reports import page, plots
-from samevoice.reports.plots import Undrawn
+from samevoice.reports import page
+from samevoice.reports.canvas import Undrawn
+from samevoice.reports.plots.ladder import ladder
 from samevoice.reports.view import View, view
 
 
@@ -69,7 +70,7 @@ def red() -> str:
 @pytest.fixture(scope="module")
 def several() -> str:
     results = {"good": made_results.green(), "spoilt": made_results.red()}
-    drawn = [[plots.ladder(result)] for result in results.values()]
+    drawn = [[ladder(result)] for result in results.values()]
     return page.html([view(result, name) for name, result in results.items()], drawn=drawn)
 
 

@@ -17,8 +17,12 @@ import pytest
 
 from samevoice.parity.result import Result
 from samevoice.reports import canvas, plots, style
-from samevoice.reports.canvas import Plot
-from samevoice.reports.plots import NothingToDrawError
+from samevoice.reports.canvas import NothingToDrawError, Plot
+from samevoice.reports.plots.decisions import confusion, timelines
+from samevoice.reports.plots.errors import histogram, scatter
+from samevoice.reports.plots.ladder import POINTS, comparison, ladder, thinned
+from samevoice.reports.plots.turns import diarizations, differing, matched
+from samevoice.reports.plots.voices import similarities
 from samevoice.reports.view import view
 
 TIMELINE = {
@@ -50,7 +54,7 @@ def words(plot: Plot) -> str:
 
 def test_the_ladder_marks_the_first_divergence() -> None:
     result = made_results.red("segmentation", "lstm.0.forward")
-    plot = plots.ladder(result)
+    plot = ladder(result)
     said = words(plot)
     assert "first divergence: lstm.0.forward" in said
     assert {"limit", "PyTorch float32", "MLX", "breaks its limit"} <= set(
@@ -61,45 +65,45 @@ def test_the_ladder_marks_the_first_divergence() -> None:
 
 
 def test_a_green_ladder_marks_nothing() -> None:
-    plot = plots.ladder(made_results.green("segmentation"))
+    plot = ladder(made_results.green("segmentation"))
     assert "first divergence" not in words(plot)
     assert "at most" in plot.alt
 
 
 def test_the_same_result_gives_the_same_bytes() -> None:
     result = made_results.red()
-    assert plots.ladder(result) == plots.ladder(result)
-    assert "dc:date" not in plots.ladder(result).svg
+    assert ladder(result) == ladder(result)
+    assert "dc:date" not in ladder(result).svg
 
 
 @pytest.mark.parametrize("side", ["reference", "candidate"])
 def test_decisions_longer_than_any_recording_are_not_unfolded(side: str) -> None:
     result = with_details(timelines={"x": {**TIMELINE, side: [[0, 10**12]]}})
     with pytest.raises(NothingToDrawError, match="do not fit"):
-        plots.timelines(result)
+        timelines(result)
 
 
 def test_the_caption_counts_the_points_that_are_drawn() -> None:
     pairs = [[float(k), float(k) + 0.1] for k in range(4000)]
-    plot = plots.scatter(with_details(scatter={"x": pairs}))
+    plot = scatter(with_details(scatter={"x": pairs}))
     assert plot.caption.startswith("1,020 values of the output")
 
 
 def test_matplotlib_is_left_as_it_was() -> None:
     before = dict(matplotlib.rcParams)
-    plots.histogram(made_results.green())
+    histogram(made_results.green())
     assert dict(matplotlib.rcParams) == before
 
 
 @pytest.mark.parametrize("make", [made_results.not_a_number, made_results.infinite])
 def test_what_is_not_finite_is_drawn_at_the_edge(make: Callable[[], Result]) -> None:
-    assert "breaks its limit" in words(plots.ladder(make()))
-    assert "MLX at" in words(plots.histogram(make()))
+    assert "breaks its limit" in words(ladder(make()))
+    assert "MLX at" in words(histogram(make()))
 
 
 def test_exact_copies_have_nothing_to_draw() -> None:
     with pytest.raises(NothingToDrawError, match="every value is exact"):
-        plots.ladder(made_results.copied())
+        ladder(made_results.copied())
 
 
 def test_names_are_drawn_as_they_are_and_nothing_more() -> None:
@@ -109,7 +113,7 @@ def test_names_are_drawn_as_they_are_and_nothing_more() -> None:
         replace(tap, name=name, input="sample", mode="free")
         for tap, name in zip(template.taps, names, strict=False)
     )
-    plot = plots.ladder(replace(template, taps=taps, first_divergence="$x^2$"))
+    plot = ladder(replace(template, taps=taps, first_divergence="$x^2$"))
     said = words(plot)
     for name in ("$x^2$", "<script>", "a]]>b", "\\x00\\x1b"):
         assert name in said
@@ -117,43 +121,43 @@ def test_names_are_drawn_as_they_are_and_nothing_more() -> None:
 
 
 def test_thousands_of_taps_stay_small() -> None:
-    plot = plots.ladder(made_results.many(3000))
+    plot = ladder(made_results.many(3000))
     assert len(plot.svg) < 200_000
 
 
 def test_of_many_points_the_worst_stay() -> None:
     ys = np.ones(50_000)
     ys[31_337] = 1e6
-    xs, kept = plots._thinned(np.arange(50_000.0), ys)
-    assert len(xs) <= plots.POINTS
+    xs, kept = thinned(np.arange(50_000.0), ys)
+    assert len(xs) <= POINTS
     assert kept.max() == 1e6
 
 
 def test_the_scatter_leaves_out_what_is_not_finite() -> None:
     pairs = [[0.0, 0.1], [1.0, 1.0], [math.nan, 1.0], [2.0, math.inf]]
-    plot = plots.scatter(with_details(scatter={"sample": pairs}))
+    plot = scatter(with_details(scatter={"sample": pairs}))
     assert "2 samples that are not finite are left out" in plot.caption
     assert "at most 0.1" in plot.alt
 
 
 def test_timelines_count_the_frames_that_differ() -> None:
-    plot = plots.timelines(with_details(timelines={"a": TIMELINE}))
+    plot = timelines(with_details(timelines={"a": TIMELINE}))
     assert "1 frame" in plot.caption
     assert "they differ" in words(plot)
     same = {**TIMELINE, "candidate": TIMELINE["reference"]}
-    assert "No frame differs" in plots.timelines(with_details(timelines={"a": same})).caption
+    assert "No frame differs" in timelines(with_details(timelines={"a": same})).caption
 
 
 def test_recordings_that_differ_are_drawn_first() -> None:
     same = {**TIMELINE, "candidate": TIMELINE["reference"]}
     many = {f"same {k}": same for k in range(9)} | {"other": TIMELINE}
-    plot = plots.timelines(with_details(timelines=many))
+    plot = timelines(with_details(timelines=many))
     assert "other" in words(plot)
     assert "more are left out" in plot.caption
 
 
 def test_similarities_show_what_changed() -> None:
-    plot = plots.similarities(made_results.red())
+    plot = similarities(made_results.red())
     assert "MLX − PyTorch" in words(plot)
     assert "Kendall" in plot.caption
     assert "data:image/png;base64" in plot.svg
@@ -163,21 +167,21 @@ def test_the_confusion_counts_what_is_off_the_diagonal() -> None:
     result = made_results.green("segmentation")
     table = [[5, 2], [0, 7]]
     task = {"agreement": {**result.task["agreement"], "confusion": table}}
-    plot = plots.confusion(replace(result, task=task))
+    plot = confusion(replace(result, task=task))
     assert "12 of 14 frames lie on the diagonal" in plot.alt
 
 
 def test_diarizations_say_how_much_differs() -> None:
-    plot = plots.diarizations(with_details(diarization={"call.wav": DIARIZATION}))
+    plot = diarizations(with_details(diarization={"call.wav": DIARIZATION}))
     assert "call.wav: 2 speakers, 1.00 s of 10.0 s differ, error rate 10.00 %" in plot.alt
 
 
 def test_speakers_are_matched_by_the_time_they_share() -> None:
     reference = [(0.0, 5.0, "A"), (5.0, 9.0, "B")]
     swapped = [(0.0, 5.0, "B"), (5.0, 9.0, "A"), (9.0, 9.5, "C")]
-    assert plots._matched(reference, swapped) == {"B": "A", "A": "B", "C": "C (only here)"}
-    assert plots._differing(reference, [(0.0, 5.0, "A"), (5.0, 8.0, "B")]) == [(8.0, 9.0)]
-    assert plots._differing(reference, reference) == []
+    assert matched(reference, swapped) == {"B": "A", "A": "B", "C": "C (only here)"}
+    assert differing(reference, [(0.0, 5.0, "A"), (5.0, 8.0, "B")]) == [(8.0, 9.0)]
+    assert differing(reference, reference) == []
 
 
 @pytest.mark.parametrize(
@@ -191,27 +195,21 @@ def test_speakers_are_matched_by_the_time_they_share() -> None:
 def test_nonsense_costs_its_picture_only(nonsense: Any) -> None:
     result = with_details(scatter=nonsense, timelines=nonsense, diarization=nonsense)
     task = {**result.task, "similarity": {"reference": nonsense, "candidate": nonsense}}
-    wanted = {
-        key: (title, draw)
-        for key, title, draw in plots._wanted(replace(result, task=task))
-        if key in ("scatter", "timelines", "diarizations", "similarities")
-    }
-    assert len(wanted) == 4
-    for key, (title, draw) in wanted.items():
-        found = plots._tried(key, title, draw, replace(result, task=task))
-        assert found.key == key
-        assert not isinstance(found, Plot) or "nan" not in found.svg
+    keys = ("scatter", "timelines", "diarizations", "similarities")
+    found = [one for one in plots.plots(replace(result, task=task)) if one.key in keys]
+    assert len(found) == 4
+    assert not any("nan" in one.svg for one in found if isinstance(one, Plot))
 
 
 def test_several_results_are_compared_by_tap() -> None:
     views = [view(made_results.green(), "one"), view(made_results.red(), "two")]
-    assert {"one", "two"} <= set(words(plots.comparison(views)).split())
+    assert {"one", "two"} <= set(words(comparison(views)).split())
     with pytest.raises(NothingToDrawError, match="share no tap"):
-        plots.comparison([views[0], view(made_results.copied(), "three")])
+        comparison([views[0], view(made_results.copied(), "three")])
 
 
 def test_pictures_on_one_page_do_not_share_ids() -> None:
-    one = plots.histogram(made_results.green())
+    one = histogram(made_results.green())
     moved = one.within("r2")
     ids = set(re.findall(r'\bid="([^"]*)"', one.svg))
     assert ids
@@ -227,11 +225,11 @@ def test_a_figure_without_room_says_nothing_on_the_terminal() -> None:
     axes.set_title("a title")
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert canvas.plot_of(figure, "key", "title", "caption", "alt").svg
+        assert canvas.plot_of(figure, "caption", "alt", key="key", title="title").svg
 
 
 def test_a_picture_alone_follows_light_and_dark() -> None:
-    plot = plots.histogram(made_results.green())
+    plot = histogram(made_results.green())
     assert "prefers-color-scheme:dark" in plot.file
     assert "<style" not in plot.svg.split("</title>")[0]
     for name in style.VARIABLES.values():

@@ -19,12 +19,16 @@ from hypothesis import strategies as st
 from typed import ended as run
 
 from samevoice.parity.result import Result, dumps, read, write
-from samevoice.reports import page, plots
+from samevoice.reports import page
+from samevoice.reports.canvas import Undrawn
 from samevoice.reports.github import annotations as error_lines
 from samevoice.reports.github import summary
 from samevoice.reports.index import write_index
 from samevoice.reports.junit import junit
 from samevoice.reports.markdown import markdown
+from samevoice.reports.plots.decisions import timelines
+from samevoice.reports.plots.errors import scatter
+from samevoice.reports.plots.turns import diarizations
 from samevoice.reports.text import visible
 from samevoice.reports.view import view
 from samevoice.reports.write import write_all, write_reports
@@ -242,9 +246,9 @@ def test_whatever_stands_there_breaks_nothing_and_stays_text(
 @settings(max_examples=8, deadline=None)
 @given(st.fixed_dictionaries(dict.fromkeys(("scatter", "timelines", "diarization"), VALUES)))
 def test_whatever_is_drawn_costs_its_picture_only(details: dict[str, Any]) -> None:
-    for one in (plots.scatter, plots.timelines, plots.diarizations):
-        found = plots._tried(one.__name__, "title", one, strange(details))
-        assert isinstance(found, plots.Undrawn) or EVIL not in found.svg
+    for one in (scatter, timelines, diarizations):
+        found = one.tried(strange(details))
+        assert isinstance(found, Undrawn) or EVIL not in found.svg
 
 
 def test_dropped_tensors_without_a_name() -> None:

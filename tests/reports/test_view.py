@@ -12,21 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from samevoice.parity.result import Result
-from samevoice.reports.view import (
-    Branch,
-    Line,
-    View,
-    bug_lines,
-    cosine,
-    number,
-    percent,
-    ratio,
-    shared_taps,
-    tensors,
-    text,
-    tree,
-    view,
-)
+from samevoice.reports.details import bug_lines, tensors, text
+from samevoice.reports.tree import Branch, Line, tree
+from samevoice.reports.view import View, shared_taps, view
+from samevoice.reports.words import cosine, number, percent, ratio
 
 NONSENSE: tuple[Any, ...] = (None, 3, "x", [], {}, [1, 2], {"a": 1}, [[None]], math.nan, True)
 

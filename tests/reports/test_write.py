@@ -9,8 +9,7 @@ import pytest
 
 from samevoice.parity.result import ResultError
 from samevoice.reports import write as writing
-from samevoice.reports.canvas import Plot
-from samevoice.reports.plots import Undrawn
+from samevoice.reports.canvas import Plot, Undrawn
 from samevoice.reports.write import ReportError, home_of, named, write_reports
 
 

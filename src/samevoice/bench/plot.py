@@ -7,13 +7,14 @@ from statistics import median
 from typing import TYPE_CHECKING
 
 from samevoice.bench.rows import Row
-from samevoice.reports.canvas import Plot, figure_of, plot_of, styled
+from samevoice.reports.canvas import drawing, figure_of
 from samevoice.reports.style import INK, LIMIT, MLX, MUTED, WRONG
 
 from matplotlib.ticker import FuncFormatter  # isort: skip
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 LINE = 0.2  # inches
 
@@ -23,8 +24,8 @@ def drawable(rows: Sequence[Row]) -> list[Row]:
     return [row for row in rows if row.ratios and not row.is_stage]
 
 
-@styled
-def ratios(rows: Sequence[Row]) -> Plot:
+@drawing("bench", "Ratios")
+def ratios(rows: Sequence[Row]) -> tuple[Figure, str, str]:
     """One line a row: the runs from least to most, their median, and the target."""
     figure = figure_of(LINE * len(rows) + 0.8)
     axes = figure.subplots()
@@ -39,10 +40,8 @@ def ratios(rows: Sequence[Row]) -> Plot:
     axes.set_xlabel("samevoice's time / the other's; | is the target")
     met = sum(row.met is True for row in rows)
     missed = [row for row in rows if row.met is False]
-    return plot_of(
+    return (
         figure,
-        "bench",
-        "Ratios",
         "Time beside the other contender, on a logarithmic scale: dots are medians, lines reach "
         "from the least to the most of the runs, bars are targets. A target missed is red.",
         f"{len(rows)} ratios of time, from {min(row.ratio or 0 for row in rows):.3g} to "

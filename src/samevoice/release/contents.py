@@ -19,7 +19,8 @@ from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
 from samevoice.parity.result import Result
-from samevoice.release.terms import RESULT, Offer, Part, RefusedError, name_of
+from samevoice.release.parts import RESULT, Part
+from samevoice.release.terms import Offer, RefusedError, name_of
 
 if TYPE_CHECKING:
     from samevoice.reports.card import Shown
@@ -181,7 +182,7 @@ def _card(one: Offer, shown: list[Shown], repo: str | None) -> str:
 
 def _tallies(one: Offer) -> Iterator[tuple[str, Mapping[str, Any]]]:
     for part in one.parts:
-        if part.kind != "full":
+        if not part.is_pipeline:
             yield part.label, bundles.read_json(part.folder / PROVENANCE)
 
 

@@ -32,9 +32,10 @@ from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import Result, read
-from samevoice.release import signature, terms
+from samevoice.release import evidence, signature
 from samevoice.release.contents import RECORD, SCHEMA, proof_of
-from samevoice.release.terms import COMPONENTS, NETWORKS, RESULT, Part
+from samevoice.release.parts import RESULT, Part, settings_fault, strangers, wanted
+from samevoice.release.terms import name_of
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
@@ -76,8 +77,13 @@ class Folder:
     sums: dict[str, str] = field(default_factory=dict)
 
     @cached_property
+    def bundle(self) -> tuple[Part, ...]:
+        """The comparisons that this bundle needs; that of the whole is the last."""
+        return tuple(wanted(self.path))
+
+    @property
     def kind(self) -> str:
-        return str(read_json(self.path / CONFIG).get("model_type"))
+        return self.bundle[-1].kind
 
     @cached_property
     def record(self) -> dict[str, Any]:
@@ -88,11 +94,8 @@ class Folder:
 
     @cached_property
     def parts(self) -> tuple[Part, ...]:
-        """The comparisons that a bundle of this kind needs, each with its result."""
-        kind, path = self.kind, self.path
-        if kind not in (*COMPONENTS, "full"):
-            raise FaultError(f"{CONFIG} says model_type {kind!r}, which is no bundle's")
-        return tuple(map(self._with_result, terms.wanted(path, kind)))
+        """The same, each with its result."""
+        return tuple(map(self._with_result, self.bundle))
 
     def _with_result(self, part: Part) -> Part:
         path = self.path / _where(part)
@@ -116,7 +119,7 @@ def _names(one: Folder) -> str:
         raise FaultError(f"{lost[0]} is missing, and {len(lost) - 1} more are")
     if strange := sorted(there - named):
         raise FaultError(f"{strange[0]} was added: no file of the release has that name")
-    if strange := terms.strangers(one.path):
+    if strange := strangers(one.path):
         raise FaultError(f"{strange[0]} is no file that a release has")
     _indexed(one.path, one.sums)
     beside = [name for name in bundles.FOREIGN if os.path.lexists(one.path / name)]
@@ -183,21 +186,21 @@ def _provenance(one: Folder) -> str:
     with bundles.understood(PROVENANCE, FaultError):
         if changed := bundles.changed(one.path, said["outputs"]):
             raise FaultError(f"{changed[0]} is not what {PROVENANCE} names")
-        for name in COMPONENTS if one.kind == "full" else ():
-            _same_source(one.path / name, name, said["sources"])
+        for part in one.bundle[:-1]:
+            _same_source(part, said["sources"])
         if said["model_type"] != one.kind:
             raise FaultError(f"{PROVENANCE} is of the {said['model_type']}, not of the {one.kind}")
         source = said["sources"][one.kind]
         return f"from {source['name']}, sha256 {source['sha256'][:12]}"
 
 
-def _same_source(folder: Path, part: str, sources: Mapping[str, Any]) -> None:
+def _same_source(part: Part, sources: Mapping[str, Any]) -> None:
     """Of a pipeline, every part's own provenance says what the whole one's says."""
-    inner = read_json(folder / PROVENANCE)
-    if changed := bundles.changed(folder, inner["outputs"]):
-        raise FaultError(f"{part}/{changed[0]} is not what {part}/{PROVENANCE} names")
-    if inner["sources"] != {part: sources[part]}:
-        raise FaultError(f"{part}/{PROVENANCE} names another source than {PROVENANCE}")
+    inner = read_json(part.folder / PROVENANCE)
+    if changed := bundles.changed(part.folder, inner["outputs"]):
+        raise FaultError(f"{part.name}/{changed[0]} is not what {part.name}/{PROVENANCE} names")
+    if inner["sources"] != {part.kind: sources[part.source]}:
+        raise FaultError(f"{part.name}/{PROVENANCE} names another source than {PROVENANCE}")
 
 
 def _verdicts(one: Folder) -> str:
@@ -227,9 +230,9 @@ def _belongs(one: Folder) -> str:
             raise FaultError(f"{_where(part)} is of {result.dtype}, the weights are {part.dtype}")
         if result.device.endswith("-tf32"):
             raise FaultError(f"{_where(part)} was made on {result.device}, which proves too little")
-        if part.kind == "plda" and (why := _copied(part, result)):
+        if part.is_data and (why := _copied(part, result)):
             raise FaultError(why)
-    if one.kind == "full" and (why := terms.settings_fault(one.path)):
+    if one.bundle[-1].is_pipeline and (why := settings_fault(one.path)):
         raise FaultError(why)
     with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
         if one.record["results"] != {part.name: part.fingerprint for part in one.parts}:
@@ -238,7 +241,7 @@ def _belongs(one: Folder) -> str:
 
 
 def _copied(part: Part, result: Result) -> str:
-    """Why the PLDA's arrays are not those that were compared, as far as figures can tell."""
+    """Why a part's arrays are not those that were compared, as far as figures can tell."""
     from samevoice.parity.metrics import Pair
 
     arrays = {name: tensor.load() for name, tensor in bundles.read_weights(part.folder).items()}
@@ -254,9 +257,9 @@ def _copied(part: Part, result: Result) -> str:
 def _inputs(one: Folder) -> str:
     by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
     for part in one.parts:
-        if lost := terms.missing_inputs(part, _result(part), by_hash=by_hash):
+        if lost := evidence.missing_inputs(part, _result(part), by_hash=by_hash):
             raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
-        if gone := terms.missing_taps(part, _result(part)):
+        if gone := evidence.missing_taps(part, _result(part)):
             raise FaultError(f"{_where(part)} lacks {len(gone)} taps, first {gone[0]}")
     count = sum(len(_result(part).inputs) for part in one.parts)
     how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
@@ -265,7 +268,7 @@ def _inputs(one: Folder) -> str:
 
 def _plausible(part: Part) -> None:
     """No more layers than tensors: a network of a million would be built for ever."""
-    if part.kind not in NETWORKS:
+    if not part.is_network:
         return
     tensors = len(read_json(part.folder / bundles.INDEX)["weight_map"])
     for name in ("lstm", "linear"):
@@ -280,22 +283,22 @@ def _limits(one: Folder) -> str:
         accepted = {x["limit"]: x["because"] for x in one.record["accepted"]}
     loose = [(part, x) for part in one.parts for x in _result(part).loosened]
     for part, found in loose:
-        if terms.name_of(found) not in accepted:
+        if name_of(found) not in accepted:
             raise FaultError(f"{_where(part)} loosened {found}, for which nobody answers")
     if not loose:
         return "none was loosened"
-    return "; ".join(f"{part.label}: {x}, {accepted[terms.name_of(x)]}" for part, x in loose)
+    return "; ".join(f"{part.label}: {x}, {accepted[name_of(x)]}" for part, x in loose)
 
 
 def _bugs(one: Folder) -> str:
-    networks = [part for part in one.parts if part.kind in NETWORKS]
+    networks = [part for part in one.parts if part.is_network]
     if not networks:
         return "no network in it, so no bug to find"
     found = gallery_file.read(one.path / PARITY / gallery_file.NAME)
     for part in networks:
-        why = terms.gallery_fault(found, part)
+        why = evidence.gallery_fault(found, part)
         if not why and found.versions.get("samevoice") == samevoice.__version__:
-            why = terms.gallery_age(found, part)
+            why = evidence.gallery_age(found, part)
         if why:
             raise FaultError(why)
     count = sum(len(found.of(part.architecture)) for part in networks)
@@ -309,7 +312,7 @@ def _replayed(one: Folder) -> str:
     for part in one.parts:
         if part.golden is None:
             continue
-        if why := terms.golden_fault(part, _result(part)):
+        if why := evidence.golden_fault(part, _result(part)):
             raise FaultError(why)
         verdict = golden.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
@@ -340,7 +343,7 @@ def _other_figures(part: Part, verdict: Verdict) -> str:
 
 def _golden_rows(part: Part) -> tuple[dict[str, Any], ...]:
     assert part.golden is not None
-    return golden.read(part.golden).examples if part.kind == "full" else ()
+    return golden.read(part.golden).examples if part.is_pipeline else ()
 
 
 def _said(part: Part, verdict: Verdict) -> str:

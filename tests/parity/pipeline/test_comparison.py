@@ -705,7 +705,7 @@ def test_a_fast_result_is_no_proof_of_the_bundle(
     from typer.testing import CliRunner
 
     from samevoice.cli import app
-    from samevoice.release.terms import parts_of
+    from samevoice.release.parts import parts_of
 
     result, folder = green
     path = tmp_path / "fast" / "result.json"
@@ -716,9 +716,9 @@ def test_a_fast_result_is_no_proof_of_the_bundle(
     refused = run(app, ["gate", str(path), "--bundle", str(bundle)])
     assert refused.exit_code != 0
     assert "fast configuration" in str(refused.exception)
-    *_, last = parts_of(bundle, "full", [path])
+    *_, last = parts_of(bundle, [path])
     assert (last.label, last.result) == ("pipeline", None)
-    *_, last = parts_of(bundle, "full", [path, folder / "result.json"])
+    *_, last = parts_of(bundle, [path, folder / "result.json"])
     assert last.result == result
 
 

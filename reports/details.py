@@ -1,0 +1,275 @@
+"""What a result's task and its free details hold, checked before anybody is shown it.
+
+Details decide nothing and may hold anything: what is not what it should be is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from samevoice.parity.result import Result
+from samevoice.reports.words import cosine, number, percent
+
+MOST_VOICES = 200  # whose nearest neighbours are listed
+# What became of tensors, where the bundle's own word for it says too little.
+FATES: Mapping[str, str] = {"identity": "without a tensor (layers that do nothing)"}
+
+
+def text(value: Any) -> str:
+    """Words and numbers as they are; nothing of what else may stand in a free part."""
+    return str(value) if isinstance(value, str | int | float) and value is not True else ""
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def sequence(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def items(value: Any) -> list[tuple[str, Any]]:
+    return list(mapping(value).items())
+
+
+def real(value: Any) -> float:
+    """A number, or NaN for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return math.nan
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+
+
+def section(result: Result, name: str) -> Mapping[str, Any]:
+    return mapping(result.task.get(name))
+
+
+# The task -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Fact:
+    """Something that was compared, or that it was compared with; ``code`` is for hashes, names."""
+
+    name: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Facts:
+    title: str
+    facts: tuple[Fact, ...]
+
+
+# Figures that say something in a line; tables are drawn instead.
+TASK_NAMES: Mapping[str, str] = {
+    "decision_agreement": "frames decided alike",
+    "agreement_beyond_noise": "decided alike, apart from noise",
+    "decisions": "frames",
+    "flips": "frames that differ",
+    "flips_within_noise": "of these within the noise",
+    "embedding_cosine_min": "least cosine of a voice with itself",
+    "similarity_gap": "largest change of a similarity",
+    "eer_reference": "equal-error rate of PyTorch",
+    "eer_candidate": "equal-error rate of MLX",
+    "eer_gap": "difference of the equal-error rates",
+    "kendall_tau": "Kendall's tau over all rankings",
+    "neighbour_agreement": "voices whose ranking is the same",
+    "nearest_agreement": "voices with the same nearest neighbour",
+    "noise": "gaps below this are noise",
+}
+
+
+SHARES = frozenset(
+    ("decision_agreement", "agreement_beyond_noise", "neighbour_agreement", "nearest_agreement")
+)
+NEAR_ONE = frozenset(("embedding_cosine_min", "kendall_tau"))
+
+
+def task_facts(result: Result) -> Iterator[Facts]:
+    place = {name: k for k, name in enumerate(TASK_NAMES)}
+    for title, found in result.task.items():
+        facts = [
+            Fact(
+                TASK_NAMES.get(name, name.replace("_", " ")),
+                _formatted(name)(real(found[name])),
+            )
+            for name in sorted(found, key=lambda name: (place.get(name, len(place)), name))
+            if type(found[name]) in (int, float)
+        ]
+        if facts:
+            yield Facts(title.replace("_", " ").capitalize(), tuple(facts))
+
+
+def _formatted(name: str) -> Callable[[float], str]:
+    """How a figure of the task is written: what is all but 1 must not become 1."""
+    return percent if name in SHARES else cosine if name in NEAR_ONE else number
+
+
+def error_rates(details: Mapping[str, Any]) -> Iterator[float]:
+    """The diarization error rates in a whole pipeline's result."""
+    for one in mapping(details.get("diarization")).values():
+        rate = real(mapping(one).get("der"))
+        if not math.isnan(rate):
+            yield rate
+
+
+@dataclass(frozen=True)
+class Flip:
+    """A frame that the two frameworks decide otherwise."""
+
+    place: str
+    reference: str
+    candidate: str
+    margin: float
+    within_noise: bool
+
+
+def flip_lines(result: Result) -> Iterator[Flip]:
+    names = class_names(result)
+
+    def named(value: Any) -> str:
+        return names.get(value, str(value)) if type(value) is int else text(value)
+
+    for one in map(mapping, sequence(section(result, "agreement").get("flips_listed"))):
+        if not one:
+            continue
+        yield Flip(
+            place=", ".join(text(k) for k in sequence(one.get("index"))),
+            reference=named(one.get("reference")),
+            candidate=named(one.get("candidate")),
+            margin=real(one.get("margin")),
+            within_noise=one.get("within_noise") is True,
+        )
+
+
+def class_names(result: Result) -> dict[Any, str]:
+    """Class -> its name, where the timelines' classes are those that were counted."""
+    lines = list(mapping(result.details.get("timelines")).values())
+    names = [text(x) for x in sequence(mapping(lines[0] if lines else None).get("classes"))]
+    counted = sequence(section(result, "agreement").get("confusion"))
+    return dict(enumerate(names)) if len(names) == len(counted) else {}
+
+
+@dataclass(frozen=True)
+class Nearest:
+    """Whom a voice sounds most like, to each framework."""
+
+    voice: str
+    reference: str
+    reference_similarity: float
+    candidate: str
+    candidate_similarity: float
+    same: bool
+
+
+def nearest(result: Result) -> Iterator[Nearest]:
+    """Each voice's nearest neighbour, where the similarity matrices are what they should be."""
+    found, noise = section(result, "similarity"), section(result, "ranking").get("noise")
+    sides = [_matrix(found.get(side)) for side in ("reference", "candidate")]
+    size = len(sides[0])
+    if size < 2 or size != len(sides[1]) or size > MOST_VOICES:
+        return
+    voices = [text(one) for one in sequence(result.details.get("voices"))]
+    names = [f"{k}: {voices[k]}" if len(voices) == size else str(k) for k in range(size)]
+    for k in range(size):
+        others = [j for j in range(size) if j != k]
+        ours, theirs = (max(others, key=lambda j: _low(table[k][j])) for table in sides)
+        gap = _low(sides[0][k][ours]) - _low(sides[0][k][theirs])
+        yield Nearest(
+            names[k],
+            names[ours],
+            sides[0][k][ours],
+            names[theirs],
+            sides[1][k][theirs],
+            ours == theirs or gap <= (real(noise) if real(noise) > 0 else 0.0),
+        )
+
+
+def _matrix(found: Any) -> list[list[float]]:
+    """A square table of numbers, or nothing."""
+    rows = [[real(x) for x in sequence(row)] for row in sequence(found)]
+    return rows if all(len(row) == len(rows) for row in rows) else []
+
+
+def _low(value: float) -> float:
+    return -math.inf if math.isnan(value) else value
+
+
+# Tensors and bugs ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dropped:
+    why: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """What became of the checkpoint's tensors."""
+
+    counts: tuple[tuple[str, int], ...]
+    derived: tuple[tuple[str, str, str], ...]
+    dropped: tuple[Dropped, ...]
+    assumed: tuple[str, ...]
+
+    @property
+    def said(self) -> str:
+        return ", ".join(f"{count:,} {FATES.get(fate, fate)}" for fate, count in self.counts)
+
+
+def tensors(found: Any) -> Tensors | None:
+    """``details["tensors"]``, or nothing if it is not what it should be."""
+    said = mapping(found)
+    counts = {str(k): v for k, v in items(said.get("counts")) if type(v) is int}
+    if not counts:
+        return None
+    fates: list[str] = [
+        fate for fate in ("used", "derived", "dropped", "identity") if fate in counts
+    ]
+    fates += [fate for fate in counts if fate not in fates]
+    derived = [[text(x) for x in row] for row in sequence(said.get("derived")) if sequence(row)]
+    dropped = [mapping(one) for one in sequence(said.get("dropped"))]
+    return Tensors(
+        tuple((fate, counts[fate]) for fate in fates),
+        tuple((row[0], row[1], row[2]) for row in derived if len(row) == 3),
+        tuple(
+            Dropped(text(one.get("why")), tuple(text(x) for x in sequence(one.get("names"))))
+            for one in dropped
+            if one
+        ),
+        tuple(text(note) for note in sequence(said.get("assumed"))),
+    )
+
+
+@dataclass(frozen=True)
+class BugLine:
+    """One injected bug, and whether the harness found it."""
+
+    bug: str
+    effect: str
+    where: str
+    found: str
+    noise_ratio: float
+    right: bool
+
+
+def bug_lines(found: Any) -> Iterator[BugLine]:
+    for one in map(mapping, sequence(found)):
+        if not text(one.get("bug")):
+            continue
+        yield BugLine(
+            bug=text(one.get("bug")),
+            effect=text(one.get("effect")),
+            where=text(one.get("where")),
+            found=text(one.get("found")),
+            noise_ratio=real(one.get("noise_ratio")),
+            right=one.get("right") is True,
+        )
