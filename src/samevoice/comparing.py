@@ -13,6 +13,7 @@ from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
+    from samevoice.parity.inputs import Example
     from samevoice.parity.limits import Override
     from samevoice.parity.result import Result
 
@@ -105,6 +106,7 @@ def parity(
     targets = _targets(bundle, where, only or [], fast)
     targets += [(save_golden, "golden")] if save_golden is not None else []
     outputs.refuse(targets, inputs=[one for one in read if one is not None], overwrite=overwrite)
+    examples = _examples_to_save(bundle, str(source), inputs) if save_golden is not None else []
     results = _compared(
         bundle,
         str(source),
@@ -118,7 +120,7 @@ def parity(
         fast=fast,
     )
     if save_golden is not None:
-        _save_golden(bundle, str(source), save_golden, inputs)
+        _save_golden(str(source), save_golden, examples)
     for part, result in results.items():
         if not result.passed:
             from samevoice.parity.run import sentence
@@ -172,11 +174,19 @@ def _compared(bundle: Path, source: str, output: Path, **options: Any) -> dict[s
     return results
 
 
-def _save_golden(bundle: Path, source: str, folder: Path, inputs: Inputs) -> None:
-    from samevoice import terminal
+def _examples_to_save(bundle: Path, source: str, inputs: Inputs) -> list[Example]:
+    """Before any work, as whole pipelines are refused."""
     from samevoice.parity import golden, run
 
-    golden.make(folder, source, run.default_examples(bundle, inputs.value))
+    golden.network_of(source)
+    return run.default_examples(bundle, inputs.value)
+
+
+def _save_golden(source: str, folder: Path, examples: list[Example]) -> None:
+    from samevoice import terminal
+    from samevoice.parity import golden
+
+    golden.make(folder, source, examples)
     terminal.console().print(f"  golden: {folder}", soft_wrap=True, markup=False)
 
 
