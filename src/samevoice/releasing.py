@@ -62,6 +62,14 @@ def release(
         Path | None,
         typer.Option("--sign", metavar="KEY", help="Sign it with this private key, in PEM."),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="CERT",
+            help="With --sign: the key's certificate, and below it those up to the root, in PEM.",
+        ),
+    ] = None,
     license_ok: Annotated[
         bool,
         typer.Option("--license-ok", help="You read the source's terms, and they allow this."),
@@ -79,6 +87,8 @@ def release(
     from samevoice.release import contents, terms
 
     _refuse_flags(output, upload_repo, private, dry_run)
+    if certificate is not None and sign is None:
+        raise UsageError("--certificate goes with --sign KEY")
     if output is not None and not dry_run:  # before anything is read
         bundles.refuse_existing(output, overwrite=overwrite, replaceable=contents.is_release)
     one = terms.offer(
@@ -90,7 +100,7 @@ def release(
     )
     console = terminal.console()
     _refuse(console, one)
-    signing = _signing(sign)
+    signing = _signing(sign, certificate)
     if dry_run or output is None:
         terminal.say(console, f"may leave: {bundle}, {_parts(one)}; nothing was written")
         return
@@ -124,13 +134,13 @@ def _refuse_flags(
         raise UsageError("release needs --output DIR, or --dry-run")
 
 
-def _signing(key: Path | None) -> Callable[[Path], None]:
+def _signing(key: Path | None, certificate: Path | None) -> Callable[[Path], None]:
     if key is None:
         return lambda folder: None
     from samevoice.release import signature
 
-    signature.refuse_unusable(key)
-    return lambda folder: signature.sign(folder, key)
+    signature.refuse_unusable(key, certificate)
+    return lambda folder: signature.sign(folder, key, certificate)
 
 
 def _accepted(names: list[str], because: list[str]) -> list[Accepted]:
@@ -153,7 +163,7 @@ def _refuse(console: Console, one: Offer) -> None:
         against = one.refusals
     for reason in against:
         console.print(f"[red]refused[/]  [bold]{reason.term}[/]  ", end="")
-        terminal.say(console, str(reason))
+        terminal.say(console, streams.one_line(str(reason), streams.LONGEST - 20))
     if len(against) == 1:
         raise RefusedError(f"{one.bundle} is not released: {against[0]}")
     if against:
@@ -182,9 +192,9 @@ def _checked(console: Console, folder: Path, **asked: Any) -> bool:
     sound = True
     for one in checks(folder, **asked):
         sound = sound and one.passed
-        mark = "[green]✓[/]" if one.passed else "[red]✗[/]"
+        mark = terminal.MARKS["broken" if not one.passed else "good" if one.checked else "missing"]
         console.print(f"{mark} [bold]{one.name:<10}[/]  ", end="")
-        terminal.say(console, one.says)
+        terminal.say(console, streams.one_line(one.says, streams.LONGEST - 20))
     return sound
 
 
@@ -233,16 +243,27 @@ def verify(
             "--key", metavar="PUBLIC", help="The public key, in PEM, that must have signed."
         ),
     ] = None,
+    certificate: Annotated[
+        Path | None,
+        typer.Option(
+            "--certificate",
+            metavar="ROOT",
+            help="The root certificates, in PEM, one of which must vouch for who signed.",
+        ),
+    ] = None,
     require_signature: Annotated[
-        bool, typer.Option("--require-signature", help="Refuse what is not signed with --key.")
+        bool, typer.Option("--require-signature", help="Refuse what nobody signed.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check a release: hashes, verdicts, and PyTorch's outputs replayed here without PyTorch."""
     from samevoice import terminal
 
+    if key is not None and certificate is not None:
+        raise UsageError("verify takes --key PUBLIC or --certificate ROOT, and not both")
     folder, root = _found(where, revision)
     asked = {"root": root, "device": device.value, "key": key, "signed": require_signature}
+    asked |= {"certificate": certificate}
     run = _as_json if as_json else partial(_checked, terminal.console())
     if not run(folder, **asked):
         raise NotPassedError(f"{where} is not what was released: see the lines marked ✗")
