@@ -30,6 +30,7 @@ from samevoice.parity.limits import Override, limits_for
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
+    from samevoice.converters import convert
     from samevoice.models.backend import Choice
 
 SCHEMA = 1
@@ -63,10 +64,7 @@ def make(folder: str | Path, source: str | Path, examples: Iterable[Example]) ->
     from samevoice.converters import convert
     from samevoice.parity.reference import Reference
 
-    planned = convert.prepare(source, model_type="auto", options=convert.Options())
-    if len(planned.parts) > 1:
-        raise GoldenError(f"{source} is a whole pipeline: save golden data of its networks")
-    part = planned.parts[0]
+    part = network_of(source)
     reference = Reference.load(part)
     return save(
         folder,
@@ -75,6 +73,16 @@ def make(folder: str | Path, source: str | Path, examples: Iterable[Example]) ->
         source_sha256=convert.fingerprint(part.source_hashes),
         versions=versions(),
     )
+
+
+def network_of(source: str | Path) -> convert.Part:
+    """What golden data are made from: one network, so that a whole pipeline is refused."""
+    from samevoice.converters import convert
+
+    planned = convert.prepare(source, model_type="auto", options=convert.Options())
+    if len(planned.parts) > 1:
+        raise GoldenError(f"{source} is a whole pipeline: save golden data of its networks")
+    return planned.parts[0]
 
 
 def save(

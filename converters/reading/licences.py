@@ -62,7 +62,7 @@ def _line(given: object) -> str | None:
 
 def front_matter(head: bytes) -> dict[str, object]:
     """The plain texts, and the lists of such, at the top of a card's YAML."""
-    lines = head.decode("utf-8-sig", errors="replace").splitlines()
+    lines = head.decode("utf-8-sig", errors="replace").split("\n")
     ends = [i for i, line in enumerate(lines[1:], 1) if line.rstrip() == "---"]
     if not ends or lines[0].rstrip() != "---":
         return {}

@@ -67,6 +67,32 @@ def spoilt(port: Path, folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.parametrize(
+    ("part", "source", "says"),
+    [
+        ("", "full", "is a whole pipeline: save golden data of its networks"),
+        ("segmentation", "full", "is a whole pipeline: save golden data of its networks"),
+        ("", "segmentation", "golden data are saved of one network at a time"),
+    ],
+)
+def test_a_pipeline_has_no_golden_data_and_that_is_said_before_any_work(
+    reference_bundle: Path,
+    references: dict[str, Path],
+    tmp_path: Path,
+    part: str,
+    source: str,
+    says: str,
+) -> None:
+    saved, output = tmp_path / "golden", tmp_path / "parity"
+    given = ("--source", references[source], "--save-golden", saved, "--output", output)
+    done = command("parity", reference_bundle / part, *given)
+    assert done.returncode == 2
+    (line,) = done.stderr.splitlines()
+    assert says in line
+    assert not output.exists()
+    assert not saved.exists()
+
+
 def test_a_result_keeps_its_contract(green: Path) -> None:
     result = json.loads(green.read_text())
     assert result["passed"] is True

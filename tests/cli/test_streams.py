@@ -256,6 +256,8 @@ def raising(error: BaseException) -> Callable[..., Any]:
         RuntimeError("[metal::malloc] Attempting to allocate 99 bytes which is greater than"),
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         OSError(errno.ENOMEM, "Cannot allocate memory"),
+        RuntimeError("can't start new thread"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
     ],
 )
 def test_too_little_memory_is_said_with_what_to_do(

@@ -8,10 +8,11 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hub import Hub
-from made_release import Ready, edit_result, rejudged
+from made_release import Ready, edit, edit_result, rejudged
 
 from samevoice.converters.bundle import read_sums
 
@@ -44,7 +45,7 @@ def test_a_release_is_made_and_verified_at_once(ready: Ready) -> None:
         "files", "sha256", "signature", "provenance", "verdict", "weights", "inputs", "limits",
         "gallery", "replay",
     ]  # fmt: skip
-    assert all(line.startswith("✓ ") for line in checks)
+    assert [line[0] for line in checks] == [*"✓✓–✓✓✓✓✓✓✓"]
     assert last.startswith(f"released {target}: ")
     again = command("verify", target)
     assert again.returncode == 0
@@ -67,6 +68,19 @@ def test_every_reason_is_said_and_the_first_is_the_error(ready: Ready) -> None:
     assert "is not released, for 3 reasons, first: the segmentation is red: " in error
     assert error.endswith("result.json")  # what to do about it; there is no page to be read
     assert not target.exists()
+
+
+def test_a_reason_is_no_longer_than_a_line_may_be(ready: Ready) -> None:
+    def named_at_length(provenance: dict[str, Any]) -> None:
+        provenance["sources"]["segmentation"]["name"] = "x" * 2000
+
+    edit(ready.bundle / "provenance.json", named_at_length)
+    ready.gallery.unlink()
+    done = command("release", ready.bundle, "--result", ready.parity, "--dry-run")
+    assert done.returncode == 1
+    said = lines(done.stdout)
+    assert [line.split()[1] for line in said] == ["gallery", "licence"]
+    assert max(map(len, said)) <= 300
 
 
 def test_dry_run_writes_nothing(ready: Ready) -> None:
@@ -141,7 +155,7 @@ def test_there_and_back_again(ready: Ready, online: dict[str, str]) -> None:
         shutil.rmtree(target)
         back = command("verify", "me/seg-mlx", **at)
         assert back.returncode == 0, back.stdout + back.stderr
-        assert all(line.startswith("✓ ") for line in lines(back.stdout))
+        assert [line[0] for line in lines(back.stdout)] == [*"✓✓–✓✓✓✓✓✓✓"]
     said = done.stdout + done.stderr + back.stdout + back.stderr
     assert TOKEN not in said
     files = [path for path in ready.folder.rglob("*") if path.is_file()]

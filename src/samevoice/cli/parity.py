@@ -25,6 +25,7 @@ from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
+    from samevoice.parity.inputs import Example
     from samevoice.parity.judge import Verdict
     from samevoice.parity.limits import Override
     from samevoice.parity.result import Result
@@ -62,6 +63,7 @@ def parity(
     overwrite: Overwrite = False,
 ) -> None:
     """Run PyTorch and MLX on the same inputs and judge every layer against float64."""
+    from samevoice.parity import golden
     from samevoice.parity.run import run_parts, sentence
 
     where = output or bundle.parent / f"{bundle.name}-parity"
@@ -70,6 +72,7 @@ def parity(
     targets = _targets(bundle, where, only, fast)
     targets += [(save_golden, "golden")] if save_golden else []
     outputs.refuse(targets, inputs=read, overwrite=overwrite)
+    examples = _examples_to_save(bundle, source, inputs) if save_golden else []
     with terminal.progress("comparing") as advance:
         results = run_parts(
             bundle,
@@ -88,7 +91,8 @@ def parity(
         _show(bundle / part, where / part, result)
     report.write_beside(results, where)
     if save_golden is not None:
-        _save_golden(bundle, source, save_golden, inputs)
+        golden.make(save_golden, source, examples)
+        terminal.say(f"  golden: {save_golden}")
     for part, result in results.items():
         if not result.passed:
             raise NotPassedError(sentence(result, where / part))
@@ -125,11 +129,12 @@ def _show(bundle: Path, folder: Path, result: Result) -> None:
         terminal.say(f"  reproduction: {folder / str(result.details['reproduction'])}")
 
 
-def _save_golden(bundle: Path, source: str, folder: Path, inputs: Inputs) -> None:
+def _examples_to_save(bundle: Path, source: str, inputs: Inputs) -> list[Example]:
+    """Before any work, as whole pipelines are refused."""
     from samevoice.parity import golden, run
 
-    golden.make(folder, source, run.default_examples(bundle, inputs.value))
-    terminal.say(f"  golden: {folder}")
+    golden.network_of(source)
+    return run.default_examples(bundle, inputs.value)
 
 
 def replay(

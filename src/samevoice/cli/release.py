@@ -50,6 +50,10 @@ def release(
         list[str] | None, option("WHY", "Why it is accepted; the model card shows it.")
     ] = None,
     sign: Annotated[Path | None, option("KEY", "Sign with this private key (PEM).")] = None,
+    certificate: Annotated[
+        Path | None,
+        option("CERT", "The key's certificate, then those up to the root, in one PEM file."),
+    ] = None,
     license_ok: Annotated[
         bool, flag("--license-ok", "Confirm that the source's license allows the release.")
     ] = False,
@@ -61,6 +65,8 @@ def release(
     from samevoice.release import contents, terms
 
     _refuse_flags(output, upload_repo, private, dry_run)
+    if certificate is not None and sign is None:
+        raise UsageError("--certificate goes with --sign KEY")
     if output is not None and not dry_run:  # before anything is read
         bundles.refuse_existing(output, overwrite=overwrite, replaceable=contents.is_release)
     one = terms.offer(
@@ -71,7 +77,7 @@ def release(
         licence_ok=license_ok,
     )
     _refuse(one)
-    signing = _signing(sign)
+    signing = _signing(sign, certificate)
     if dry_run or output is None:
         green = ", ".join(f"{part.label} green" for part in one.parts)
         terminal.say(f"can be released: {bundle}, {green}; nothing was written")
@@ -98,13 +104,13 @@ def _refuse_flags(
         raise UsageError("release needs --output DIR, or --dry-run")
 
 
-def _signing(key: Path | None) -> Callable[[Path], None]:
+def _signing(key: Path | None, certificate: Path | None) -> Callable[[Path], None]:
     if key is None:
         return lambda folder: None
     from samevoice.release import signature
 
-    signature.refuse_unusable(key)
-    return lambda folder: signature.sign(folder, key)
+    signature.refuse_unusable(key, certificate)
+    return lambda folder: signature.sign(folder, key, certificate)
 
 
 def _accepted(names: list[str], because: list[str]) -> list[Accepted]:
@@ -125,10 +131,15 @@ def _refuse(one: Offer) -> None:
     with bundles.understood(one.bundle, RefusedError):
         against = one.refusals
     for reason in against:
-        terminal.marked(f"[red]refused[/]  [bold]{reason.term}[/]  ", str(reason))
+        terminal.marked(f"[red]refused[/]  [bold]{reason.term}[/]  ", _bounded(str(reason)))
     if against:
         several = f", for {len(against)} reasons, first" if len(against) > 1 else ""
         raise RefusedError(f"{one.bundle} is not released{several}: {against[0]}")
+
+
+def _bounded(line: str) -> str:
+    """Short enough for one line with the mark before it."""
+    return streams.one_line(line, streams.LONGEST - 20)
 
 
 def _check(folder: Path) -> None:
@@ -143,8 +154,8 @@ def _check(folder: Path) -> None:
 
 
 def _shown(one: Outcome) -> bool:
-    mark = "[green]✓[/]" if one.passed else "[red]✗[/]"
-    terminal.marked(f"{mark} [bold]{one.name:<10}[/]  ", one.says)
+    mark = terminal.MARKS["broken" if not one.passed else "good" if one.checked else "missing"]
+    terminal.marked(f"{mark}[bold]{one.name:<10}[/]  ", _bounded(one.says))
     return one.passed
 
 
@@ -183,17 +194,29 @@ def verify(
     key: Annotated[
         Path | None, option("PUBLIC", "The public key (PEM) that must have signed it.")
     ] = None,
+    certificate: Annotated[
+        Path | None, option("ROOT", "Root certificates (PEM); one must vouch for who signed.")
+    ] = None,
     require_signature: Annotated[
-        bool, flag("--require-signature", "Refuse a release that is not signed with --key.")
+        bool, flag("--require-signature", "Refuse a release that nobody signed.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Check a release: hashes, verdicts, and a replay of PyTorch's outputs without PyTorch."""
     from samevoice.release.verify import verify as checks
 
+    if key is not None and certificate is not None:
+        raise UsageError("verify takes --key PUBLIC or --certificate ROOT, not both")
     folder, root = _found(where, revision)
     found = []
-    for one in checks(folder, root=root, device=device.value, key=key, signed=require_signature):
+    for one in checks(
+        folder,
+        root=root,
+        device=device.value,
+        key=key,
+        certificate=certificate,
+        signed=require_signature,
+    ):
         found.append(one)
         if not as_json:
             _shown(one)

@@ -155,9 +155,12 @@ def sentence(error: BaseException) -> str | None:
 
 def _is_memory(error: BaseException) -> bool:
     """MLX and PyTorch say with a RuntimeError what Python says with a MemoryError."""
+    said = str(error).lower()
     if isinstance(error, RuntimeError):
-        said = str(error).lower()
-        return any(word in said for word in ("allocate", "out of memory", "bad_alloc"))
+        words = ("allocate", "out of memory", "bad_alloc", "can't start new thread")
+        return any(word in said for word in words)
+    if isinstance(error, ImportError):  # other reasons would follow after a colon
+        return said.endswith("failed to map segment from shared object")
     return isinstance(error, MemoryError) or (
         isinstance(error, OSError) and error.errno == errno.ENOMEM
     )

@@ -175,15 +175,15 @@ def _fates(counts: Mapping[str, int]) -> str:
     return ", ".join(parts)
 
 
-_MARKS = {"good": "[green]✓[/] ", "missing": "[yellow]–[/] ", "broken": "[red]✗[/] "}
+MARKS = {"good": "[green]✓[/] ", "missing": "[yellow]–[/] ", "broken": "[red]✗[/] "}
 
 
 def check(found: Check) -> None:
     """One line; below it, where something is missing or broken, the command that fixes it."""
-    marked(_MARKS[found.state], f"{found.name:<18} {found.found}")
+    marked(MARKS[found.state], f"{found.name:<18} {found.found}")
     if found.mend:
         say(f"  {'':<18} → {found.mend}")
 
 
 def finding(found: Finding) -> None:
-    marked(_MARKS[found.state], f"{found.device:<5} {found.name:<14} {found.found}")
+    marked(MARKS[found.state], f"{found.device:<5} {found.name:<14} {found.found}")

@@ -185,6 +185,8 @@ def test_a_card_names_the_licence(put: Put, card: str, licence: Licence) -> None
         "",
         "# Text\nlicense: mit\n",
         "---\nlicense: mit\n",  # it never ends
+        "---\nlicense: mit\nx: y\f---\fz\n",
+        "---\u2028license: mit\u2028---\n",
         "text\n---\nlicense: mit\n---\n",
         "---\ntags: [mit]\n---\n",
         "---\nlicense: no\n---\n",  # a boolean
