@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
@@ -13,6 +14,7 @@ from samevoice.converters.rules import Shape
 from samevoice.errors import ConversionError
 from samevoice.family import Family
 
+_EVERYWHERE = {"", "weight", "bias", "running", "mean", "var", "num", "batches", "tracked"}
 PORTING = "docs/porting-your-own.md says how to bring one"
 
 
@@ -45,14 +47,19 @@ def recognise(checkpoint: Checkpoint, asked: str = "auto") -> Family:
             return by_name[0]
         if any(saved in one.architectures for one in known):
             raise ConversionError(f"the checkpoint is a {saved}, which is no {asked}")
-        raise ConversionError(f"no family knows the architecture {saved!r}: {_known()}; {PORTING}")
+        raise _unknown(f"no family knows the architecture {saved!r}", checkpoint, fitting)
     found = [one for one in fitting if wrapper(one, checkpoint.tensors) is not None]
     if len(found) == 1 or (asked != "auto" and len(fitting) == 1):
         return (found or fitting)[0]
     if found:
         several = ", ".join(one.architectures[0] for one in found)
         raise ConversionError(f"several families know this checkpoint ({several}): {_choose()}")
-    raise _unknown(checkpoint, fitting)
+    names = checkpoint.tensors
+    count = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
+    first = next(iter(names), None)
+    raise _unknown(
+        f"no family knows this checkpoint of {count}, first {first!r}", checkpoint, fitting
+    )
 
 
 def wrapper(family: Family, names: Mapping[str, Any]) -> str | None:
@@ -66,22 +73,26 @@ def wrapper(family: Family, names: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _unknown(checkpoint: Checkpoint, fitting: list[Family]) -> ConversionError:
-    """Names the family that shares most anchors, and what of it is not there."""
-    names = checkpoint.tensors
-    first = next(iter(names), None)
-    count = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
-    said = f"no family knows this checkpoint of {count}, first {first!r}"
-    lacking = {one: [x for x in one.anchors if not _ends(x, names)] for one in fitting}
-    shared = {one: len(one.anchors) - len(lacking[one]) for one in fitting}
-    nearest = max(fitting, key=lambda one: shared[one])
-    if shared[nearest] and lacking[nearest]:
-        said += f"; nearest is {nearest.architectures[0]}, but {lacking[nearest][0]!r} is missing"
-    return ConversionError(f"{said}; {_known()}; {PORTING}")
+def _unknown(said: str, checkpoint: Checkpoint, fitting: list[Family]) -> ConversionError:
+    """Names the nearest family: by its anchors that are there, then by words in common."""
+    words = _words(checkpoint.tensors)
+
+    def near(family: Family) -> tuple[int, int]:
+        there = [x for x in family.anchors if any(y.endswith(x) for y in checkpoint.tensors)]
+        return len(there), len(words & _words(family.anchors))
+
+    nearest = max(fitting, key=near)
+    nearness = ""
+    if any(near(nearest)):
+        lacking = (x for x in nearest.anchors if not any(y.endswith(x) for y in checkpoint.tensors))
+        nearness = f"nearest is {nearest.architectures[0]}"
+        nearness += f", but {name!r} is missing; " if (name := next(lacking, "")) else "; "
+    return ConversionError(f"{said}: {nearness}{_known()}; {PORTING}")
 
 
-def _ends(anchor: str, names: Iterable[str]) -> bool:
-    return any(name.endswith(anchor) for name in names)
+def _words(names: Iterable[str]) -> set[str]:
+    """What tensors are named with, without numbers and the words that all networks use."""
+    return {word for name in names for word in re.split(r"[\W\d_]+", name)} - _EVERYWHERE
 
 
 def _known() -> str:

@@ -22,10 +22,6 @@ CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
-# A half-precision bundle holds these in float32: rounded phases ruin the filters.
-KEEP_FLOAT32 = tuple(f"sincnet.conv.0.{name}" for name in ("low_hz", "band_hz", "window", "time"))
-
-
 # What a number of a config may be, wherever in it the name stands. Far beyond any network, and far
 # below what would keep a machine busy for ever.
 RANGES: Mapping[str, tuple[float, float]] = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.kmeans import kmeans
-from samevoice.models.diarization.plda import Plda
+from samevoice.models.diarization.plda import Plda, unit
 from samevoice.models.diarization.settings import AGGLOMERATIVE, CENTROID, VBX
 from samevoice.models.diarization.vbx import Posterior, vbx
 from samevoice.models.fast.cpu import one_blas_thread
@@ -112,7 +112,7 @@ def _vbx(
     if plda is None:
         raise DiarizationError(f"{VBX} needs a PLDA, and there is none")
     train = embeddings[chosen]
-    normed = of_unit_length(train)
+    normed = unit(train)
     first = ahc(normed, float(settings["threshold"]))
     features = plda(train)
     posterior = vbx(first, features, plda.phi, float(settings["Fa"]), float(settings["Fb"]))
@@ -150,7 +150,7 @@ def _agglomerative(
     labels = np.zeros(len(train), dtype=np.int64)
     if bounds.most > 1:
         least = min(int(settings["min_cluster_size"]), max(1, round(0.1 * len(train))))
-        labels = large_clusters(of_unit_length(train), float(settings["threshold"]), least, bounds)
+        labels = large_clusters(unit(train), float(settings["threshold"]), least, bounds)
     centroids = means(train, labels)
     soft = similarities(embeddings, centroids)
     return Clustering(soft.argmax(axis=2), soft, centroids, chosen, ahc=labels)
@@ -206,11 +206,6 @@ def _nearest_cut(tree: np.ndarray, threshold: float, least: int, wanted: int) ->
         if not found:
             return np.asarray(labels)
     return best
-
-
-def of_unit_length(x: np.ndarray) -> np.ndarray:
-    normed: np.ndarray = x / np.linalg.norm(x, axis=1, keepdims=True)
-    return normed
 
 
 def means(x: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -287,7 +287,7 @@ class SpeakerDiarizationPipeline:
     def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
         if not self.fast:
             return None
-        return SharedTrunk(shareable(self.embedding), self.frames, silent, self.apart)
+        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
 
     def _batch(self) -> int:
         most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH

@@ -15,7 +15,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.fast.cpu import Floats, Share, alone, cores, one_blas_thread, together
+from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
 from samevoice.models.fast.resnet import (
     Conv,
     Step,
@@ -129,16 +129,8 @@ class Layers:
 
     def __call__(self, fbank: Floats) -> Floats:
         """(B, T, M) -> (B, T', C)."""
-        found: list[Floats] = [np.empty(0, dtype=np.float32)] * len(fbank)
-        many = len(fbank) >= cores() > 1
-        share = alone if many or cores() == 1 else together
-
-        def work(number: int) -> None:
-            found[number] = self._one(fbank[number], share)
-
         with one_blas_thread(), np.errstate(over="ignore"):  # exp(100) is infinite, its mask 0
-            (together if many else alone)(work, range(len(fbank)))
-        return np.stack(found)
+            return stacked(len(fbank), lambda number, share: self._one(fbank[number], share))
 
     def _one(self, fbank: Floats, share: Share) -> Floats:
         image, size = convolved(

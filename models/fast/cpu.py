@@ -214,6 +214,19 @@ def alone(work: Callable[[int], None], numbers: Iterable[int]) -> None:
         work(number)
 
 
+def stacked(count: int, run: Callable[[int, Share], Floats]) -> Floats:
+    """What ``run`` gives for each number: a core each where they suffice, else all for each."""
+    found: list[Floats] = [np.empty(0, dtype=np.float32)] * count
+    several = cores() > 1
+    each = count >= cores()
+
+    def work(number: int) -> None:
+        found[number] = run(number, together if several and not each else alone)
+
+    (together if several and each else alone)(work, range(count))
+    return np.stack(found)
+
+
 def ahead(make: Callable[[int], Floats], numbers: Iterable[int]) -> Iterator[Floats]:
     """What ``make`` gives for each number, the next one made while the last one is used."""
     if cores() == 1:

@@ -24,11 +24,9 @@ from samevoice.models.fast.cpu import (
     Floats,
     Share,
     Stride,
-    alone,
-    cores,
     one_blas_thread,
     pair,
-    together,
+    stacked,
 )
 from samevoice.models.layers import BatchNorm, Conv2d, arrays_of
 
@@ -92,19 +90,10 @@ class Trunk:
 
     def __call__(self, fbank: Floats, *, between: bool = False) -> Floats:
         """(B, T, M) -> (B, F, T', C); with the frames ``between``, about twice as many."""
-        many = cores()
-        found: list[Floats | None] = [None] * len(fbank)
         with one_blas_thread():
-            if len(fbank) >= many:
-
-                def work(number: int) -> None:
-                    found[number] = self._run(fbank[number], alone, between)
-
-                together(work, range(len(fbank)))
-            else:
-                share = together if many > 1 else alone
-                found = [self._run(one, share, between) for one in fbank]
-        return np.stack([one for one in found if one is not None])
+            return stacked(
+                len(fbank), lambda number, share: self._run(fbank[number], share, between)
+            )
 
     def _run(self, fbank: Floats, share: Share, between: bool) -> Floats:
         """(T, M) -> (F, T', C)."""

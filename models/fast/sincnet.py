@@ -15,7 +15,15 @@ import numpy as np
 from mlx.nn.layers.convolution import Conv1d
 from numpy.typing import NDArray
 
-from samevoice.models.fast.cpu import Floats, Share, alone, cores, one_blas_thread, together
+from samevoice.models.fast.cpu import (
+    Floats,
+    Share,
+    alone,
+    cores,
+    one_blas_thread,
+    stacked,
+    together,
+)
 from samevoice.models.fast.resnet import are_plain
 from samevoice.models.layers import EPSILON, InstanceNorm, as_float64
 from samevoice.models.layers.sincnet import SincConv, SincNet
@@ -59,24 +67,22 @@ class CpuSincNet:
     def __call__(self, waveforms: Floats) -> Floats:
         """(B, N) -> (B, T, 60). Rows that overlap in memory share the filters."""
         count, size = waveforms.shape
-        found: list[Floats] = [np.empty(0, dtype=np.float32)] * count
         step = overlap(waveforms)
-        many, share = count >= cores(), together if cores() > 1 else alone
         whole: Floats | None = None
 
-        def work(number: int) -> None:
+        def one(number: int, share: Share) -> Floats:
             filtered = None
             if whole is not None:
                 start = number * step // self.stride
                 filtered = whole[start : start + _rows(size, len(self.filters), self.stride)]
-            found[number] = self._one(waveforms[number], filtered, alone if many else share)
+            return self._one(waveforms[number], filtered, share)
 
         with one_blas_thread():
             if step and step % self.stride == 0:
                 run = np.concatenate([waveforms[:-1, :step].reshape(-1), waveforms[-1]])
+                share = together if cores() > 1 else alone
                 whole = convolved(run[:, None], self.filters, share, self.stride)
-            (share if many else alone)(work, range(count))
-        return np.stack(found)
+            return stacked(count, one)
 
     def _one(self, waveform: Floats, filtered: Floats | None, share: Share) -> Floats:
         """(N,), its filters' outputs where they are known -> (T, 60)."""

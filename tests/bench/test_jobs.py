@@ -13,7 +13,7 @@ import pytest
 
 from samevoice.bench import jobs, parts
 from samevoice.bench.workers import Contender, once_each
-from samevoice.models import backend
+from samevoice.models.layers import lstm
 
 
 @pytest.mark.parametrize("network", parts.NETWORKS)
@@ -29,7 +29,6 @@ def test_contenders_compute_the_same(
     assert len(truth) == jobs.SHOWN
     assert np.ptp(truth) > 1e-3
     others = [jobs.mlx_network(bundle, network, 2)()]
-    monkeypatch.setattr(backend, "on_cpu", backend.on_cpu)  # "plain" changes it, for a process
     others.append(jobs.mlx_network(bundle, network, 2, plain=True)())
     if network == "resnet":
         others.append(jobs.torch_network(source, network, 2, passes=3)())
@@ -38,12 +37,19 @@ def test_contenders_compute_the_same(
 
 
 def test_plain_is_another_form(monkeypatch: pytest.MonkeyPatch, reference_bundle: Path) -> None:
-    monkeypatch.setattr(backend, "on_cpu", backend.on_cpu)
+    taken: list[int] = []
+    own = lstm.on_host
+
+    def counted(*given: Any) -> Any:
+        taken.append(1)
+        return own(*given)
+
+    monkeypatch.setattr(lstm, "on_host", counted)
     bundle = str(reference_bundle / "segmentation")
-    jobs.mlx_network(bundle, "lstm", 1)()
-    assert backend.on_cpu()
-    jobs.mlx_network(bundle, "lstm", 1, plain=True)()
-    assert not backend.on_cpu()
+    for plain, layers in ((True, 0), (False, 4), (True, 0)):
+        taken.clear()
+        jobs.mlx_network(bundle, "lstm", 1, plain=plain)()
+        assert len(taken) == layers
 
 
 def test_masks_of_the_speakers_share_the_chunk() -> None:

@@ -70,9 +70,32 @@ def test_an_unsupported_architecture_names_the_supported_ones() -> None:
 
 def test_tensors_of_no_known_kind() -> None:
     with pytest.raises(
-        ConversionError, match=r"no family knows this checkpoint of 1 tensor, first 'w'; "
+        ConversionError, match=r"no family knows this checkpoint of 1 tensor, first 'w': there are "
     ):
         recognise(checkpoint({"w": np.zeros(1)}))
+
+
+@pytest.mark.parametrize(
+    ("names", "nearest"),
+    [
+        (("layer1.0.conv1.weight", "fc.weight"), "WeSpeakerResNet34, but 'layer4.0.conv1.weight'"),
+        (("tdnn1.linear.weight", "head.bias"), "CAMPPlus, but 'head.conv2.weight' is missing"),
+        (
+            ("encoder.sincnet.filters", "classifier.bias"),
+            "PyanNet, but 'sincnet.wav_norm1d",
+        ),
+    ],
+)
+@pytest.mark.parametrize("saved", [{}, {"architecture": "ECAPA"}])
+def test_an_unknown_one_names_the_nearest_family_and_the_page_on_porting(
+    names: tuple[str, ...], nearest: str, saved: dict[str, str]
+) -> None:
+    found = checkpoint({name: np.zeros(1) for name in names}, **saved)
+    with pytest.raises(ConversionError, match=f"nearest is {nearest}") as caught:
+        recognise(found)
+    assert str(caught.value).startswith("no family knows ")
+    assert re.search(r"docs/porting-your-own\.md", str(caught.value))
+    assert (Path(__file__).parents[2] / "docs" / "porting-your-own.md").is_file()
 
 
 def test_the_users_word_goes_first() -> None:

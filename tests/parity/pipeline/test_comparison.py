@@ -47,6 +47,7 @@ class Embedding:
     def __init__(self, real: Any, voices: np.ndarray) -> None:
         self.real, self.voices = real, voices.astype(np.float32)
         self.config, self.fbank, self.compute_fbank = real.config, real.fbank, real.compute_fbank
+        self.fewest_samples = real.fewest_samples
 
     def frames(self, waveforms: mx.array) -> mx.array:
         return waveforms
