@@ -13,6 +13,16 @@ from samevoice.errors import DiarizationError
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 
+RTTM = (
+    "SPEAKER a 1 0.000 1.000 <NA> <NA> SPEAKER_00 <NA> <NA>\n"
+    "SPEAKER a 1 0.500 0.250 <NA> <NA> SPEAKER_01 <NA> <NA>\n"
+)
+
+
+def left(folder: Path) -> set[str]:
+    """Every file below a folder, the hidden ones, too."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+
 
 class Told:
     """In place of the real pipeline: what it was asked for, and two made-up speakers."""

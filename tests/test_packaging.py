@@ -77,7 +77,9 @@ def sdist(built: Path) -> Path:
 def modules() -> set[str]:
     """Every module of the four folders and of samevoice itself, by its place in the package."""
     own = ROOT / "src" / "samevoice"
-    written = (*own.glob("*.py"), *own.glob("bench/*.py"), *own.glob("release/*.py"))
+    written = [*own.glob("*.py")]
+    for folder in ("bench", "cli", "release"):
+        written += own.glob(f"{folder}/*.py")
     found = {path.relative_to(ROOT / "src") for path in written}
     for folder in ("converters", "models", "parity", "reports"):
         paths = (ROOT / folder).rglob("*.py")

@@ -1,0 +1,41 @@
+"""What several tests of commands share."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import pytest
+from made_pipeline import Told
+from typed import Answer, Run
+
+from samevoice import cli
+from samevoice.models.diarization import pipeline
+
+
+@pytest.fixture
+def told(monkeypatch: pytest.MonkeyPatch) -> type[Told]:
+    kind = type("Told", (Told,), {"made": [], "asked": []})
+    monkeypatch.setattr(pipeline, "SpeakerDiarizationPipeline", kind)
+    return kind
+
+
+@pytest.fixture
+def diarize(
+    told: type[Told],
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Run:
+    """``samevoice diarize`` in this process, in a folder with a bundle called full."""
+    del told
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+
+    def answer(words: str) -> Answer:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["diarize", *shlex.split(words)])
+        said = capfd.readouterr()
+        return Answer(int(stopped.value.code or 0), said.out, said.err)
+
+    return answer
