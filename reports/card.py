@@ -158,9 +158,9 @@ def _parity(parts: Sequence[Shown]) -> Iterator[str]:
     yield "## Parity with PyTorch"
     yield ""
     yield (
-        "Truth is PyTorch's module in float64. The error is the port's RMS error over PyTorch "
-        "float32's own, both against that truth: a right port is near 1, and below 1 where MLX is "
-        "nearer to the truth than PyTorch."
+        "Truth is PyTorch's module in float64. The error is the port's RMS error divided by "
+        "PyTorch float32's own, both against that truth: about 1 for a correct port, below 1 where "
+        "MLX is closer to the truth than PyTorch."
     )
     yield ""
     views = [(one, view(one.result, one.label)) for one in parts]
@@ -178,14 +178,14 @@ def _parity(parts: Sequence[Shown]) -> Iterator[str]:
             yield f"![{inline(one.ladder)}]({one.place}/ladder.svg)"
     yield ""
     yield (
-        "`samevoice verify` on this folder checks every hash, works the verdict out again from "
-        "the figures, and replays PyTorch's saved outputs through MLX on your machine, without "
+        "`samevoice verify` on this folder checks every hash, recomputes the verdict from the "
+        "figures, and replays PyTorch's saved outputs through MLX on your machine, without "
         "PyTorch."
     )
 
 
 def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
-    yield "## What this does not say"
+    yield "## What this does not show"
     yield ""
     for one in parts:
         result = one.result
@@ -200,8 +200,8 @@ def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
         said = f"{one.label}: measured on {inputs}, {kind}"
         yield f"- {prose(said)}, with {inline(versions)}."
     yield (
-        "- It says that MLX computes what PyTorch computes. How well the model hears is a matter "
-        "of the model."
+        "- This shows that MLX computes what PyTorch computes. It does not show how accurate the "
+        "model is."
     )
     if len(parts) > 1:
         yield (

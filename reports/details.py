@@ -73,7 +73,7 @@ TASK_NAMES: Mapping[str, str] = {
     "agreement_beyond_noise": "decided alike, apart from noise",
     "decisions": "frames",
     "flips": "frames that differ",
-    "flips_within_noise": "of these within the noise",
+    "flips_within_noise": "of these within float32 noise",
     "embedding_cosine_min": "least cosine of a voice with itself",
     "similarity_gap": "largest change of a similarity",
     "eer_reference": "equal-error rate of PyTorch",
@@ -122,7 +122,7 @@ def error_rates(details: Mapping[str, Any]) -> Iterator[float]:
 
 @dataclass(frozen=True)
 class Flip:
-    """A frame that the two frameworks decide otherwise."""
+    """A frame on which the two frameworks differ."""
 
     place: str
     reference: str

@@ -65,9 +65,9 @@ def because(result: Result) -> str:
         return "Nothing was compared, so nothing is proven."
     if result.model_type == FAST and not verdict.reasons:
         return (
-            "This is the fast configuration, which shares passes of the embeddings' trunk: what is "
-            "before and behind it is as close as the exact one must be, and the voices are near "
-            "the exact ones. It proves nothing of the exact configuration."
+            "This is the fast configuration, which shares passes of the embedding network. "
+            "Everything before and after that is as close as the exact one must be, and the voices "
+            "are near the exact ones. It proves nothing about the exact configuration."
         )
     if verdict.failed:
         first, count = verdict.failed[0], len(verdict.failed)
@@ -112,9 +112,11 @@ def _agreeing(result: Result) -> str:
     said = f", and at most {ratio(max(outputs))} times at the output" if outputs else ""
     close = worst <= AS_CLOSE
     how = (
-        "is as close to the exact values as PyTorch's own float32" if close else "keeps its limits"
+        "is as close to the exact values as PyTorch's own float32"
+        if close
+        else "is within the limits"
     )
-    coarse = "" if close or result.dtype == "float32" else f" of {result.dtype} weights"
+    coarse = "" if close or result.dtype == "float32" else f" for {result.dtype} weights"
     return (
         f"At all {len(taps):,} taps MLX {how}{coarse}: "
         f"its error is at most {ratio(worst)} times PyTorch's{said}."
@@ -187,8 +189,12 @@ def _task_figure(result: Result) -> Figure:
         )
     if "decision_agreement" in agreement:
         flips, count = counted(agreement.get("flips")), counted(agreement.get("decisions"))
+        noise = agreement.get("flips_within_noise")
+        within = ", all within float32 noise" if noise and noise == agreement.get("flips") else ""
         share = real(agreement.get("decision_agreement"))
-        return Figure("Frames decided alike", percent(share), f"{flips} of {count} differ", broken)
+        return Figure(
+            "Frames decided alike", percent(share), f"{flips} of {count} differ{within}", broken
+        )
     if "neighbour_agreement" in ranking:
         share = real(ranking.get("neighbour_agreement"))
         worst = cosine(real(similarity.get("embedding_cosine_min")))

@@ -111,7 +111,7 @@ def test_the_gallery_is_drawn(green: Path, tmp_path: Path) -> None:
     assert run("report", green, "--gallery", tmp_path / "gallery.json") == 0
     page = (green / "report.html").read_text()
     assert "a bias dropped" in page
-    assert "1 of 1 bugs judged rightly" in page
+    assert "1 of 1 bugs handled correctly" in page
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,8 @@ from typing import Any
 import pytest
 from hub import Hub
 
-from samevoice.release.upload import UploadError, check_name
+from samevoice.release.hub_errors import UploadError
+from samevoice.release.upload import check_name
 
 SRC = Path(__file__).parents[1] / "src"
 TOKEN = "hf_" + "aVerySecretTokenThatNobodyMaySee"

@@ -148,7 +148,7 @@ def test_a_red_page_says_what_to_do(red: str) -> None:
     assert "Next:" in text
     assert "lstm.0.forward" in text
     named = made(made_results.red(), reproduction="reproduction")
-    assert "lies in the folder <code>reproduction</code>" in named
+    assert "The folder <code>reproduction</code> beside this page" in named
     assert "samevoice judge" in named
 
 
@@ -185,7 +185,7 @@ def test_tensors_and_gallery_are_there() -> None:
     assert "n&lt;1&gt;" in text
     assert "a &lt;b&gt; bug" in text
     assert "expected y" in text
-    assert "0 of 1 bugs judged rightly" in text
+    assert "0 of 1 bugs handled correctly" in text
 
 
 def test_a_picture_that_is_missing_is_said() -> None:

@@ -65,7 +65,9 @@ def test_coarse_weights_are_not_called_as_close_as_float32() -> None:
     result = made_results.coarse()
     because = view(result).because
     assert result.passed
-    assert because.startswith("At all 17 taps MLX keeps its limits of float16 weights: its error ")
+    assert because.startswith(
+        "At all 17 taps MLX is within the limits for float16 weights: its error "
+    )
     assert "as close" not in because
     assert "as close" in view(made_results.green()).because
 

@@ -111,9 +111,8 @@ def torch_network(
     import torch
     from pyannote.audio import Model
 
-    exact = os.environ.get("MLX_ENABLE_TF32") == "0"  # one switch for both frameworks
-    torch.backends.cuda.matmul.allow_tf32 = not exact
-    torch.backends.cudnn.allow_tf32 = not exact
+    tf32 = os.environ.get("MLX_ENABLE_TF32") != "0"  # one switch for both frameworks
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     model: Any = Model.from_pretrained(source)
     model = model.to(device, getattr(torch, dtype)).eval()
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
@@ -137,10 +136,8 @@ def torch_network(
     def job() -> Mapping[str, Any]:
         with torch.inference_mode():
             made = run()
-            if device == "cuda":
-                torch.cuda.synchronize()
-            elif device == "mps":
-                torch.mps.synchronize()
+            if device != "cpu":
+                getattr(torch, device).synchronize()
         return {"begins": made.reshape(-1)[:SHOWN].tolist()}
 
     return job

@@ -217,7 +217,7 @@ def _green(one: Offer) -> Reasons:
     for part, result in one.judged:
         for path, other in part.others:
             if not other.passed:
-                yield f"{path} is red, and of the very same files", f"read {path}, or leave it out"
+                yield f"{path} is red, and is of the same files", f"read {path}, or leave it out"
         if not result.passed:
             yield f"the {part.label} is red: {result.verdict.reasons[0]}", f"read {_report(part)}"
 

@@ -7,72 +7,24 @@ on when the same command is run again.
 
 from __future__ import annotations
 
-import hashlib
 import logging
-import re
-import shutil
-import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from samevoice.converters import bundle
-from samevoice.converters.bundle import PROVENANCE, SUMS, UNSUMMED, read_sums
-from samevoice.converters.reading import hub as sources
-from samevoice.errors import BundleError, SamevoiceError
+from samevoice.converters.bundle import SUMS, read_sums
+from samevoice.converters.reading import hub
+from samevoice.errors import BundleError
+from samevoice.release.folder import Progress, Remote, read_release
+from samevoice.release.hub_errors import UploadError
+from samevoice.release.repository import ATTRIBUTES, Repository
 
 if TYPE_CHECKING:
-    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, ModelInfo
-
-_ATTRIBUTES = ".gitattributes"  # the hub's own, which says what is a large file
-_HUBS_OWN = (_ATTRIBUTES, "README.md")  # what the hub puts into a repository by itself
-_ALONE = 1 << 20  # larger files are sent one by one, so that progress can be told
-
-# What the hub, or the way to it, can have against an upload: what is wrong, and what to do.
-_SENTENCES = {
-    "bad token": "the hub refuses the token for {repo!r} (401): {login}",
-    "no right": "the hub forbids {doing} {repo!r} (403): give the token the right to write in "
-    "{org!r} at https://huggingface.co/settings/tokens, or choose another name",
-    "gone": "the hub shows no {repo!r} (404) any more: somebody removed it, or the token lost its "
-    "right; look at https://huggingface.co/{org} and run again",
-    "taken": "{repo!r} is taken, and the token may not see it (409): choose another name, or "
-    "give the token that right at https://huggingface.co/settings/tokens",
-    "changed": "somebody changed {repo!r} meanwhile ({status}): look at what it holds now, and run "
-    "again",
-    "bad card": "the hub refuses the README.md ({said}): mend its front matter and release again",
-    "busy": "the hub is busy or broken ({status}) while {doing} {repo!r}: run the same command "
-    "again in a few minutes, what has arrived is not sent again",
-    "storage": "the hub's storage refuses {what!r} of {repo!r} ({status}): run the same command "
-    "again, what has arrived is not sent again",
-    "refused": "the hub refuses {doing} {repo!r} ({status}: {said}): mend that and run again",
-    "xet": "the hub's Xet storage refuses {what!r} of {repo!r} ({status}): set "
-    "HF_HUB_DISABLE_XET=1, which sends it the older way, and run the same command again",
-    "offline": "HF_HUB_OFFLINE is set, and an upload needs the hub: unset it and run again",
-    "no network": "no network: {host} cannot be reached ({reason}): connect and run again",
-    "no hub": "{host} does not answer as a Hugging Face hub ({why}): check HF_ENDPOINT and proxies",
-    "cut": "the connection broke while sending {what!r} to {repo!r}: run the same command again, "
-    "what has arrived is not sent again",
-    "cut back": "all of {repo!r} is sent, but the connection broke while {what!r} was read back: "
-    "run the same command again to have it compared, what has arrived is not sent again",
-    "lost": "{repo!r} has no {what!r} at the commit just made: run the same command again, and "
-    "look for a .gitignore there should it stay so",
-    "disk full": "all of {repo!r} is sent, but the disk is full: no room to read {what!r} back "
-    "into {temporary!r}: make some, or set TMPDIR to a folder on another disk, and run the same "
-    "command again",
-    "failed": "{doing} {repo!r} failed at {what!r} ({why}): run the same command again, what has "
-    "arrived is not sent again; HF_HUB_DISABLE_XET=1 has it sent the older way",
-}
-_T = TypeVar("_T")
-Progress = Callable[[str, int, int], None]  # what is done, bytes done, bytes in all
-
-
-class UploadError(SamevoiceError):
-    """A release cannot be sent to the hub, or is not there as it was sent."""
+    from huggingface_hub import ModelInfo
 
 
 @dataclass(frozen=True)
@@ -87,29 +39,6 @@ class Sent:
     private: bool = (
         False  # as the hub has it: an earlier release may be private, whatever was asked
     )
-
-
-@dataclass(frozen=True)
-class _File:
-    path: Path
-    size: int
-    sha256: str
-    blob: str  # the name that git gives to its content
-
-    def is_at(self, there: _There | None) -> bool:
-        """Whether the hub has these bytes under this name."""
-        return there is not None and (self.sha256 if there.is_large else self.blob) == there.hash
-
-
-@dataclass(frozen=True)
-class _There:
-    """A file on the hub: large ones are known by their sha256, the others by git's name."""
-
-    hash: str | None
-    is_large: bool
-
-
-Files = Mapping[str, _File]
 
 
 def upload(
@@ -128,14 +57,14 @@ def upload(
     """
     check_name(repo)
     tell = progress or (lambda what, done, total: None)
-    release = _read(Path(folder), tell)
-    hub = _Hub(repo, token)
+    release = read_release(Path(folder), tell)
+    hub = Repository(repo, token)
     with _quiet():
         info = hub.open(private=private)
         there = _listing(info)
         hub.refuse_strangers(there, info.sha or "")
         kept = [name for name, file in release.items() if file.is_at(there.get(name))]
-        stale = sorted(there.keys() - release.keys() - {_ATTRIBUTES})
+        stale = sorted(there.keys() - release.keys() - {ATTRIBUTES})
         wanted = {name: file for name, file in release.items() if name not in kept}
         commit = info.sha or ""
         if wanted or stale:
@@ -163,11 +92,11 @@ def check_name(repo: str) -> None:
 def fetch(repo: str, revision: str | None = None) -> Path:
     """The release in ``repo``, whole, as a folder in the hub's cache; its files may be links."""
     check_name(repo)
-    hub = _Reader(repo, sources.clean_revision(revision), None)
+    reader = _Reader(repo, hub.clean_revision(revision), None)
     try:
-        snapshot = hub.listing()
-    except sources.UnreachableError:
-        cached = hub.cached()
+        snapshot = reader.listing()
+    except hub.UnreachableError:
+        cached = reader.cached()
         if cached is None or not _is_whole(cached):
             raise
         snapshot = cached
@@ -176,14 +105,14 @@ def fetch(repo: str, revision: str | None = None) -> Path:
             f"{snapshot.label} is no release: it has no {SUMS}; check the name and --revision"
         )
     root = snapshot.fetch(SUMS).parent
-    for name in sorted(snapshot.names - {_ATTRIBUTES}):
+    for name in sorted(snapshot.names - {ATTRIBUTES}):
         snapshot.fetch(name)
-    hub.remember(snapshot.commit)
+    reader.remember(snapshot.commit)
     return root
 
 
-class _Reader(sources.Hub):
-    sentences = sources.SENTENCES | {
+class _Reader(hub.Hub):
+    sentences = hub.SENTENCES | {
         "offline": "HF_HUB_OFFLINE is set, and the cache has no whole copy of {what!r}{at}: unset "
         "it and run once with a network",
         "no network": "no network: {host} cannot be reached ({reason}), and the cache has no whole "
@@ -191,7 +120,7 @@ class _Reader(sources.Hub):
     }
 
 
-def _is_whole(snapshot: sources.Snapshot) -> bool:
+def _is_whole(snapshot: hub.Snapshot) -> bool:
     """Of a cached copy: it may hold no more than another command needed."""
     try:
         return read_sums(snapshot.fetch(SUMS).parent).keys() <= snapshot.names
@@ -199,300 +128,9 @@ def _is_whole(snapshot: sources.Snapshot) -> bool:
         return False
 
 
-# --- the folder -------------------------------------------------------------------------------
-
-
-def _read(folder: Path, tell: Progress) -> Files:
-    """Every file of the release, compared with its line in SHA256SUMS."""
-    try:
-        sums, found = read_sums(folder), set(bundle.files_in(folder))
-        if strangers := sorted(found - sums.keys() - {*UNSUMMED}):
-            raise UploadError(
-                f"{folder} holds {len(strangers)} files that its {SUMS} does not name, "
-                f"first {strangers[0]!r}: take them out, or release again"
-            )
-        if missing := sorted(sums.keys() - found):
-            raise UploadError(
-                f"{folder} lacks {len(missing)} files that its {SUMS} names, "
-                f"first {missing[0]!r}: release again"
-            )
-        return _hashed(folder, sums, tell)
-    except OSError as error:
-        at = error.filename or folder
-        raise UploadError(f"cannot read {at} ({error.strerror}): check its permissions") from None
-
-
-def _hashed(folder: Path, sums: Mapping[str, str], tell: Progress) -> Files:
-    beside = [name for name in UNSUMMED if (folder / name).exists()]
-    sizes = {name: (folder / name).stat().st_size for name in sorted([*sums, *beside])}
-    files, done = {}, 0
-    for name, size in sizes.items():
-        with (folder / name).open("rb") as file:
-            sha256, blob = _hashes(file, size)
-        if sha256 != sums.get(name, sha256):
-            raise UploadError(
-                f"{name!r} in {folder} is not as its {SUMS} says: it was changed after the "
-                "release was made; release again"
-            )
-        files[name] = _File(folder / name, size, sha256, blob)
-        done += size
-        tell("checking", done, sum(sizes.values()))
-    return files
-
-
-def _hashes(file: Any, size: int) -> tuple[str, str]:
-    sha256, blob = hashlib.sha256(), hashlib.sha1(b"blob %d\0" % size, usedforsecurity=False)
-    while piece := file.read(1 << 20):
-        sha256.update(piece)
-        blob.update(piece)
-    return sha256.hexdigest(), blob.hexdigest()
-
-
-# --- the hub ----------------------------------------------------------------------------------
-
-
-class _Hub:
-    """One repository that is written to; whatever fails is an UploadError."""
-
-    def __init__(self, repo: str, token: str | None) -> None:
-        from huggingface_hub import HfApi
-
-        self.repo = repo
-        self._secret = sources.secret_of(token.strip() if token else None)
-        if not self._secret:
-            raise UploadError(f"sending to {repo!r} needs a token that may write: {sources.LOGIN}")
-        self._api = HfApi(token=self._secret)
-
-    def open(self, *, private: bool) -> ModelInfo:
-        """The repository as it is now, made first where there is none."""
-        from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-        def look() -> ModelInfo | None:
-            try:
-                return self._look()
-            except GatedRepoError:
-                raise
-            except RepositoryNotFoundError:
-                return None
-
-        info = self._ask("looking at", look)
-        if info is None:
-            self._ask("making", lambda: self._api.create_repo(self.repo, private=private))
-            info = self._ask("looking at", self._look)
-        self._refuse_other_name(info)
-        # Asked again of a repository that was just made: an organisation may have it otherwise.
-        if private and info.private is not True:
-            raise UploadError(
-                f"{self.repo!r} is public on the hub, and this release is to be private: make "
-                "it private in its settings there, or choose another name"
-            )
-        return info
-
-    def _look(self) -> ModelInfo:
-        from huggingface_hub import constants
-
-        timeout = constants.HF_HUB_ETAG_TIMEOUT
-        return self._api.model_info(self.repo, files_metadata=True, timeout=timeout)
-
-    def _refuse_other_name(self, info: ModelInfo) -> None:
-        if not re.fullmatch(r"[0-9a-f]{40}", info.sha or ""):
-            why = "it names no commit"
-            raise UploadError(_SENTENCES["no hub"].format(host=sources.host(), why=why))
-        if info.id != self.repo:  # the hub follows what was renamed
-            raise UploadError(f"{self.repo!r} is {info.id!r} on the hub: give that name")
-
-    def refuse_strangers(self, there: Mapping[str, _There], commit: str) -> None:
-        """What is neither an earlier release nor the hub's own is somebody's, and stays."""
-        ours = self._listed(commit) if SUMS in there else set()
-        strangers = sorted(there.keys() - ours - {*_HUBS_OWN})
-        if strangers:
-            raise UploadError(
-                f"{self.repo} exists and holds {len(strangers)} files that are no samevoice "
-                f"release, first {strangers[0]!r}: choose another name"
-            )
-
-    def _listed(self, commit: str) -> set[str]:
-        """What the SHA256SUMS there names, if it is that of a release."""
-
-        with tempfile.TemporaryDirectory(prefix="samevoice-") as folder:
-            self._ask("looking at", partial(self._download, SUMS, commit, folder), SUMS)
-            try:
-                listed = read_sums(Path(folder))
-            except BundleError:
-                return set()
-        return {*listed, *UNSUMMED} if PROVENANCE in listed else set()
-
-    def send(
-        self, files: Files, stale: Iterable[str], message: str, parent: str, tell: Progress
-    ) -> str:
-        """One commit with all of it; the large files go ahead of it, one by one."""
-        from huggingface_hub import CommitOperationAdd, CommitOperationDelete
-
-        added = {name: CommitOperationAdd(name, file.path) for name, file in files.items()}
-        for name, operation in added.items():
-            operation.upload_info.sha256 = bytes.fromhex(files[name].sha256)  # known: no more read
-        self._send_contents(files, added, tell)
-        title, _, rest = message.strip().partition("\n")
-        operations: list[CommitOperationAdd | CommitOperationDelete] = [
-            *(CommitOperationDelete(name, is_folder=False) for name in stale),
-            *added.values(),
-        ]
-        made = self._ask(
-            "writing to",
-            lambda: self._api.create_commit(
-                self.repo,
-                operations,
-                commit_message=title,
-                commit_description=rest.strip("\n"),
-                revision="main",
-                parent_commit=parent,
-            ),
-        )
-        return made.oid
-
-    def _send_contents(
-        self, files: Files, added: Mapping[str, CommitOperationAdd], tell: Progress
-    ) -> None:
-        total = sum(file.size for file in files.values())
-        small = [name for name in files if files[name].size <= _ALONE]
-        done = 0
-        for names in filter(None, (small, *([name] for name in files if name not in small))):
-            wanted = [added[name] for name in names]
-            ahead = partial(self._api.preupload_lfs_files, revision="main", free_memory=False)
-            self._ask("sending to", partial(ahead, self.repo, wanted), names[0])
-            done += sum(files[name].size for name in names)
-            tell("sending", done, total)
-
-    def read_back(self, files: Files, commit: str, tell: Progress) -> None:
-        """Every file at that very commit, one at a time, compared with what lies here."""
-        total, done = sum(file.size for file in files.values()), 0
-        folder = self._ask("reading back", partial(tempfile.mkdtemp, prefix="samevoice-"))
-        try:
-            for name, file in files.items():
-                got = self._ask("reading back", partial(self._hash, name, commit, folder), name)
-                if got != file.sha256:
-                    raise UploadError(
-                        f"{name!r} came back from {self.repo} at {commit} with other bytes "
-                        f"(sha256 {got[:12]}..., sent {file.sha256[:12]}...): do not use that "
-                        "commit; run the same command again, or remove the repository first"
-                    )
-                done += file.size
-                tell("reading back", done, total)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _hash(self, name: str, commit: str, folder: str) -> str:
-        path = self._download(name, commit, folder)
-        with path.open("rb") as file:
-            digest, _ = _hashes(file, 0)
-        path.unlink()
-        return digest
-
-    def _download(self, name: str, commit: str, folder: str) -> Path:
-        return Path(self._api.hf_hub_download(self.repo, name, revision=commit, local_dir=folder))
-
-    def _ask(self, doing: str, call: Callable[[], _T], file: str | None = None) -> _T:
-        try:
-            return call()
-        except Exception as error:
-            problem = self._explain(error, doing, file)
-        # Raised out here, so that nothing is chained: the client's errors carry requests, and
-        # those the token.
-        raise problem
-
-    def _explain(self, error: Exception, doing: str, file: str | None) -> UploadError:
-        """The client's error as a sentence."""
-        from huggingface_hub import errors
-
-        error, stored = _unwrapped(error)
-        file = stored or file
-        answer = error.response if isinstance(error, errors.HfHubHTTPError) else None
-        status = answer.status_code if answer is not None else 0
-        if not status and (status := _xet_status(error)):
-            kind = _xet_answer(status)
-        elif status:
-            kind = _answer(error, status, doing, stored=bool(stored))
-        else:
-            kind = _silence(error, doing, file)
-        return UploadError(
-            _SENTENCES[kind].format(
-                repo=self.repo,
-                org=self.repo.partition("/")[0],
-                what=file or "the commit",
-                doing=doing,
-                status=status,
-                said=self._said(error),
-                host=sources.host(),
-                temporary=tempfile.gettempdir(),
-                why=type(error).__name__,
-                reason=sources.reason_of(error, self._secret),
-                login=sources.LOGIN,
-            )
-        )
-
-    def _said(self, error: Exception) -> str:
-        """The hub's own words, in one line that cannot colour a terminal."""
-        given = getattr(error, "server_message", None) or str(error)
-        text = " ".join(str(given).replace(self._secret, "***").split())
-        return "".join(letter for letter in text if letter.isprintable())[:200]
-
-
-def _unwrapped(error: Exception) -> tuple[Exception, str]:
-    """What stopped the client, and the large file whose content it was sending then, or ""."""
-    found = re.search(r"while uploading '(.+)' to the Hub", str(error))
-    if found and isinstance(error, RuntimeError) and isinstance(error.__cause__, Exception):
-        return error.__cause__, found[1]
-    return sources.unwrapped(error), ""
-
-
-def _answer(error: Exception, status: int, doing: str, *, stored: bool) -> str:
-    """The hub did answer, and the answer was no."""
-    from huggingface_hub.errors import EntryNotFoundError, GatedRepoError
-
-    if status == 429 or status >= 500:
-        return "busy"
-    if stored:
-        return "storage"
-    if status == 401 and not isinstance(error, GatedRepoError):
-        return "bad token"
-    if isinstance(error, EntryNotFoundError) and doing == "reading back":
-        return "lost"
-    if status in (409, 412):
-        return "taken" if doing == "making" else "changed"
-    return {401: "no right", 403: "no right", 404: "gone"}.get(status, "refused")
-
-
-def _xet_status(error: Exception) -> int:
-    """The client for Xet storage puts the status into the text of a plain ConnectionError."""
-    found = re.search(r"HTTP status \w+ error \((\d{3})", str(error))
-    return int(found[1]) if found and isinstance(error, OSError) else 0
-
-
-def _xet_answer(status: int) -> str:
-    if status == 429 or status >= 500:
-        return "busy"
-    return {401: "bad token", 403: "no right"}.get(status, "xet")
-
-
-def _silence(error: Exception, doing: str, file: str | None) -> str:
-    """No answer, half an answer, one that makes no sense, or no room for it."""
-    if isinstance(error, ValueError) and "metadata in README.md" in str(error):
-        return "bad card"
-    kind = sources.silence(error, file)
-    if kind in ("cut", "no network"):
-        return {"sending to": "cut", "writing to": "cut", "reading back": "cut back"}.get(
-            doing, "no network"
-        )
-    if kind == "disk full" and doing != "reading back":
-        return "failed"
-    if kind == "failed" and doing in ("looking at", "making"):
-        return "no hub"
-    return kind if kind in _SENTENCES else "failed"
-
-
-def _listing(info: ModelInfo) -> dict[str, _There]:
+def _listing(info: ModelInfo) -> dict[str, Remote]:
     return {
-        file.rfilename: _There(file.lfs.sha256 if file.lfs else file.blob_id, bool(file.lfs))
+        file.rfilename: Remote(file.lfs.sha256 if file.lfs else file.blob_id, bool(file.lfs))
         for file in info.siblings or ()
     }
 
@@ -501,7 +139,7 @@ def _page(repo: str, commit: str) -> str:
     """Where people look at it; without the user and password that HF_ENDPOINT may hold."""
     from huggingface_hub import constants
 
-    endpoint = urlsplit(constants.ENDPOINT)._replace(netloc=sources.host()).geturl()
+    endpoint = urlsplit(constants.ENDPOINT)._replace(netloc=hub.host()).geturl()
     return f"{endpoint}/{repo}/tree/{commit}"
 
 
