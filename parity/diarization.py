@@ -24,7 +24,7 @@ import numpy as np
 
 from samevoice.converters import bundle as bundles
 from samevoice.converters import convert
-from samevoice.models.diarization import clustering, formats, reconstruction, vbx
+from samevoice.models.diarization import clustering, output, reconstruction, vbx
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Clustering
 from samevoice.models.diarization.pipeline import Analysis, Stages
@@ -1004,7 +1004,7 @@ def _spoken(paths: Sequence[str | Path]) -> dict[str, tuple[Turn, ...]]:
 
 def read_rttm(path: str | Path) -> dict[str, tuple[Turn, ...]]:
     """A reference: recording -> turns."""
-    found = formats.read_rttm(path)
+    found = output.read_rttm(path)
     if not found:
         raise InputError(f"{path} holds no line of a SPEAKER: is it an RTTM?")
     return {

@@ -27,8 +27,7 @@ from samevoice import cli, diarizing, hearing, terminal
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization import pipeline
 from samevoice.models.diarization.audio import open_audio
-from samevoice.models.diarization.formats import read_rttm
-from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.output import Diarization, Segment, Turns, read_rttm
 
 ROOT = Path(__file__).resolve().parents[1]
 
