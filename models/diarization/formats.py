@@ -8,13 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from samevoice.errors import SamevoiceError
 from samevoice.files import refuse_special
-
-if TYPE_CHECKING:
-    from samevoice.models.diarization.output import Turns
 
 Span = tuple[float, float, str]  # start and end in seconds, and who
 
@@ -68,13 +65,11 @@ def _fields(names: Iterable[str]) -> dict[str, str]:
     return found
 
 
-def read_rttm(path: str | Path) -> dict[str, Turns]:
+def spans_of_rttm(path: Path) -> dict[str, list[Span]]:
     """Every recording's turns by its uri. Comments and lines of other kinds are passed over."""
-    from samevoice.models.diarization.output import Segment, Turns
-
-    found: dict[str, list[tuple[Segment, str]]] = {}
+    found: dict[str, list[Span]] = {}
     # Only line feeds end a line: a name may hold what Python's splitlines would cut at.
-    for number, line in enumerate(_text(Path(path)).split("\n"), start=1):
+    for number, line in enumerate(_text(path).split("\n"), start=1):
         words = re.split(r"[ \t]+", line.strip(" \t\r"))
         if words[0] != "SPEAKER":
             _refuse_other(words[0], f"{path}, line {number}")
@@ -83,8 +78,8 @@ def read_rttm(path: str | Path) -> dict[str, Turns]:
             raise RttmError(f"{path}, line {number}: {len(words)} fields, but SPEAKER needs 8")
         start, length = (_seconds(word, f"{path}, line {number}") for word in words[3:5])
         uri = "" if words[1] == "<NA>" else words[1]
-        found.setdefault(uri, []).append((Segment(start, start + length), words[7]))
-    return {uri: Turns(tuple(turns), uri) for uri, turns in found.items()}
+        found.setdefault(uri, []).append((start, start + length, words[7]))
+    return found
 
 
 # What NIST's format knows beside turns.

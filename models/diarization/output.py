@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, overload
 
 import numpy as np
@@ -119,6 +120,15 @@ class Turns(Sequence[Turn]):
             for segment, _, who in annotation.itertracks(yield_label=True)
         )
         return Turns(tuple(found), "" if annotation.uri is None else str(annotation.uri))
+
+
+def read_rttm(path: str | Path) -> dict[str, Turns]:
+    """Every recording's turns by its uri."""
+    found = formats.spans_of_rttm(Path(path))
+    return {
+        uri: Turns(tuple((Segment(start, end), who) for start, end, who in spans), uri)
+        for uri, spans in found.items()
+    }
 
 
 def _pyannote_core() -> Any:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from samevoice.models.diarization import formats
+from samevoice.models.diarization import output
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import roles
 from samevoice.parity.inputs import CHUNK, FORCED, RATE, Example, InputError, batch
@@ -94,7 +94,7 @@ def _spoken(paths: Sequence[str | Path]) -> dict[str, tuple[Turn, ...]]:
 
 def read_rttm(path: str | Path) -> dict[str, tuple[Turn, ...]]:
     """A reference: recording -> turns."""
-    found = formats.read_rttm(path)
+    found = output.read_rttm(path)
     if not found:
         raise InputError(f"{path} holds no line of a SPEAKER: is it an RTTM?")
     return {

@@ -15,7 +15,7 @@ from made_pipeline import RTTM, Told, left
 from typed import Run
 
 from samevoice.cli import paths
-from samevoice.models.diarization.formats import read_rttm
+from samevoice.models.diarization.output import read_rttm
 
 KEPT = " exists and is not a result of this kind: choose another path, or pass --overwrite"
 

@@ -21,8 +21,8 @@ from made_audio import RATE, tone
 
 from samevoice.errors import MissingExtraError
 from samevoice.models.diarization.drawing import draw, envelope
-from samevoice.models.diarization.formats import RttmError, field, read_rttm
-from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.formats import RttmError, field
+from samevoice.models.diarization.output import Diarization, Segment, Turns, read_rttm
 
 A, B = "SPEAKER_00", "SPEAKER_01"
 
