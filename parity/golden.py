@@ -21,6 +21,7 @@ from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.outputs import is_result
+from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
 from samevoice.parity.engine import OUTPUT, RECORDED, Floors, Trace, compare_traces, trace
 from samevoice.parity.identity import device_of, dtype_of, source_of, versions
@@ -233,8 +234,9 @@ def read(folder: str | Path) -> Golden:
 
 def _check_rows(found: Golden, path: Path) -> None:
     """Every example by its own name, in a file of its own that lies in the folder."""
+    whole = roles.named(found.model_type).examples is None
     for row in found.examples:
-        _check_types(row)
+        _check_types(row, whole=whole)
     for key in ("name", "file"):
         names = [row[key] for row in found.examples]
         if len(set(names)) < len(names):
@@ -246,10 +248,10 @@ def _check_rows(found: Golden, path: Path) -> None:
             raise GoldenError(f"{found.folder / name} is missing: save it anew")
 
 
-def _check_types(row: Mapping[str, Any]) -> None:
+def _check_types(row: Mapping[str, Any], *, whole: bool) -> None:
     """A row as it was written, of a network or of a pipeline; else a KeyError or a TypeError."""
-    if isinstance(row["labels"], dict):  # of a pipeline: those of each kind of turns
-        lists = list(row["labels"].values())
+    if whole:  # the labels of each kind of turns
+        lists = list(dict(row.get("labels", {})).values())
     else:
         lists = [row["labels"], row["order"]]
         if row["depth"] not in get_args(Depth):

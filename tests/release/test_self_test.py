@@ -47,7 +47,7 @@ def test_a_bundle_with_golden_data_is_replayed(
 def test_what_diverges_is_broken(
     ready: Ready, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samevoice.models.networks import pyannet
+    from samevoice.models.fast import pyannet
 
     shutil.copytree(ready.parity / "golden", ready.bundle / "golden")
     monkeypatch.setattr(pyannet, "leaky", lambda x: np.maximum(x, 0))  # of the form for a CPU

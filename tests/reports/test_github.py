@@ -17,7 +17,7 @@ COMMAND = re.compile(r"::error title=([^:,\r\n]*)::([^\r\n]*)")
 def test_a_green_result_is_one_row_and_no_annotation() -> None:
     text = summary({"port": made_results.green()})
     assert text.startswith("### samevoice: 1 passed\n")
-    assert "| ✅ | `port` | embedding, float32 on cpu | 34 | 1.26 | none |" in text
+    assert "| ✅ | `port` | embedding, float32 on cpu | 34 | 1.07 | none |" in text
     assert "####" not in text
     assert github.annotations({"port": made_results.green()}) == []
 

@@ -44,7 +44,7 @@ def test_a_red_result_names_its_taps_and_reasons() -> None:
     assert failure.get("message") == red.verdict.failed[0].reasons[0]
     assert failure.get("type") == "parity"
     assert failure.text is not None
-    assert "noise_ratio 1.28e+07" in failure.text
+    assert "noise_ratio 1.35e+07" in failure.text
     task = failed[-1].find("failure")
     assert task is not None
     assert task.text == "\n".join(red.verdict.task_reasons)
