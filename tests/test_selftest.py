@@ -219,7 +219,7 @@ def test_tf32_may_err_as_float16_does(gpu: Any, monkeypatch: pytest.MonkeyPatch)
     ("words", "why"),
     [
         (["out"], "a RELEASE goes with --self-test"),
-        (["--self-test", "nowhere"], "nowhere is no folder"),
+        (["--self-test", "nowhere"], "nowhere is not a folder"),
         (["--self-test", "."], "has neither a release's SHA256SUMS nor golden/golden.json"),
     ],
 )

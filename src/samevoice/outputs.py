@@ -127,7 +127,7 @@ def refuse_unwritable(folder: Path) -> None:
     """Before the work, not behind it; nothing is made yet."""
     there = next(path for path in (folder, *folder.absolute().parents) if _is_there(path))
     if not there.is_dir():
-        raise OutputError(f"{folder} cannot be made: {there} is no folder")
+        raise OutputError(f"{folder} cannot be made: {there} is not a folder")
     try:
         with tempfile.TemporaryFile(dir=there):
             pass

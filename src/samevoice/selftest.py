@@ -1,7 +1,7 @@
-"""``samevoice doctor --self-test``: on every device of this machine, is each fast form right?
+"""``samevoice doctor --self-test``: is the fast code right on every device of this machine?
 
-Each form that is fast somewhere runs beside the plain form that it stands for, both against the
-truth in float64 on the host; then what PyTorch said of a release is replayed.
+Each fast form runs beside the plain form that it replaces, and both are compared with float64 on
+the host. Then PyTorch's outputs of a release are replayed.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ MOST = {"float32": 1e-5, "tf32": 0.02, "float16": 0.02, "bfloat16": 0.05}
 
 @dataclass(frozen=True)
 class Finding:
-    """One line: on which device, what, how far off it is, and what follows.
+    """One line: the device, what was checked, how far off it is, and the verdict.
 
     ``error`` is a noise ratio: RMS error over that of the plain form; None where there is none.
     """
@@ -58,7 +58,7 @@ class Finding:
 
 
 def self_test(releases: Sequence[Path] = ()) -> Iterator[Finding]:
-    """One line a form and device, as each is done."""
+    """One result for each form and device, as each is done."""
     for choice in _devices():
         device = backend.device(choice)
         name = backend.device_name(device)
@@ -84,7 +84,7 @@ Found = tuple[float | None, State, str]
 
 
 def _guarded(device: str, name: str, test: Callable[[], Found]) -> Finding:
-    """A form that breaks off is broken, and the others are tested all the same."""
+    """A form that raises is broken, and the others are still tested."""
     try:
         error, state, found = test()
     except SamevoiceError as fault:
@@ -95,7 +95,7 @@ def _guarded(device: str, name: str, test: Callable[[], Found]) -> Finding:
 
 
 def _judged(result: CheckResult, kind: str, form: str, *, optional: bool = False) -> Found:
-    """``optional``: the form proves itself wherever it runs, and steps aside where it is wrong."""
+    """``optional``: the form is checked before it is used, and left out if it is wrong."""
     off = f"plain form {result.plain:.0e} off"
     if not result.plain <= most(kind):
         return None, "broken", f"{off} float64: wrong on this device"
@@ -280,9 +280,9 @@ FORMS: tuple[tuple[str, Callable[[], Found]], ...] = (
 
 
 def why_not_replayed(folder: Path) -> str:
-    """Why nothing can be replayed from here, or nothing."""
+    """Why this folder cannot be replayed; empty if it can."""
     if not folder.is_dir():
-        return f"{folder} is no folder: name a release's"
+        return f"{folder} is not a folder: name a release"
     if not any((folder / name).exists() for name in (SUMS, f"{golden.FOLDER}/{golden.INDEX}")):
         return f"{folder} has neither a release's {SUMS} nor {golden.FOLDER}/{golden.INDEX}"
     return ""

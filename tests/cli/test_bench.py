@@ -110,4 +110,4 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_measured(
     words = ["bench", "pipeline", "--model", narrow_bundle, "--output", tmp_path / "file" / "here"]
     assert ended(*words) == 2
     said = capsys.readouterr()
-    assert said.err.endswith(f"file/here cannot be made: {tmp_path}/file is no folder\n")
+    assert said.err.endswith(f"file/here cannot be made: {tmp_path}/file is not a folder\n")

@@ -37,7 +37,7 @@ BAD_USAGE = {
     "a.wav --model full --num-speakers 99999999999999999999": "must be from 1 to 10000",
     "a.wav --model full --max-speakers 99999999999999999999": "must be from 1 to 10000",
     "a.wav --model full --min-speakers 3 --max-speakers 2": "3, more than --max-speakers, which",
-    "a.wav --model full --num-speakers 2 --max-speakers 2": "leaves nothing to --min-speakers",
+    "a.wav --model full --num-speakers 2 --max-speakers 2": "does not go with --min-speakers",
     "a.wav --model full --num-speakers two": "Invalid value for '--num-speakers'",
     "a.wav --model full --min-duration -1": "--min-duration is -1: it must be 0 or more",
     "a.wav --model full --min-duration nan": "--min-duration is nan",
@@ -245,7 +245,7 @@ def test_a_failed_file_does_not_stop_the_rest_and_is_named_at_the_end(
     ("fault", "said"),
     [
         (MemoryError(), "a.wav: there is not enough memory: cut the recording into pieces"),
-        (RuntimeError("one\ntwo"), "a.wav: a fault of samevoice's own: RuntimeError: one two"),
+        (RuntimeError("one\ntwo"), "a.wav: an internal error of samevoice: RuntimeError: one two"),
     ],
 )
 def test_faults_do_not_stop_the_rest_either(
@@ -284,10 +284,10 @@ def test_an_output_that_cannot_be_written(diarize: Run, tmp_path: Path, told: ty
     recording(tmp_path / "a.wav")
     (tmp_path / "file").write_text("mine")
     for words, said in (
-        ("--output file/out", "is no folder"),
-        ("--output file/b.rttm", "is no folder"),
+        ("--output file/out", "is not a folder"),
+        ("--output file/b.rttm", "is not a folder"),
         ("--output file --format rttm,srt", "is a file, but several are written"),
-        ("--output b.rttm --plot file/a.svg", "is no folder"),
+        ("--output b.rttm --plot file/a.svg", "is not a folder"),
     ):
         answer = diarize(f"a.wav --model full {words}")
         assert (answer.code, answer.out, answer.err.count("\n")) == (2, "", 1)

@@ -140,7 +140,7 @@ def test_a_fault_of_its_own_is_one_line_too(
     assert ("Traceback" in answer.err) is bool(debug)
     last = answer.err.splitlines()[-1]
     assert last == (
-        "samevoice: a fault of samevoice's own: RuntimeError: first line; --debug shows where"
+        "samevoice: an internal error of samevoice: RuntimeError: first line; --debug shows where"
     )
 
 

@@ -205,7 +205,7 @@ def test_names_and_numbers_beyond_all_measure_are_one_short_line(
     assert said.err.startswith("samevoice: ")
     assert said.err.count("\n") == 1
     assert len(said.err.rstrip("\n")) <= 300
-    assert "fault" not in said.err
+    assert "internal error" not in said.err
     assert list(tmp_path.iterdir()) == []
 
 
@@ -279,6 +279,6 @@ def test_a_fault_of_its_own_is_still_called_one(
     monkeypatch.setattr(running, "_run", raising(RuntimeError("wrong " * 200)))
     assert ended("doctor") == 2
     said = capsys.readouterr().err
-    assert said.startswith("samevoice: a fault of samevoice's own: RuntimeError: wrong")
+    assert said.startswith("samevoice: an internal error of samevoice: RuntimeError: wrong")
     assert said.endswith("; --debug shows where\n")
     assert len(said) <= 301

@@ -167,8 +167,10 @@ def _unfit(ran: Ran) -> Iterator[str]:
         yield f"exit code {ran.code}"
     if "Traceback (most recent call last)" in ran.out + ran.err:
         yield "a traceback"
-    if "fault of samevoice's own" in ran.out + ran.err:
-        yield "a fault of samevoice's own: " + ran.err.partition("own:")[2].strip()[:200]
+    if "internal error of samevoice" in ran.out + ran.err:
+        yield (
+            "an internal error of samevoice: " + ran.err.partition("of samevoice:")[2].strip()[:200]
+        )
     if len(errors) != (ran.code != 0) or (errors and said[-1] != errors[0]):
         yield f"{len(errors)} error lines with exit code {ran.code}"
     if others:

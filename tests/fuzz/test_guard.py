@@ -98,8 +98,8 @@ MISDEEDS: dict[str, tuple[Callable[[], object], str]] = {
     "a long line": (lambda: fail(f"samevoice: {'x' * 300}"), "an error line of 311"),
     "a traceback": (lambda: fail("Traceback (most recent call last)"), "a traceback"),
     "its own fault": (
-        lambda: fail("samevoice: a fault of samevoice's own: KeyError"),
-        "a fault of samevoice's own: KeyError",
+        lambda: fail("samevoice: an internal error of samevoice: KeyError"),
+        "an internal error of samevoice: KeyError",
     ),
     "chatter": (lambda: print("RuntimeWarning: overflow", file=sys.stderr), "on standard error"),
 }

@@ -108,7 +108,7 @@ def _counts(exact: int | None, least: int | None, most: int | None) -> dict[str,
         if count is not None and not 1 <= count <= MOST_SPEAKERS:
             raise UsageError(f"{name} is {count}: it must be from 1 to {MOST_SPEAKERS}")
     if exact is not None and (least is not None or most is not None):
-        raise UsageError("--num-speakers leaves nothing to --min-speakers and --max-speakers")
+        raise UsageError("--num-speakers does not go with --min-speakers or --max-speakers")
     if least is not None and most is not None and least > most:
         raise UsageError(f"--min-speakers is {least}, more than --max-speakers, which is {most}")
     return {"num_speakers": exact, "min_speakers": least, "max_speakers": most}
@@ -123,7 +123,7 @@ def _refuse_odd_durations(
         if seconds is not None and not 0 < seconds < math.inf:
             raise UsageError(f"{name} is {seconds:g}: it must be more than 0 seconds")
     if chunk_duration is not None and step is not None and step > chunk_duration:
-        raise UsageError(f"--step is {step:g}, more than --chunk-duration, which is the most")
+        raise UsageError(f"--step is {step:g}, more than --chunk-duration ({chunk_duration:g})")
 
 
 def _formats(given: str | None, output: str) -> list[str]:

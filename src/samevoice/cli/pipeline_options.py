@@ -95,9 +95,7 @@ class Failures:
         # Generators in these frames hold files open, and ffmpeg running.
         traceback.clear_frames(error.__traceback__)
         self._failed[name] = error
-        said = streams.sentence(error)
-        if said is None:
-            said = f"a fault of samevoice's own: {type(error).__name__}: {error}"
+        said = streams.sentence(error) or streams.internal(error)
         line = said if isinstance(error, SamevoiceError) else f"{name}: {said}"
         terminal.stderr().print(streams.one_line(line), style="red", markup=False, soft_wrap=True)
 

@@ -40,9 +40,8 @@ def main(arguments: list[str] | None = None) -> None:
     except Exception as error:
         said = streams.sentence(error)
         if said is None:
-            first = f"{type(error).__name__}: {error}".splitlines()[0]
-            first = streams.one_line(first, streams.LONGEST - 70)
-            said = f"a fault of samevoice's own: {first}; --debug shows where"
+            first = streams.internal(error).splitlines()[0]
+            said = f"{streams.one_line(first, streams.LONGEST - 40)}; --debug shows where"
         code = _fail(said, debug, getattr(error, "exit_code", 2))
     sys.exit(code)
 

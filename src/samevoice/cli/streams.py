@@ -140,8 +140,12 @@ _NO_MEMORY = (
 )
 
 
+def internal(error: BaseException) -> str:
+    return f"an internal error of samevoice: {type(error).__name__}: {error}"
+
+
 def sentence(error: BaseException) -> str | None:
-    """What to tell of an error, or nothing where only samevoice itself can be at fault."""
+    """What to tell of an error, or nothing if the fault is samevoice's own."""
     if isinstance(error, SamevoiceError):
         return str(error)
     if _is_memory(error):
