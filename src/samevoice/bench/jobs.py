@@ -113,16 +113,15 @@ def torch_network(
 
     _allow_tf32(os.environ.get("MLX_ENABLE_TF32") != "0")  # one switch for both frameworks
     place = (device, getattr(torch, dtype))
-    model: Any = Model.from_pretrained(source)
-    model = model.to(*place).eval()
+    model: Any = Model.from_pretrained(source).to(*place).eval()
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
     given = {name: torch.from_numpy(value).to(*place) for name, value in arrays.items()}
 
     def resnet() -> Any:
-        if passes == 1:
-            return model.resnet(given["fbank"], weights=given["masks"])[1]
-        each = (given["masks"][:, k] for k in range(passes))
-        return torch.stack([model.resnet(given["fbank"], weights=one)[1] for one in each], dim=1)
+        masks = given["masks"]
+        each = [masks] if passes == 1 else [masks[:, k] for k in range(passes)]
+        made = [model.resnet(given["fbank"], weights=one)[1] for one in each]
+        return made[0] if passes == 1 else torch.stack(made, dim=1)
 
     run = {
         "segmentation": lambda: model(given["waveforms"][:, None]),
