@@ -11,46 +11,23 @@ from collections.abc import Mapping
 from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
-# What is drawn -> its colour in matplotlib, which no other part of a picture has.
-INK, MUTED, GRID = "#010101", "#020202", "#030303"
-TORCH, MLX, WRONG, LIMIT = "#040404", "#050505", "#060606", "#070707"
-SOFT, PAPER = "#080808", "#090909"
-
-VARIABLES: Mapping[str, str] = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "line",
-    TORCH: "torch",
-    MLX: "mlx",
-    WRONG: "bad",
-    LIMIT: "limit",
-    SOFT: "soft",
-    PAPER: "paper",
-}
-
+# Variable -> its colour in matplotlib, which no other part of a picture has, on light, and on dark:
 # Okabe and Ito's palette, darkened or lightened until it is read on white or on near black.
-LIGHT: Mapping[str, str] = {
-    "ink": "#1d2329",
-    "muted": "#59626c",
-    "line": "#d5dade",
-    "torch": "#0066a1",
-    "mlx": "#b35900",
-    "bad": "#a8123e",
-    "limit": "#59626c",
-    "soft": "#e7ebee",
-    "paper": "#ffffff",
+COLOURS: Mapping[str, tuple[str, str, str]] = {
+    "ink": ("#010101", "#1d2329", "#e4e8eb"),
+    "muted": ("#020202", "#59626c", "#a3adb6"),
+    "line": ("#030303", "#d5dade", "#38414a"),
+    "torch": ("#040404", "#0066a1", "#62b6ee"),
+    "mlx": ("#050505", "#b35900", "#f0a742"),
+    "bad": ("#060606", "#a8123e", "#ff8aa5"),
+    "limit": ("#070707", "#59626c", "#a3adb6"),
+    "soft": ("#080808", "#e7ebee", "#2a3138"),
+    "paper": ("#090909", "#ffffff", "#14181c"),
 }
-DARK: Mapping[str, str] = {
-    "ink": "#e4e8eb",
-    "muted": "#a3adb6",
-    "line": "#38414a",
-    "torch": "#62b6ee",
-    "mlx": "#f0a742",
-    "bad": "#ff8aa5",
-    "limit": "#a3adb6",
-    "soft": "#2a3138",
-    "paper": "#14181c",
-}
+VARIABLES: Mapping[str, str] = {drawn: name for name, (drawn, _, _) in COLOURS.items()}
+LIGHT: Mapping[str, str] = {name: light for name, (_, light, _) in COLOURS.items()}
+DARK: Mapping[str, str] = {name: dark for name, (_, _, dark) in COLOURS.items()}
+INK, MUTED, GRID, TORCH, MLX, WRONG, LIMIT, SOFT, PAPER = VARIABLES
 
 # Classes and speakers: Okabe and Ito's own, which hold on both grounds.
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#b8a800", "#8c6bb1", "#7f7f7f")

@@ -111,21 +111,17 @@ def torch_network(
     import torch
     from pyannote.audio import Model
 
-    tf32 = os.environ.get("MLX_ENABLE_TF32") != "0"  # one switch for both frameworks
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
-    model: Any = Model.from_pretrained(source)
-    model = model.to(device, getattr(torch, dtype)).eval()
+    _allow_tf32(os.environ.get("MLX_ENABLE_TF32") != "0")  # one switch for both frameworks
+    place = (device, getattr(torch, dtype))
+    model: Any = Model.from_pretrained(source).to(*place).eval()
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
-    given = {
-        name: torch.from_numpy(value).to(device, getattr(torch, dtype))
-        for name, value in arrays.items()
-    }
+    given = {name: torch.from_numpy(value).to(*place) for name, value in arrays.items()}
 
     def resnet() -> Any:
-        if passes == 1:
-            return model.resnet(given["fbank"], weights=given["masks"])[1]
-        each = (given["masks"][:, k] for k in range(passes))
-        return torch.stack([model.resnet(given["fbank"], weights=one)[1] for one in each], dim=1)
+        masks = given["masks"]
+        each = [masks] if passes == 1 else [masks[:, k] for k in range(passes)]
+        made = [model.resnet(given["fbank"], weights=one)[1] for one in each]
+        return made[0] if passes == 1 else torch.stack(made, dim=1)
 
     run = {
         "segmentation": lambda: model(given["waveforms"][:, None]),
@@ -136,11 +132,18 @@ def torch_network(
     def job() -> Mapping[str, Any]:
         with torch.inference_mode():
             made = run()
-            if device != "cpu":
-                getattr(torch, device).synchronize()
+        if device != "cpu":
+            getattr(torch, device).synchronize()
         return {"begins": made.reshape(-1)[:SHOWN].tolist()}
 
     return job
+
+
+def _allow_tf32(allowed: bool) -> None:
+    import torch
+
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _inputs(network: str, batch: int) -> dict[str, Any]:
