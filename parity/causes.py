@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.converters import rules
-from samevoice.parity import bugs
+from samevoice.parity import bugs, spoiling
 from samevoice.parity.metrics import Array, floor_of, noise_ratio, rms, root_mean_square
 from samevoice.parity.result import Cause
 from samevoice.parity.textbook import Layer, compute
@@ -88,12 +88,12 @@ class Source:
         """A layer that the source has and the port has not, or has as something else."""
         below = f"{path}."
         found = {n.removeprefix(below): x for n, x in self.tensors.items() if n.startswith(below)}
-        return bugs.layer_of(path, found) if found else None
+        return spoiling.layer_of(path, found) if found else None
 
 
 def _settings(layer: Layer, reference: Reference) -> dict[str, Any]:
     """What the original's own layer says of strides, padding, dilation, groups and eps."""
-    from samevoice.parity.reference import watched
+    from samevoice.parity.listening import watched
 
     module: Any = watched(reference.module, reference.names).get(layer.path, ("", None))[1]
     if layer.kind in bugs.NORM and hasattr(module, "eps"):
@@ -147,14 +147,14 @@ class _Trial:
     def _layer(self, tap: str) -> Cause | None:
         got = self._heard(tap).get(tap)
         before = self._ratio(tap, got)
-        layers = bugs.layers_of(self.candidate.network)
+        layers = spoiling.layers_of(self.candidate.network)
         own = layers.get(tap) or self.source.lost(tap)
         if got is None or own is None or before <= self.bound:
             return None
         right = self.source.right(own, self.reference)
         wrong_tensors = not _equal(own, right)
         if wrong_tensors:
-            with bugs.installed(self.candidate.network, own, own.with_tensors(**right.tensors)):
+            with spoiling.installed(self.candidate.network, own, own.with_tensors(**right.tensors)):
                 after = self._ratio(tap, self._heard(tap).get(tap))
             if after <= self.bound:
                 around = [one for path, one in layers.items() if tap.startswith(f"{path}.")]
@@ -225,7 +225,7 @@ class _Trial:
 
     def _between(self, tap: str) -> Cause | None:
         plain = self.traced.plain
-        right = bugs.function_at(tap, plain.order, plain.taps)
+        right = spoiling.function_at(tap, plain.order, plain.taps)
         if right is None:
             return None
         given, got = (self._heard(tap, right.settings["before"]).get(x)

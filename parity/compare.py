@@ -21,8 +21,9 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.judge import Verdict, judge
-from samevoice.parity.limits import Limits, limits_for, overrides_from
+from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.metrics import Array
+from samevoice.parity.overrides import overrides_from
 
 # Torch path -> MLX path; None where the port has no such layer, for a reason known to the caller.
 Names: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
@@ -161,7 +162,7 @@ def _without_onednn() -> Iterator[None]:
 
 
 def _noting(seen: dict[str, Array], tap: str, layout: Layout | None) -> Callable[..., None]:
-    from samevoice.parity.reference import channels_first, to_mlx
+    from samevoice.parity.listening import channels_first, to_mlx
 
     def hook(module: Any, args: Any, output: Any) -> None:
         tensor = _first(output)

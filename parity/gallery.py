@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.parity import bugs, causes, roles
+from samevoice.parity import causes, roles, spoiling
 from samevoice.parity.bugs import Case
 from samevoice.parity.engine import compare_traces, order_of, trace
 from samevoice.parity.identity import ParityError
@@ -79,7 +79,7 @@ class Spoiler:
         chosen = self.role.gallery()
         self.traces = [trace(self.reference, one) for one in chosen]
         self.order = order_of(self.reference, chosen)
-        self.layers = bugs.layers_of(self.candidate.network)
+        self.layers = spoiling.layers_of(self.candidate.network)
         self.limits = limits_for(self.role.name, "float32", "cpu")
         if failed := self.verdict().failed:
             name = failed[0].name
@@ -91,9 +91,9 @@ class Spoiler:
         """The bugs of its layers, and of the functions between them."""
         plain = self.traces[0].plain
         seams = (tap for tap in plain.order if tap.endswith(".input") or tap == "output")
-        between = (bugs.function_at(tap, plain.order, plain.taps) for tap in seams)
-        found = bugs.gallery_of(self.candidate.network)
-        return [*found, *bugs.function_cases([one for one in between if one is not None])]
+        between = (spoiling.function_at(tap, plain.order, plain.taps) for tap in seams)
+        found = spoiling.gallery_of(self.candidate.network)
+        return [*found, *spoiling.function_cases([one for one in between if one is not None])]
 
     def verdict(self) -> Verdict:
         return compare_traces(self.traces, self.candidate, self.limits, order=self.order)
@@ -101,7 +101,7 @@ class Spoiler:
     def spoilt(self, *cases: Case, prove: bool = False) -> Finding:
         """The verdict on the candidate with these bugs in it."""
         network = self.candidate.network
-        with bugs.all_installed(network, [(case.layer, case.wrong) for case in cases]):
+        with spoiling.all_installed(network, [(case.layer, case.wrong) for case in cases]):
             verdict = self.verdict()
             cause = self.cause(verdict) if prove else None
         first = verdict.failed[0] if verdict.failed else None
@@ -205,7 +205,7 @@ def known(config: Mapping[str, Any]) -> list[Case]:
 
     # The gallery is made of the network as it is before it is quantised.
     whole = {name: value for name, value in config.items() if name != "quantization"}
-    return bugs.gallery_of(registry.build(whole))
+    return spoiling.gallery_of(registry.build(whole))
 
 
 def may_show(case: Case, where: str) -> bool:

@@ -1,8 +1,8 @@
 """Golden replay: what torch said, saved once, so that a machine without torch can check a bundle.
 
 A golden folder holds for each example one safetensors file (what was fed, the truth, the float32
-reference) and golden.json, which names them and the source's hash. Reading needs numpy and MLX.
-``make`` keeps every tap; ``along`` keeps the outputs of a comparison that runs anyway.
+reference) and golden.json, which names them and the source's hash. ``make`` keeps every tap;
+``along`` keeps the outputs of a comparison that runs anyway. replay.py reads them.
 """
 
 from __future__ import annotations
@@ -17,22 +17,18 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from samevoice.converters import bundle as bundles
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.outputs import is_result
 from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
-from samevoice.parity.engine import OUTPUT, RECORDED, Floors, Trace, compare_traces, trace
-from samevoice.parity.identity import device_of, dtype_of, source_of, versions
-from samevoice.parity.inputs import FORCED, FREE, OUTPUT_ONLY, Depth, Example, Recording
-from samevoice.parity.judge import Verdict
-from samevoice.parity.limits import Override, limits_for
+from samevoice.parity.engine import OUTPUT, Floors, Trace, trace
+from samevoice.parity.identity import versions
+from samevoice.parity.inputs import OUTPUT_ONLY, Depth, Example, Recording
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
     from samevoice.converters import convert
-    from samevoice.models.backend import Choice
 
 SCHEMA = 1
 INDEX = "golden.json"
@@ -311,49 +307,3 @@ class Part(dict[str, Array]):
 
 def part_of(dump: Dump, part: str) -> dict[str, Array]:
     return Part(dump, part)
-
-
-def replay(
-    bundle: str | Path,
-    golden: str | Path,
-    *,
-    device: Choice = "auto",
-    overrides: Iterable[Override] = (),
-) -> Verdict:
-    """A bundle against what torch once said of its source; neither torch nor pyannote is needed."""
-    folder, said = Path(bundle), read(golden)
-    _check_belongs(folder, said)
-    config = bundles.read_json(folder / bundles.CONFIG)
-    if bundles.components(config):
-        from samevoice.parity.pipeline.golden import replay_pipeline
-
-        return replay_pipeline(folder, said, device=device, overrides=overrides)
-    from samevoice.parity.candidate import Candidate
-
-    candidate = Candidate.load(folder, device)
-    limits = limits_for(said.model_type, dtype_of(config), device_of(candidate))
-    order = _order_of(said)
-    return compare_traces(traces(said), candidate, limits.overridden(overrides), order=order)
-
-
-def _check_belongs(folder: Path, said: Golden) -> None:
-    config = bundles.read_json(folder / bundles.CONFIG)
-    if config.get("model_type") != said.model_type:
-        raise GoldenError(
-            f"{folder} is a {config.get('model_type')}, the golden data a {said.model_type}'s"
-        )
-    if source_of(folder) != said.source_sha256:
-        raise GoldenError(
-            f"{folder} was made from another source than the golden data in {said.folder}: "
-            "save golden data of that source"
-        )
-
-
-def _order_of(golden: Golden) -> list[str]:
-    """Every tap that these examples must have, in the reference's order."""
-    depths = {row["depth"]: row["order"] for row in golden.examples}
-    if FORCED in depths:
-        return [*depths[FORCED], RECORDED]
-    if FREE in depths:
-        return [*(tap for tap in depths[FREE] if not tap.endswith(".input")), RECORDED]
-    return [OUTPUT]

@@ -17,8 +17,9 @@ from samevoice.converters.reading.sources import Source
 from samevoice.errors import SamevoiceError
 from samevoice.models import backend
 from samevoice.parity import roles
+from samevoice.parity.bounds import Override
 from samevoice.parity.inputs import Example
-from samevoice.parity.limits import Override, precision_of
+from samevoice.parity.limits import precision_of
 from samevoice.parity.result import Artefact
 
 TF32 = "MLX_ENABLE_TF32"

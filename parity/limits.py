@@ -1,116 +1,23 @@
-"""What the figures may be, and why: one table, the ways to override it, and what that loosened.
+"""What the figures may be, and why: one table.
 
 A limit holds at every tap, at the outputs, for one named tap, or for the task as a whole. At an
 output the tap limits hold too, unless an output limit of the same metric replaces them; a limit for
-a named tap replaces both. What is not finite violates every limit, an infinite bound included.
+a named tap replaces both.
 """
 
 from __future__ import annotations
 
 import math
-import tomllib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Literal, TypeAlias, get_args
 
-from samevoice.errors import SamevoiceError
-from samevoice.files import read_named
+from samevoice.parity.bounds import MANY, Limit, LimitsError, Override, Where, overridden
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
-
-
-class LimitsError(SamevoiceError):
-    """A limit that cannot be meant: an unknown metric, no number, a tap that does not exist."""
-
-
-# What is measured ---------------------------------------------------------------------------------
 
 Family: TypeAlias = Literal["segmentation", "embedding", "full", "fast", "generic", "dump"]
 Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "q8", "q4"]
 Device: TypeAlias = Literal["cpu", "metal", "cuda", "metal-tf32", "cuda-tf32"]
-Where: TypeAlias = Literal["tap", "output", "task"]
-
-
-class Sense(Enum):
-    """Which side of its bound a figure has to stay on."""
-
-    AT_MOST = "at most"
-    AT_LEAST = "at least"
-    WITHIN_FACTOR = "within a factor of"
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a figure is read: on which side it is good, what a bound may be, whose figure it is."""
-
-    sense: Sense
-    low: float = 0.0
-    high: float = math.inf
-    task_section: str | None = None  # a figure of the task stands in this section of the result
-
-    def holds(self, value: float, bound: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        match self.sense:
-            case Sense.AT_MOST:
-                return value <= bound
-            case Sense.AT_LEAST:
-                return value >= bound
-            case Sense.WITHIN_FACTOR:
-                return value > 0.0 and max(value, 1.0 / value) <= bound
-
-    def looser(self, new: float, old: float) -> bool:
-        return new < old if self.sense is Sense.AT_LEAST else new > old
-
-    @property
-    def no_limit(self) -> float:
-        return -math.inf if self.sense is Sense.AT_LEAST else math.inf
-
-
-METRICS: Mapping[str, Metric] = {
-    "noise_ratio": Metric(Sense.AT_MOST),
-    "times_floor": Metric(Sense.AT_MOST),
-    "max_abs": Metric(Sense.AT_MOST),
-    "mean_abs": Metric(Sense.AT_MOST),
-    "rms": Metric(Sense.AT_MOST),
-    "p99": Metric(Sense.AT_MOST),
-    "nmse": Metric(Sense.AT_MOST),
-    "cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
-    "cosine_mean": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
-    "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
-    "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
-    "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "agreement_beyond_noise": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "kendall_tau": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
-    "embedding_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
-    "similarity_gap": Metric(Sense.AT_MOST, task_section="similarity"),
-    "eer_gap": Metric(Sense.AT_MOST, high=1.0, task_section="similarity"),
-    "shared_cosine_median": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "shared_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "der": Metric(Sense.AT_MOST, task_section="diarization"),
-    "unexplained_der": Metric(Sense.AT_MOST, task_section="diarization"),
-}
-
-
-def _checked_bound(metric: str, bound: float) -> float:
-    if metric not in METRICS:
-        raise LimitsError(f"unknown metric {metric!r}: one of {', '.join(METRICS)}")
-    known = METRICS[metric]
-    try:
-        value = float(bound)
-    except OverflowError:
-        raise LimitsError(f"limit {metric} is too large for a number") from None
-    if math.isnan(value):
-        raise LimitsError(f"limit {metric} is NaN, which nothing could violate or keep")
-    if not known.low <= value <= known.high and value != known.no_limit:
-        raise LimitsError(
-            f"limit {metric}={value:g} makes no sense: it lies from {known.low:g} to {known.high:g}"
-        )
-    return value
-
-
-# The table ----------------------------------------------------------------------------------------
 
 ALL_FAMILIES: tuple[Family, ...] = get_args(Family)
 ALL_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -121,46 +28,6 @@ WHOLE: tuple[Family, ...] = ("full",)
 NETWORKS = (*ALONE, *WHOLE)
 VOICES: tuple[Family, ...] = ("embedding",)
 DECIDING: tuple[Family, ...] = ("segmentation", *WHOLE)
-
-# The RMS of n random errors scatters by 1 / sqrt(2n) of itself, so the logarithm of the ratio of
-# two by 1 / sqrt(n). Four times that is allowed, which one right port in thousands exceeds; with
-# many values the limit's own room is larger.
-LUCK, MANY = 4.0, 1000
-
-
-@dataclass(frozen=True)
-class Limit:
-    """One bound, why it is that, and where it holds; ``tap`` narrows it to one tap by name."""
-
-    metric: str
-    bound: float
-    why: str
-    where: Where = "tap"
-    tap: str | None = None
-
-    def __post_init__(self) -> None:
-        _checked_bound(self.metric, self.bound)
-
-    def violation(self, value: float | None) -> str | None:
-        """What is wrong with this figure, in words; None if nothing is."""
-        if value is None:
-            return f"{self.metric} was not measured, but must be {self.demand}"
-        if METRICS[self.metric].holds(value, self.bound):
-            return None
-        return f"{self.metric} is {value:.6g}, but must be {self.demand}"
-
-    def for_values(self, values: int) -> Limit:
-        """The limit of a tap with so many values: of few, a noise ratio is partly luck."""
-        if self.metric != "noise_ratio" or values >= MANY:
-            return self
-        wider = math.exp(LUCK / math.sqrt(max(values, 1)))
-        why = f"{self.why}; {wider:.3g} times as much for {values} values"
-        return replace(self, bound=self.bound * wider, why=why)
-
-    @property
-    def demand(self) -> str:
-        sense = METRICS[self.metric].sense
-        return f"{sense.value} {self.bound:g}" + (" of 1" if sense is Sense.WITHIN_FACTOR else "")
 
 
 @dataclass(frozen=True)
@@ -557,7 +424,7 @@ class Limits:
         """These limits with some replaced; later overrides win over earlier ones."""
         limits = self
         for one in overrides:
-            limits = replace(limits, limits=_override(limits.limits, one))
+            limits = replace(limits, limits=overridden(limits.limits, one))
         return limits
 
 
@@ -572,139 +439,3 @@ def limits_for(family: str, dtype: str, device: str) -> Limits:
     precision = precision_of(dtype, device)
     rows = [row for row in LIMITS if family in row.families and row.precision == precision]
     return Limits(family, dtype, device, tuple(row.limit for row in rows))
-
-
-# Overrides ----------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Override:
-    """A bound that someone asked for: everywhere, or at one tap."""
-
-    metric: str
-    bound: float
-    tap: str | None = None
-    origin: str = "set by hand"
-
-
-def parse_override(text: str) -> Override:
-    """``noise_ratio=5`` or ``lstm.0:noise_ratio=5``, as typed on a command line."""
-    place, equals, number = text.rpartition("=")
-    if not equals:
-        raise LimitsError(f"limit {text!r} has no '=': write noise_ratio=5 or lstm.0:noise_ratio=5")
-    tap, colon, metric = place.rpartition(":")
-    if colon and not tap.strip():
-        raise LimitsError(f"limit {text!r} names no tap before its ':'")
-    try:
-        bound = float(number)
-    except ValueError:
-        raise LimitsError(f"limit {text!r}: {number.strip()!r} is not a number") from None
-    return _made(metric.strip(), bound, tap.strip() or None, f"set by {text!r}")
-
-
-def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> list[Override]:
-    """``{"noise_ratio": 5, "taps": {"lstm.0": {"noise_ratio": 10}}}`` -> overrides."""
-    taps = table.get("taps", {})
-    if not isinstance(taps, Mapping):
-        raise LimitsError(f"taps in {origin} must be a table of taps, not {taps!r}")
-    general = {metric: bound for metric, bound in table.items() if metric != "taps"}
-    found = [_made(metric, bound, None, origin) for metric, bound in general.items()]
-    for tap, bounds in taps.items():
-        if not isinstance(bounds, Mapping) or any(isinstance(x, Mapping) for x in bounds.values()):
-            raise LimitsError(
-                f"tap {tap!r} in {origin} must be a table such as {{noise_ratio = 10}}: "
-                "quote a tap's name if it holds dots"
-            )
-        found += [_made(metric, bound, tap, origin) for metric, bound in bounds.items()]
-    return found
-
-
-def read_overrides(path: Path) -> list[Override]:
-    """The ``[limits]`` table of a TOML file."""
-    text = read_named(path, LimitsError)
-    try:
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise LimitsError(f"{path} is not TOML: {error}") from None
-    if not isinstance(document.get("limits"), dict):
-        raise LimitsError(f"{path} has no [limits] table")
-    if strangers := sorted(document.keys() - {"limits"}):
-        raise LimitsError(f"{path} holds {strangers[0]!r} beside [limits]: only [limits] is read")
-    return overrides_from(document["limits"], str(path))
-
-
-def _made(metric: str, bound: object, tap: str | None, origin: str) -> Override:
-    if isinstance(bound, bool) or not isinstance(bound, int | float):
-        raise LimitsError(f"limit {metric} in {origin} must be a number, not {bound!r}")
-    override = Override(metric, _checked_bound(metric, bound), tap, origin)
-    if tap is not None and METRICS[metric].task_section is not None:
-        raise LimitsError(f"{metric} is measured for the whole task, not at tap {tap!r}")
-    return override
-
-
-def _override(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
-    if one.tap is not None:
-        kept = tuple(x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
-        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
-    general = [x for x in limits if x.metric == one.metric and x.tap is None]
-    if not general:
-        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
-        return (*limits, Limit(one.metric, one.bound, one.origin, where))
-    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
-
-
-# What was loosened --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Loosened:
-    """A limit that allows more than the default does."""
-
-    metric: str
-    where: Where
-    tap: str | None
-    default: float
-    bound: float
-
-    def __str__(self) -> str:
-        place = {"tap": "every tap", "output": "the outputs", "task": "the task"}[self.where]
-        place = place if self.tap is None else f"tap {self.tap}"
-        return f"{self.metric} at {place}: {self.bound:g} instead of {self.default:g}"
-
-
-def loosened(limits: Limits, outputs: Collection[str] | None = None) -> tuple[Loosened, ...]:
-    """Every limit looser than the default, one that was removed included.
-
-    A named tap is held against the default of an output if it is one of ``outputs``. Not knowing
-    the outputs, it is held against the strictest default of the metric.
-    """
-    default = limits_for(limits.family, limits.dtype, limits.device)
-    found = [x for old in default.limits if (x := _general_loosening(limits, old))]
-    named = {(one.metric, one.tap) for one in default.limits}
-    for new in limits.limits:
-        known = new.tap is None or (new.metric, new.tap) in named
-        if not known and (x := _tap_loosening(default, new, outputs)):
-            found.append(x)
-    return tuple(found)
-
-
-def _general_loosening(limits: Limits, old: Limit) -> Loosened | None:
-    metric, place = METRICS[old.metric], (old.metric, old.where, old.tap)
-    same = [x for x in limits.limits if (x.metric, x.where, x.tap) == place]
-    bound = same[-1].bound if same else metric.no_limit
-    if not metric.looser(bound, old.bound):
-        return None
-    return Loosened(old.metric, old.where, old.tap, old.bound, bound)
-
-
-def _tap_loosening(default: Limits, new: Limit, outputs: Collection[str] | None) -> Loosened | None:
-    assert new.tap is not None
-    metric = METRICS[new.metric]
-    sides = (False, True) if outputs is None else (new.tap in outputs,)
-    held = [default.at(new.tap, output=side).get(new.metric) for side in sides]
-    for old in held:
-        if old is not None and metric.looser(new.bound, old.bound):
-            strictest = min if metric.sense is not Sense.AT_LEAST else max
-            bound = strictest(x.bound for x in held if x is not None)
-            return Loosened(new.metric, "tap", new.tap, bound, new.bound)
-    return None

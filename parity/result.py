@@ -21,10 +21,12 @@ from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, g
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.parity import roles
+from samevoice.parity.bounds import LimitsError
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import TapVerdict, Verdict
-from samevoice.parity.limits import Limits, LimitsError, Loosened, loosened
+from samevoice.parity.limits import Limits
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
+from samevoice.parity.overrides import Loosened, loosened
 
 SCHEMA = 2
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]

@@ -20,6 +20,7 @@ from samevoice.parity import details as drawn
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
 from samevoice.parity import roles
+from samevoice.parity.bounds import Override
 from samevoice.parity.engine import Floors, Outputs, Trace, compare_traces, order_of, trace
 from samevoice.parity.identity import (
     ParityError,
@@ -35,7 +36,7 @@ from samevoice.parity.identity import (
 )
 from samevoice.parity.inputs import FORCED, Example
 from samevoice.parity.judge import Tap, Verdict, judge_taps
-from samevoice.parity.limits import Override, limits_for
+from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import Array
 from samevoice.parity.reproduction import REPRODUCTION, RESULT, saved
 from samevoice.parity.result import Artefact, Cause, Result
@@ -135,18 +136,27 @@ def _run_data(
         Tap(name, theirs.get(name), theirs.get(name), ours.get(name))
         for name in dict.fromkeys([*theirs, *ours])
     )
-    made = Result.of(
+    made = _result(
         judge_taps(taps, limits.overridden([exactly])),
-        model_type=role,
-        source=source_artefact(part),
-        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
-        versions=versions(),
+        folder,
+        part,
         command=command or ("samevoice", "parity", str(folder), "--source", str(source)),
         details=_tensors(folder),
     )
     if output is not None:
         results.write(Path(output) / RESULT, made)
     return made
+
+
+def _result(verdict: Verdict, folder: Path, part: convert.Part, **said: Any) -> Result:
+    return Result.of(
+        verdict,
+        model_type=part.family.role,
+        source=source_artefact(part),
+        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
+        versions=versions(),
+        **said,
+    )
 
 
 # A network ----------------------------------------------------------------------------------------
@@ -182,12 +192,10 @@ def run(
     order = order_of(reference, chosen)
     verdict = compare_traces(traces, candidate, limits.overridden(asked), order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
-    made = Result.of(
+    made = _result(
         verdict,
-        model_type=part.family.role,
-        source=source_artefact(part),
-        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
-        versions=versions(),
+        folder,
+        part,
         inputs=[one.described() for one in chosen],
         command=command or command_of(folder, source, inputs, audio, device, asked),
         details=_details(folder, candidate, kept, seconds),

@@ -10,8 +10,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from samevoice.parity.bounds import METRICS, Limit
 from samevoice.parity.judge import TapVerdict
-from samevoice.parity.limits import METRICS, Limit
 from samevoice.parity.result import FAST, Result
 from samevoice.reports import details, verdict
 from samevoice.reports.details import BugLine, Fact, Facts, Flip, Nearest, Tensors, mapping, text

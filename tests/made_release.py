@@ -17,7 +17,7 @@ from samevoice.parity import gallery, gallery_file
 from samevoice.parity import result as results
 from samevoice.parity.gallery import Finding
 from samevoice.parity.identity import versions
-from samevoice.parity.limits import loosened, parse_override
+from samevoice.parity.overrides import loosened, parse_override
 from samevoice.parity.result import Result
 from samevoice.release import terms
 

@@ -20,7 +20,8 @@ import pytest
 
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
-from samevoice.parity.limits import Family, limits_for, parse_override
+from samevoice.parity.limits import Family, limits_for
+from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import Artefact, Result, write
 from samevoice.parity.task import compare_decisions, compare_embeddings
 

@@ -105,15 +105,10 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
     return module.eval()
 
 
-@cache
-def _wrapped_class() -> Any:
-    import_pyannote()
-    import torch
+def _pool_class() -> Any:
     from pyannote.audio.models.blocks.pooling import StatsPool
-    from torchaudio.compliance import kaldi
 
-    authors = _package()
-    weighted = StatsPool()
+    authors, weighted = _package(), StatsPool()
 
     class Pool(authors.StatsPool):  # type: ignore[misc, name-defined]
         """The authors' pooling, or pyannote's where there are weights: (B, C, T) -> (B, S, 2C)."""
@@ -125,6 +120,28 @@ def _wrapped_class() -> Any:
             pooled: torch.Tensor = super().forward(x)[:, None] if plain else weighted(x, weights)
             return pooled
 
+    return Pool
+
+
+def _fbank(waveforms: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
+    """(B, 1, N) -> (B, T, M)."""
+    import torch
+    from torchaudio.compliance import kaldi
+
+    given = {name: config[name] for name in OPTIONS}
+    given["sample_frequency"] = config["sample_rate"]
+    scaled = waveforms * config["full_scale"]
+    features = torch.stack([kaldi.fbank(one, **given) for one in scaled])
+    return features - features.mean(dim=1, keepdim=True)
+
+
+@cache
+def _wrapped_class() -> Any:
+    import_pyannote()
+    import torch
+
+    authors, pool = _package(), _pool_class()
+
     class CAMPPlus(authors.CAMPPlus):  # type: ignore[misc, name-defined]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
 
@@ -135,15 +152,10 @@ def _wrapped_class() -> Any:
             sizes = {name: config[name] for name in SIZES}
             super().__init__(sizes.pop("num_mel_bins"), **sizes, memory_efficient=False)
             self.config = dict(config)
-            self.xvector.stats = Pool()
+            self.xvector.stats = pool()
 
         def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            """(B, 1, N) -> (B, T, M)."""
-            given = {name: self.config[name] for name in OPTIONS}
-            given["sample_frequency"] = self.config["sample_rate"]
-            scaled = waveforms * self.config["full_scale"]
-            features = torch.stack([kaldi.fbank(one, **given) for one in scaled])
-            return features - features.mean(dim=1, keepdim=True)
+            return _fbank(waveforms, self.config)
 
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
@@ -151,8 +163,7 @@ def _wrapped_class() -> Any:
             several = weights is not None and weights.dim() == 3
             if weights is not None and not several:
                 weights = weights[:, None]
-            mels = self.config["num_mel_bins"]
-            is_fbank = waveforms.shape[-1] == mels
+            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
             x = waveforms if is_fbank else self.compute_fbank(waveforms)
             x = self.head(x.permute(0, 2, 1))
             *layers, stats, dense = self.xvector

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
     from pyannote.audio.models.embedding import wespeaker
 
-    from samevoice.parity.reference import ReferenceError
+    from samevoice.parity.listening import ReferenceError
 
     kind = getattr(wespeaker, config["architecture"])
     taken = {name: config[name] for name in signature(kind).parameters if name in config}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,10 +12,11 @@ from samevoice.converters import convert
 from samevoice.models import backend
 from samevoice.parity import identity, roles
 from samevoice.parity import result as results
+from samevoice.parity.bounds import Override
 from samevoice.parity.dumps import write_reproduction
 from samevoice.parity.identity import ParityError
 from samevoice.parity.inputs import Example
-from samevoice.parity.limits import Override, limits_for
+from samevoice.parity.limits import limits_for
 from samevoice.parity.pipeline.comparison import Compared, Comparison, compare, taps_of
 from samevoice.parity.pipeline.original import ReferencePipeline
 from samevoice.parity.pipeline.port import Listening
@@ -58,26 +59,37 @@ def run(
     loaded = time.monotonic()
     whole = compare(reference, candidate, chosen, limits, progress)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
-    made = Result.of(
+    typed = _command(folder, source, inputs, audio, references, device, asked, fast=fast)
+    made = _result(whole, folder, planned, candidate, seconds, command or typed)
+    if output is None:
+        return made
+    # The recordings of the set come first; those that were given are somebody's own.
+    shown = [] if fast else whole.compared[: len(chosen) - len(audio)]
+    return _saved(made, whole, shown, Path(output))
+
+
+def _result(
+    whole: Comparison,
+    folder: Path,
+    planned: convert.Conversion,
+    candidate: Listening,
+    seconds: Mapping[str, float],
+    command: Sequence[str],
+) -> Result:
+    return Result.of(
         whole.verdict,
-        model_type=kind,
+        model_type=whole.verdict.limits.family,
+        inputs=[one.recording.example.described() for one in whole.compared],
+        command=command,
         source=_source(planned),
         bundle=Artefact(identity.fingerprint(folder), {"name": folder.resolve().name}),
         versions=identity.versions(),
-        inputs=[one.example.described() for one in chosen],
-        command=command
-        or _command(folder, source, inputs, audio, references, device, asked, fast=fast),
         details={
             **whole.details,
             "device": candidate.device_name,
             "seconds": {name: round(value, 3) for name, value in seconds.items()},
         },
     )
-    if output is None:
-        return made
-    # The recordings of the set come first; those that were given are somebody's own.
-    shown = [] if fast else whole.compared[: len(chosen) - len(audio)]
-    return _saved(made, whole, shown, Path(output))
 
 
 def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.Conversion:

@@ -14,12 +14,13 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity import golden
+from samevoice.parity.bounds import Override
 from samevoice.parity.dumps import write_dump
 from samevoice.parity.golden import Golden, GoldenError
 from samevoice.parity.identity import device_of, dtype_of_pipeline, strict_float32
 from samevoice.parity.inputs import RATE
 from samevoice.parity.judge import Tap, Verdict, judge_taps
-from samevoice.parity.limits import Override, limits_for, precision_of
+from samevoice.parity.limits import limits_for, precision_of
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
 from samevoice.parity.pipeline.comparison import SCORES

@@ -20,8 +20,9 @@ from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
 from samevoice.parity.inputs import RATE, Example
+from samevoice.parity.listening import ReferenceError, names_of_part
 from samevoice.parity.metrics import Array
-from samevoice.parity.reference import Reference, ReferenceError, names_of_part
+from samevoice.parity.reference import Reference
 from samevoice.parity.turns import Turn
 
 BATCH = 4  # chunks in float64 at once

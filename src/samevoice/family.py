@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from samevoice.converters.rules import Shape, Table, Tensor
 
 GROUP = "samevoice.families"
-OWN = "samevoice"
+OWN, OWN_FAMILIES = "samevoice", "samevoice.converters.families"
 
 
 class FamilyError(SamevoiceError):
@@ -89,8 +89,7 @@ def named_object(name: str) -> Any:
 @cache
 def find() -> Found:
     """Every family: samevoice's own, then those of installed packages."""
-    from samevoice.converters import families as own
-
+    own = import_module(OWN_FAMILIES)  # by name, as all that a family brings
     names = sorted(module.name for module in iter_modules(own.__path__, f"{own.__name__}."))
     found: list[Family] = [import_module(name).FAMILY for name in names]
     broken: list[Broken] = []

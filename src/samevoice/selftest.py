@@ -28,7 +28,7 @@ from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm, taps
 from samevoice.models.layers.lstm import LSTM
 from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
-from samevoice.parity import golden
+from samevoice.parity import golden, replay
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
@@ -291,7 +291,7 @@ def why_not_replayed(folder: Path) -> str:
 def _replayed(folder: Path, device: Choice) -> Found:
     """All of a release's checks, the replay among them; of other bundles the replay alone."""
     if not (folder / SUMS).exists():
-        verdict = golden.replay(folder, folder / golden.FOLDER, device=device)
+        verdict = replay.replay(folder, folder / golden.FOLDER, device=device)
         if not verdict.passed:
             return None, "broken", f"it diverges from PyTorch: {verdict.reasons[0]}"
         worst = max(tap.judged_ratio for tap in verdict.taps)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 
 import samevoice
 from samevoice.parity.inputs import Example, batch, noise
-from samevoice.parity.limits import parse_override
+from samevoice.parity.overrides import parse_override
 from samevoice.parity.run import run
 
 

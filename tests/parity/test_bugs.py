@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.parity import bugs
+from samevoice.parity import bugs, spoiling
 from samevoice.parity.textbook import Layer, compute
 
 nn: Any = import_module("mlx.nn")
@@ -31,11 +31,11 @@ def net() -> Any:
 
 
 def of(path: str) -> Layer:
-    return bugs.layers_of(net())[path]
+    return spoiling.layers_of(net())[path]
 
 
 def test_the_module_tells_the_kind() -> None:
-    kinds = {path: layer.kind for path, layer in bugs.layers_of(net()).items() if path}
+    kinds = {path: layer.kind for path, layer in spoiling.layers_of(net()).items() if path}
     assert kinds == {
         "attention": "attention",
         "attention.key_proj": "linear",
@@ -69,7 +69,7 @@ def test_a_layer_has_the_bugs_of_its_kind(path: str, names: set[str]) -> None:
 @pytest.mark.parametrize("path", ["conv", "square", "norm"])
 def test_the_textbook_agrees_with_mlx(path: str) -> None:
     network = net()
-    layer = bugs.layers_of(network)[path]
+    layer = spoiling.layers_of(network)[path]
     x = np.random.default_rng(0).standard_normal((2, 9, 4 if path == "conv" else 6))
     got = compute(layer, x)
     assert got is not None
@@ -86,7 +86,7 @@ def test_two_convolutions_in_one_group_each() -> None:
 
 def test_each_bug_changes_its_layer() -> None:
     network = net()
-    layers = bugs.layers_of(network)
+    layers = spoiling.layers_of(network)
     for layer in layers.values():
         for bug in bugs.bugs_of(layer):
             wrong = bug.change(layer)

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from mlx.nn.layers.linear import Identity
 
-from samevoice.parity import bugs, causes, gallery
+from samevoice.parity import causes, gallery, spoiling
+from samevoice.parity.bounds import Override
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.identity import ParityError
-from samevoice.parity.limits import Override, limits_for
+from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import noise_ratio
 from samevoice.parity.textbook import compute
 
@@ -78,10 +79,10 @@ def test_the_functions_between_layers_are_told_from_what_goes_through_them(
 ) -> None:
     plain = spoilers["segmentation"].traces[0].plain
     taps = ("sincnet.norm.0.input", "sincnet.conv.1.input", "classifier.input", "output")
-    found = [bugs.function_at(tap, plain.order, plain.taps) for tap in taps]
+    found = [spoiling.function_at(tap, plain.order, plain.taps) for tap in taps]
     names = [layer and layer.settings["name"] for layer in found]
     assert names == ["an absolute value", "leaky ReLU", "leaky ReLU", "log-softmax"]
-    assert bugs.function_at("lstm.1.forward.input", plain.order, plain.taps) is None
+    assert spoiling.function_at("lstm.1.forward.input", plain.order, plain.taps) is None
 
 
 def test_what_no_bug_explains_is_not_named(spoilers: dict[str, gallery.Spoiler]) -> None:
@@ -152,7 +153,7 @@ def test_a_wrong_port_is_no_ground_to_spoil(
 
     def wrong(*given: Any) -> Candidate:
         made = right(*given)
-        layer: Any = bugs.at(made.network, "lstm.1.forward")
+        layer: Any = spoiling.at(made.network, "lstm.1.forward")
         layer.bias = 0 * layer.bias
         return made
 
@@ -173,7 +174,7 @@ def test_each_bug_leaves_the_port_as_it_was(
     wave = mx.random.normal((2, 8000), key=mx.random.key(0)) * 0.1
     before, weights = network(wave), dict(tree_flatten(network.parameters()))
     for case in spoiler.cases():
-        with bugs.installed(network, case.layer, case.wrong):
+        with spoiling.installed(network, case.layer, case.wrong):
             pass
         after: dict[str, Any] = dict(tree_flatten(network.parameters()))
         assert all(after[name] is weights[name] for name in weights), case.name

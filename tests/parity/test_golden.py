@@ -17,8 +17,9 @@ import pytest
 from samevoice.converters import convert
 from samevoice.parity import golden
 from samevoice.parity.dumps import open_dump, write_dump
-from samevoice.parity.golden import GoldenError, replay
+from samevoice.parity.golden import GoldenError
 from samevoice.parity.inputs import Example, batch, noise
+from samevoice.parity.replay import replay
 
 SOUNDS = (
     Example("deep", batch([noise(4000), noise(4000, seed=1)]), depth="full", labels=("",)),
@@ -29,7 +30,7 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "torchaudio", "pyannote", "lightning"):
     sys.modules[name] = None  # as if it were not installed
-from samevoice.parity.golden import replay
+from samevoice.parity.replay import replay
 verdict = replay(*sys.argv[1:])
 assert not any(name.startswith("torch.") for name in sys.modules)
 print(verdict.passed, len(verdict.taps), verdict.first_divergence)

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samevoice.parity.bounds import METRICS, LimitsError
 from samevoice.parity.judge import (
     JudgeError,
     Tap,
@@ -23,7 +24,8 @@ from samevoice.parity.judge import (
     judge_tap,
     judge_taps,
 )
-from samevoice.parity.limits import METRICS, Limits, LimitsError, limits_for, parse_override
+from samevoice.parity.limits import Limits, limits_for
+from samevoice.parity.overrides import parse_override
 
 Array = npt.NDArray[Any]
 Taps = dict[str, Array]

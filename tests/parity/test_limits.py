@@ -13,23 +13,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.errors import SamevoiceError
+from samevoice.parity.bounds import METRICS, Limit, LimitsError, Override, Sense
 from samevoice.parity.limits import (
     ALL_DEVICES,
     ALL_DTYPES,
     ALL_FAMILIES,
-    METRICS,
-    Limit,
     Limits,
-    LimitsError,
-    Override,
-    Sense,
     limits_for,
-    loosened,
-    overrides_from,
-    parse_override,
     precision_of,
-    read_overrides,
 )
+from samevoice.parity.overrides import loosened, overrides_from, parse_override, read_overrides
 from samevoice.parity.task import compare_decisions
 
 EMBEDDING = limits_for("embedding", "float32", "cpu")

@@ -12,14 +12,9 @@ import pytest
 
 from samevoice.converters import convert
 from samevoice.parity.inputs import Example, batch, noise
+from samevoice.parity.listening import ReferenceError, layers_of, names_of, watched
 from samevoice.parity.metrics import rms
-from samevoice.parity.reference import (
-    Reference,
-    ReferenceError,
-    layers_of,
-    names_of,
-    watched,
-)
+from samevoice.parity.reference import Reference
 from samevoice.parity.roles.embedding import masks
 
 SOUND = Example("noise", batch([noise(4000), noise(4000, seed=1)]))
@@ -150,7 +145,7 @@ def test_an_lstm_layer_by_layer_is_the_lstm(pyannote: Any, bidirectional: bool) 
 
 
 def test_a_chain_that_differs_is_found(part_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from samevoice.parity import reference as module
+    from samevoice.parity import listening as module
 
     reference = Reference.load(part_of(made_up.pyannet(layers=2)))
     monkeypatch.setattr(module, "layers_of", lambda lstm: layers_of(lstm)[:1])

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge, judge_taps
-from samevoice.parity.limits import Limits, limits_for, parse_override
+from samevoice.parity.limits import Limits, limits_for
+from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import (
     Artefact,
     Result,

@@ -23,7 +23,8 @@ from samevoice.parity.engine import FEATURES, Trace, compare_traces, order_of, t
 from samevoice.parity.identity import ParityError, fingerprint
 from samevoice.parity.inputs import Example, Recording, batch, noise
 from samevoice.parity.judge import Verdict, judge_pair
-from samevoice.parity.limits import limits_for, parse_override
+from samevoice.parity.limits import limits_for
+from samevoice.parity.overrides import parse_override
 from samevoice.parity.reference import Reference
 from samevoice.parity.roles.embedding import masks
 

@@ -96,6 +96,20 @@ def mlx_network(
     return job
 
 
+def _torch_model(source: str, device: str, dtype: str) -> tuple[Any, tuple[str, Any]]:
+    """pyannote's own module, and where it lies: a device and a type."""
+    from samevoice.converters.reference import import_pyannote
+
+    import_pyannote()
+    import torch
+    from pyannote.audio import Model
+
+    _allow_tf32(os.environ.get("MLX_ENABLE_TF32") != "0")  # one switch for both frameworks
+    place = (device, getattr(torch, dtype))
+    model: Any = Model.from_pretrained(source)
+    return model.to(*place).eval(), place
+
+
 def torch_network(
     source: str,
     network: str,
@@ -105,15 +119,9 @@ def torch_network(
     passes: int = 1,
 ) -> Job:
     """pyannote's own module; ``passes`` of the ResNet are one a speaker in its pipeline."""
-    from samevoice.converters.reference import import_pyannote
-
-    import_pyannote()
+    model, place = _torch_model(source, device, dtype)
     import torch
-    from pyannote.audio import Model
 
-    _allow_tf32(os.environ.get("MLX_ENABLE_TF32") != "0")  # one switch for both frameworks
-    place = (device, getattr(torch, dtype))
-    model: Any = Model.from_pretrained(source).to(*place).eval()
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
     given = {name: torch.from_numpy(value).to(*place) for name, value in arrays.items()}
 

@@ -24,10 +24,10 @@ from samevoice.cli.options import (
 from samevoice.errors import NotPassedError
 
 if TYPE_CHECKING:
+    from samevoice.parity.bounds import Override
     from samevoice.parity.gallery import Finding
     from samevoice.parity.inputs import Example
     from samevoice.parity.judge import Verdict
-    from samevoice.parity.limits import Override
     from samevoice.parity.result import Result
 
 
@@ -145,7 +145,7 @@ def replay(
     limit: Limits = None,
 ) -> None:
     """Compare a bundle with PyTorch's saved outputs, without PyTorch."""
-    from samevoice.parity.golden import replay as run
+    from samevoice.parity.replay import replay as run
 
     verdict = run(bundle, golden, device=device.value, overrides=_overrides(limits, limit))
     _judged(verdict, f"{bundle} against {golden}", bundle)
@@ -270,7 +270,7 @@ def _judged(verdict: Verdict, title: str, what: Path) -> None:
 
 def _overrides(file: Path | None, flags: list[str] | None) -> list[Override]:
     """The limits of the file, then those of the flags, which win."""
-    from samevoice.parity.limits import parse_override, read_overrides
+    from samevoice.parity.overrides import parse_override, read_overrides
 
     asked = read_overrides(file) if file else []
     return [*asked, *(parse_override(text) for text in flags or [])]

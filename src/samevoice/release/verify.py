@@ -29,7 +29,7 @@ from samevoice.converters.bundle import (
     read_json,
 )
 from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
-from samevoice.parity import gallery_file, golden
+from samevoice.parity import gallery_file, golden, replay
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import Result, read
 from samevoice.release import evidence, signature
@@ -326,7 +326,7 @@ def _replayed(one: Folder) -> str:
             continue
         if why := evidence.golden_fault(part, _result(part)):
             raise FaultError(why)
-        verdict = golden.replay(part.folder, part.golden, device=one.device)
+        verdict = replay.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
             raise FaultError(f"the {part.label} diverges on this machine: {verdict.reasons[0]}")
         if why := _other_figures(part, verdict):

@@ -486,7 +486,7 @@ WITHOUT_TORCH = """
 import sys
 for name in ("torch", "torchaudio", "pyannote", "lightning"):
     sys.modules[name] = None  # as if it were not installed
-from samevoice.parity.golden import replay
+from samevoice.parity.replay import replay
 verdict = replay(*sys.argv[1:], device="cpu")
 print(verdict.passed, [tap.name for tap in verdict.taps], verdict.task["diarization"]["der"])
 """
@@ -510,7 +510,8 @@ def test_other_turns_than_pyannotes_are_found(
 
     from safetensors.numpy import load_file, save_file
 
-    from samevoice.parity.golden import GoldenError, replay
+    from samevoice.parity.golden import GoldenError
+    from samevoice.parity.replay import replay
 
     shutil.copytree(green[1] / "golden", tmp_path / "golden")
     path = tmp_path / "golden" / "000.safetensors"

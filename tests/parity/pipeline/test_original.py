@@ -10,6 +10,7 @@ import pytest
 from made_talk import Talk, saying
 
 from samevoice.converters import convert
+from samevoice.parity.listening import ReferenceError
 from samevoice.parity.pipeline.original import (
     ReferencePipeline,
     Silent,
@@ -20,7 +21,6 @@ from samevoice.parity.pipeline.original import (
     as_far_off,
     tied,
 )
-from samevoice.parity.reference import ReferenceError
 
 
 @pytest.mark.parametrize(

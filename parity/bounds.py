@@ -1,0 +1,160 @@
+"""What is measured, and a bound on one figure: on which side it is good, and what replaces it.
+
+What is not finite violates every limit, an infinite bound included.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from enum import Enum
+from typing import Literal, TypeAlias
+
+from samevoice.errors import SamevoiceError
+
+Where: TypeAlias = Literal["tap", "output", "task"]
+
+
+class LimitsError(SamevoiceError):
+    """A limit that cannot be meant: an unknown metric, no number, a tap that does not exist."""
+
+
+class Sense(Enum):
+    """Which side of its bound a figure has to stay on."""
+
+    AT_MOST = "at most"
+    AT_LEAST = "at least"
+    WITHIN_FACTOR = "within a factor of"
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a figure is read: on which side it is good, what a bound may be, whose figure it is."""
+
+    sense: Sense
+    low: float = 0.0
+    high: float = math.inf
+    task_section: str | None = None  # a figure of the task stands in this section of the result
+
+    def holds(self, value: float, bound: float) -> bool:
+        if not math.isfinite(value):
+            return False
+        match self.sense:
+            case Sense.AT_MOST:
+                return value <= bound
+            case Sense.AT_LEAST:
+                return value >= bound
+            case Sense.WITHIN_FACTOR:
+                return value > 0.0 and max(value, 1.0 / value) <= bound
+
+    def looser(self, new: float, old: float) -> bool:
+        return new < old if self.sense is Sense.AT_LEAST else new > old
+
+    @property
+    def no_limit(self) -> float:
+        return -math.inf if self.sense is Sense.AT_LEAST else math.inf
+
+
+METRICS: Mapping[str, Metric] = {
+    "noise_ratio": Metric(Sense.AT_MOST),
+    "times_floor": Metric(Sense.AT_MOST),
+    "max_abs": Metric(Sense.AT_MOST),
+    "mean_abs": Metric(Sense.AT_MOST),
+    "rms": Metric(Sense.AT_MOST),
+    "p99": Metric(Sense.AT_MOST),
+    "nmse": Metric(Sense.AT_MOST),
+    "cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
+    "cosine_mean": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
+    "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
+    "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
+    "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
+    "agreement_beyond_noise": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
+    "kendall_tau": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
+    "embedding_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
+    "similarity_gap": Metric(Sense.AT_MOST, task_section="similarity"),
+    "eer_gap": Metric(Sense.AT_MOST, high=1.0, task_section="similarity"),
+    "shared_cosine_median": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "shared_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "der": Metric(Sense.AT_MOST, task_section="diarization"),
+    "unexplained_der": Metric(Sense.AT_MOST, task_section="diarization"),
+}
+
+
+def checked_bound(metric: str, bound: float) -> float:
+    if metric not in METRICS:
+        raise LimitsError(f"unknown metric {metric!r}: one of {', '.join(METRICS)}")
+    known = METRICS[metric]
+    try:
+        value = float(bound)
+    except OverflowError:
+        raise LimitsError(f"limit {metric} is too large for a number") from None
+    if math.isnan(value):
+        raise LimitsError(f"limit {metric} is NaN, which nothing could violate or keep")
+    if not known.low <= value <= known.high and value != known.no_limit:
+        raise LimitsError(
+            f"limit {metric}={value:g} makes no sense: it lies from {known.low:g} to {known.high:g}"
+        )
+    return value
+
+
+# The RMS of n random errors scatters by 1 / sqrt(2n) of itself, so the logarithm of the ratio of
+# two by 1 / sqrt(n). Four times that is allowed, which one right port in thousands exceeds; with
+# many values the limit's own room is larger.
+LUCK, MANY = 4.0, 1000
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One bound, why it is that, and where it holds; ``tap`` narrows it to one tap by name."""
+
+    metric: str
+    bound: float
+    why: str
+    where: Where = "tap"
+    tap: str | None = None
+
+    def __post_init__(self) -> None:
+        checked_bound(self.metric, self.bound)
+
+    def violation(self, value: float | None) -> str | None:
+        """What is wrong with this figure, in words; None if nothing is."""
+        if value is None:
+            return f"{self.metric} was not measured, but must be {self.demand}"
+        if METRICS[self.metric].holds(value, self.bound):
+            return None
+        return f"{self.metric} is {value:.6g}, but must be {self.demand}"
+
+    def for_values(self, values: int) -> Limit:
+        """The limit of a tap with so many values: of few, a noise ratio is partly luck."""
+        if self.metric != "noise_ratio" or values >= MANY:
+            return self
+        wider = math.exp(LUCK / math.sqrt(max(values, 1)))
+        why = f"{self.why}; {wider:.3g} times as much for {values} values"
+        return replace(self, bound=self.bound * wider, why=why)
+
+    @property
+    def demand(self) -> str:
+        sense = METRICS[self.metric].sense
+        return f"{sense.value} {self.bound:g}" + (" of 1" if sense is Sense.WITHIN_FACTOR else "")
+
+
+@dataclass(frozen=True)
+class Override:
+    """A bound that someone asked for: everywhere, or at one tap."""
+
+    metric: str
+    bound: float
+    tap: str | None = None
+    origin: str = "set by hand"
+
+
+def overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
+    if one.tap is not None:
+        kept = tuple(x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
+        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
+    general = [x for x in limits if x.metric == one.metric and x.tap is None]
+    if not general:
+        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
+        return (*limits, Limit(one.metric, one.bound, one.origin, where))
+    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)

@@ -1,0 +1,282 @@
+"""The layers of an MLX network as data, and bugs put into them for a while."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
+from samevoice.parity.metrics import Array
+from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer, compute
+
+if TYPE_CHECKING:
+    import mlx.core as mx
+
+# Layers of a network ------------------------------------------------------------------------------
+
+
+def layers_of(network: Any) -> dict[str, Layer]:
+    """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
+    found = {}
+    for path, module in sorted(network.named_modules(), key=lambda one: _in_order(one[0])):
+        layer = layer_of(path, module)
+        if layer.kind:
+            found[layer.path] = layer
+        for name, one in {**vars(module), **module}.items():
+            if hasattr(one, "mel_banks"):
+                found[_below(path, name)] = _fbank(_below(path, name), one)
+        if "seg_1" in module:
+            found[_below(path, "pool")] = Layer("pool", _below(path, "pool"))
+    return found
+
+
+def _in_order(path: str) -> list[tuple[int, str]]:
+    return [(int(part), "") if part.isdigit() else (0, part) for part in path.split(".")]
+
+
+def _below(path: str, name: str) -> str:
+    return f"{path}.{name}" if path else name
+
+
+def layer_of(path: str, module: Any) -> Layer:
+    """A module, or a layer's tensors by name, as data."""
+    kind = _kind(module) if path else "network"
+    inner = kind in ("network", "bilstm", "attention")
+    held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}
+    return Layer(
+        kind, path, {n: as_numpy(x) for n, x in held.items()}, _settings(kind, path, module)
+    )
+
+
+def _flat(module: Any) -> dict[str, Any]:
+    from mlx.utils import tree_flatten
+
+    return dict(tree_flatten(module.parameters()))
+
+
+def as_numpy(x: Any) -> Array:
+    from samevoice.parity.candidate import as_numpy as copied
+
+    return copied(x)
+
+
+def _kind(module: Any) -> str:
+    """The kind of layer that a module is, by what it holds; "" for none that is known."""
+    name = type(module).__name__
+    if "scales" in module or "Transpose" in name or "Embedding" in name:
+        return ""
+    if "low_hz" in module and "band_hz" in module:
+        return "sinc"
+    if "running_mean" in module:
+        return "batch norm"
+    if "Wx" in module and "Wh" in module:
+        return {4: "lstm", 3: "gru"}.get(module["Wx"].shape[0] // module["Wh"].shape[1], "")
+    if "query_proj" in module and "key_proj" in module:
+        return "attention"
+    if "forward" in module and "backward" in module:
+        return "bilstm"
+    if "InstanceNorm" in name or "LayerNorm" in name:
+        return "norm"
+    dims = getattr(module.get("weight"), "ndim", 0)
+    return {2: "linear", 3: "conv1d", 4: "conv2d"}.get(dims, "")
+
+
+def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
+    if kind in CONV:
+        kernel = module["weight"].shape[1:-1]
+        usual = kernel[0] // 2 if kind == "conv2d" else 0
+        pads = _each(getattr(module, "padding", usual), len(kernel))
+        return {
+            "stride": _each(getattr(module, "stride", 1), len(kernel)),
+            "padding": tuple((n, n) for n in pads),
+            "dilation": _each(getattr(module, "dilation", 1), len(kernel)),
+            "groups": int(getattr(module, "groups", 1)),
+        }
+    if kind in NORM:
+        over = "time" if "InstanceNorm" in type(module).__name__ else "last"
+        return {"eps": float(getattr(module, "eps", 1e-5)), "over": over}
+    if kind == "lstm":
+        return {"backward": path.endswith("backward")}
+    if kind == "sinc":
+        return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
+    if kind == "attention":
+        return {"heads": int(getattr(module, "num_heads", 1))}
+    return {}
+
+
+def _each(value: Any, count: int) -> tuple[int, ...]:
+    return (int(value),) * count if isinstance(value, int) else tuple(int(n) for n in value)
+
+
+def _fbank(path: str, one: Any) -> Layer:
+    usual = one.snip_edges and not (one.use_energy or one.dither or one.fbank_centering_span)
+    if not usual:
+        return Layer("", path)
+    settings = {
+        "window": one.window.kernel,
+        "step": one.window.stride,
+        "window_type": one.window_type,
+        "fft": one.fft_size,
+        "scale": 32768.0,
+        "emphasis": 0.97,
+        "power": 2,
+        "log10": False,
+        "centred": True,
+    }
+    return Layer("fbank", path, {"mel_banks": one.mel_banks}, settings)
+
+
+# The gallery of a network -------------------------------------------------------------------------
+
+
+def gallery_of(network: Any) -> list[Case]:
+    """Every bug that the network's layers can have, in the first, a middle and the last of a kind.
+
+    Each bug is put into one of the three, in turn, so that a gallery stays cheap.
+    """
+    layers = layers_of(network)
+    kinds = dict.fromkeys(layer.kind for layer in layers.values())
+    found = []
+    for kind in kinds:
+        same = [layer for layer in layers.values() if layer.kind == kind]
+        for turn, bug in enumerate(bug for bug in BUGS if kind in bug.kinds):
+            # From its turn on, the first layer that the bug has something to change in.
+            places = [same[0], same[len(same) // 2], same[-1]]
+            places = places[turn % 3 :] + places[: turn % 3]
+            cases = (
+                Case(bug, one, wrong) for one in [*places, *same] if (wrong := bug.change(one))
+            )
+            found += list(cases)[:1]
+    return found
+
+
+@contextmanager
+def installed(network: Any, layer: Layer, changed: Layer) -> Iterator[None]:
+    """The network with a layer changed: its tensors in place, its call as the textbook has it."""
+    with ExitStack() as stack:
+        new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
+        if new:
+            stack.enter_context(_tensors_put(network, layer, new))
+        if changed.settings != layer.settings or (changed.kind == "pool" and changed is not layer):
+            stack.enter_context(called(network, changed))
+        yield
+
+
+@contextmanager
+def all_installed(network: Any, changes: Sequence[tuple[Layer, Layer]]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for layer, changed in changes:
+            stack.enter_context(installed(network, layer, changed))
+        yield
+
+
+@contextmanager
+def _tensors_put(network: Any, layer: Layer, new: Mapping[str, Array]) -> Iterator[None]:
+    import mlx.core as mx
+
+    owner = at(network, layer.path)
+    places = []
+    for name, array in new.items():
+        path, _, last = name.rpartition(".")
+        module = at(owner, path)
+        places.append((module, last, module[last]))
+        module[last] = mx.array(np.ascontiguousarray(array)).astype(module[last].dtype)
+    try:
+        yield
+    finally:
+        for module, last, before in places:
+            module[last] = before
+
+
+def at(network: Any, path: str) -> Any:
+    """The module at a path below another."""
+    for part in filter(None, path.split(".")):
+        network = network[int(part)] if part.isdigit() else network[part]
+    return network
+
+
+def called(network: Any, layer: Layer) -> AbstractContextManager[None]:
+    """The layer's tap passes on what the textbook computes for it."""
+    from samevoice.models.layers import taps
+
+    if layer.kind == "pool":
+        return _pooling(network, layer)
+    return taps.change({layer.path: _calling(layer)})
+
+
+def _calling(layer: Layer) -> Callable[[Mapping[str, mx.array], mx.array], mx.array]:
+    before = layer.settings.get("before", f"{layer.path}.input")
+
+    def call(given: Mapping[str, mx.array], value: mx.array) -> mx.array:
+        return _computed(layer, given[before]).astype(value.dtype)
+
+    return call
+
+
+def _computed(layer: Layer, x: mx.array, masks: mx.array | None = None) -> mx.array:
+    import mlx.core as mx
+
+    found = compute(layer, as_numpy(x), None if masks is None else as_numpy(masks))
+    if found is None:
+        raise ValueError(f"{layer.path}: the textbook has no {layer.kind}")
+    return mx.array(found)
+
+
+@contextmanager
+def _pooling(network: Any, layer: Layer) -> Iterator[None]:
+    """Masks reach the pooling beside its tap: the function itself is replaced for a while."""
+    owner = at(network, layer.path.rpartition(".")[0])
+    code: Any = sys.modules[type(owner).__module__]
+    before = code.stats_pool
+    code.stats_pool = lambda x, masks=None: _computed(layer, x, masks)
+    try:
+        yield
+    finally:
+        code.stats_pool = before
+
+
+# Functions between layers -------------------------------------------------------------------------
+
+
+def function_at(tap: str, order: Sequence[str], arrays: Mapping[str, Array]) -> Layer | None:
+    """What stands between the layer before and this seam, told from what they gave.
+
+    ``arrays`` are the reference's own. None where it is more than one known function and, at most,
+    a max-pooling over time.
+    """
+    here = order.index(tap) if tap in order else 0
+    outputs = [name for name in order[:here] if not name.endswith(".input") and name in arrays]
+    if not outputs or tap not in arrays:
+        return None
+    given, got = arrays[outputs[-1]], arrays[tap]
+    width = given.shape[1] // got.shape[1] if given.ndim == got.ndim == 3 and got.shape[1] else 1
+    form = {"width": width} if got.ndim == given.ndim else {"image": "frequency by time"}
+    for name in FUNCTIONS:
+        layer = Layer("function", tap, {}, {"name": name, "before": outputs[-1], **form})
+        found = compute(layer, given)
+        if found is not None and found.shape == got.shape and _same(found, got):
+            return layer
+    return None
+
+
+def _same(one: Array, other: Array) -> bool:
+    scale = float(np.abs(other).max(initial=0.0))
+    return bool(np.abs(one - other).max(initial=0.0) <= 1e-6 * scale)
+
+
+def function_cases(layers: Sequence[Layer]) -> list[Case]:
+    """Bugs of the functions between layers: each kind of function once, the end for itself."""
+    found: dict[str, Case] = {}
+    for layer in layers:
+        right = layer.settings["name"]
+        last = layer.path == "output" and right == NOTHING
+        for wrong in (*INSTEAD.get(right, ()), *(BEHIND if last else ())):
+            bug = function_bug(right, wrong)
+            found.setdefault(bug.name, Case(bug, layer, layer.having(name=wrong)))
+        if "image" in layer.settings and (wrong_layer := LYING.change(layer)):
+            found.setdefault(LYING.name, Case(LYING, layer, wrong_layer))
+    return list(found.values())
