@@ -48,17 +48,22 @@ class Network(Base):
 """
 
 
+def install(folder: Path, package: str, module: str) -> None:
+    """What pip leaves beside the modules of a package that brings a ``FAMILY``."""
+    info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(
+        f"[samevoice.families]\n{module.removesuffix('_family')} = {module}:FAMILY\n"
+    )
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """What pip leaves of a plug-in that works, and of one that does not."""
     folder = tmp_path / "site"
     for package, module in (("cat-models", "whisker"), ("dog-models", "snout")):
-        info = folder / f"{package.replace('-', '_')}-1.0.dist-info"
-        info.mkdir(parents=True)
-        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-        (info / "entry_points.txt").write_text(
-            f"[samevoice.families]\n{module} = {module}_family:FAMILY\n"
-        )
+        install(folder, package, f"{module}_family")
     (folder / "whisker_family.py").write_text(PLUGIN)
     (folder / "whisker.py").write_text(NETWORK)
     (folder / "snout_family.py").write_text("raise RuntimeError('no snout today')\n")

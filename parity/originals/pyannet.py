@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from samevoice.converters.reference import import_pyannote
+
 if TYPE_CHECKING:
     import torch
 
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
+    import_pyannote()
     from pyannote.audio.core.task import Problem, Resolution, Specifications
     from pyannote.audio.models.segmentation import PyanNet
 

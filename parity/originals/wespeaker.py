@@ -6,14 +6,16 @@ from collections.abc import Mapping
 from inspect import signature
 from typing import TYPE_CHECKING, Any
 
+from samevoice.converters.reference import import_pyannote
+from samevoice.parity.listening import ReferenceError
+
 if TYPE_CHECKING:
     import torch
 
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
+    import_pyannote()
     from pyannote.audio.models.embedding import wespeaker
-
-    from samevoice.parity.listening import ReferenceError
 
     kind = getattr(wespeaker, config["architecture"])
     taken = {name: config[name] for name in signature(kind).parameters if name in config}
