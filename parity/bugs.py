@@ -136,6 +136,11 @@ def _bfloat(x: Array) -> Array:
     return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
 
 
+def _kaldi_scale(wrong: float) -> Change:
+    """Kaldi counts samples as 16-bit integers; a bug only where that counts, or must not."""
+    return lambda layer: layer.having(scale=wrong) if layer.settings["scale"] != wrong else None
+
+
 def _unscaled(layer: Layer) -> Layer | None:
     if "weight" not in layer.tensors:
         return None
@@ -291,7 +296,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("filters built from high to low", ("sinc",), setting(high_first=True),
         "numerator and bandwidth change sign together", may_idle=True),
     Bug("Hann for Hamming", ("fbank",), setting(window_type="hanning"), "every bin off a little"),
-    Bug("without the scale of 2^15", ("fbank",), setting(scale=1.0),
+    Bug("without the scale of 2^15", ("fbank",), _kaldi_scale(1.0),
         "mean removal hides it, but for bins that reach the floor"),
     Bug("without mean removal", ("fbank",), setting(centred=False),
         "the microphone becomes part of the voice"),
@@ -362,6 +367,10 @@ def bugs_of(layer: Layer) -> tuple[Bug, ...]:
 # Layers of a network ------------------------------------------------------------------------------
 
 
+# A pooling, and what stands beside it in its module: it holds nothing by which it would show.
+POOLINGS = {"pool": "seg_1", "stats": "out_nonlinear"}
+
+
 def layers_of(network: Any) -> dict[str, Layer]:
     """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
     found = {}
@@ -372,8 +381,9 @@ def layers_of(network: Any) -> dict[str, Layer]:
         for name, one in {**vars(module), **module}.items():
             if hasattr(one, "mel_banks"):
                 found[_below(path, name)] = _fbank(_below(path, name), one)
-        if "seg_1" in module:
-            found[_below(path, "pool")] = Layer("pool", _below(path, "pool"))
+        for name, beside in POOLINGS.items():
+            if beside in module:
+                found[_below(path, name)] = Layer("pool", _below(path, name))
     return found
 
 
@@ -431,8 +441,7 @@ def _kind(module: Any) -> str:
 def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind in CONV:
         kernel = module["weight"].shape[1:-1]
-        usual = kernel[0] // 2 if kind == "conv2d" else 0
-        pads = _each(getattr(module, "padding", usual), len(kernel))
+        pads = _each(getattr(module, "padding", 0), len(kernel))
         return {
             "stride": _each(getattr(module, "stride", 1), len(kernel)),
             "padding": tuple((n, n) for n in pads),
@@ -464,7 +473,7 @@ def _fbank(path: str, one: Any) -> Layer:
         "step": one.window.stride,
         "window_type": one.window_type,
         "fft": one.fft_size,
-        "scale": 32768.0,
+        "scale": one.full_scale,
         "emphasis": 0.97,
         "power": 2,
         "log10": False,
