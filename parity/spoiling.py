@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 # Layers of a network ------------------------------------------------------------------------------
 
 
+# A pooling, and what stands beside it in its module: it holds nothing by which it would show.
+POOLINGS = {"pool": "seg_1", "stats": "out_nonlinear"}
+
+
 def layers_of(network: Any) -> dict[str, Layer]:
     """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
     found = {}
@@ -29,8 +33,9 @@ def layers_of(network: Any) -> dict[str, Layer]:
         for name, one in {**vars(module), **module}.items():
             if hasattr(one, "mel_banks"):
                 found[_below(path, name)] = _fbank(_below(path, name), one)
-        if "seg_1" in module:
-            found[_below(path, "pool")] = Layer("pool", _below(path, "pool"))
+        for name, beside in POOLINGS.items():
+            if beside in module:
+                found[_below(path, name)] = Layer("pool", _below(path, name))
     return found
 
 
@@ -88,8 +93,7 @@ def _kind(module: Any) -> str:
 def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind in CONV:
         kernel = module["weight"].shape[1:-1]
-        usual = kernel[0] // 2 if kind == "conv2d" else 0
-        pads = _each(getattr(module, "padding", usual), len(kernel))
+        pads = _each(getattr(module, "padding", 0), len(kernel))
         return {
             "stride": _each(getattr(module, "stride", 1), len(kernel)),
             "padding": tuple((n, n) for n in pads),
@@ -121,7 +125,7 @@ def _fbank(path: str, one: Any) -> Layer:
         "step": one.window.stride,
         "window_type": one.window_type,
         "fft": one.fft_size,
-        "scale": 32768.0,
+        "scale": one.full_scale,
         "emphasis": 0.97,
         "power": 2,
         "log10": False,

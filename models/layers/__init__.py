@@ -154,14 +154,13 @@ class Conv1d(Module):
         self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, inputs))
         if bias:
             self.bias = mx.random.uniform(-bound, bound, (outputs,))
-        self.stride, self.dilation = stride, dilation
+        self.stride, self.padding, self.dilation = stride, kernel // 2 * dilation, dilation
 
     def __call__(self, x: mx.array) -> mx.array:
         if fast.on_cpu():
             y = cpu.conv1d(x, self.weight, self.stride, self.dilation)
         else:
-            padding = self.weight.shape[1] // 2 * self.dilation
-            y = mx.conv1d(x, self.weight, self.stride, padding, self.dilation)
+            y = mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
         return y + self.bias if "bias" in self else y
 
 
@@ -177,13 +176,13 @@ class Conv2d(Module):
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel * kernel)
         self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, kernel, inputs))
-        self.stride = stride
+        self.stride, self.padding = stride, kernel // 2
 
     def __call__(self, x: mx.array) -> mx.array:
         # One input channel makes shifted products of a vector: the plain form is the fast one.
         if fast.on_cpu() and self.weight.shape[-1] > 1:
             return cpu.conv2d(x, self.weight, self.stride)
-        return mx.conv2d(x, self.weight, stride=self.stride, padding=self.weight.shape[1] // 2)
+        return mx.conv2d(x, self.weight, stride=self.stride, padding=self.padding)
 
 
 def relu(x: mx.array) -> mx.array:

@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -19,7 +20,7 @@ import numpy as np
 from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
-from samevoice.parity.inputs import RATE, Example
+from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part
 from samevoice.parity.metrics import Array
 from samevoice.parity.reference import Reference
@@ -161,7 +162,9 @@ class ReferencePipeline:
         references = {name: Reference.load(parts[name]) for name in ("segmentation", "embedding")}
         from pyannote.audio import Pipeline
 
-        pipeline = Pipeline.from_pretrained(_config(planned, parts))
+        config = _config(planned, parts)
+        with _taking_modules(config["pipeline"]["params"], references["embedding"], parts):
+            pipeline = Pipeline.from_pretrained(config)
         if pipeline is None:
             raise ReferenceError("pyannote.audio cannot load this pipeline")
         networks = {
@@ -234,7 +237,7 @@ class ReferencePipeline:
             (clustering, "cluster_vbx", _vbx(notes)),
             (vbx, "VBx", _elbo(notes)),
         ]
-        if getattr(pipeline, "_plda", None) is not None:
+        if hasattr(pipeline._plda, "_xvec_tf"):
             overheard.append((pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")))
         with ExitStack() as stack:
             for owner, name, note in overheard:
@@ -270,6 +273,36 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
         where = root if part.family.is_data else root / files[0]
         config["pipeline"]["params"][name] = {"checkpoint": str(where)}
     return config
+
+
+@contextmanager
+def _taking_modules(
+    params: dict[str, Any], embedding: Reference, parts: Mapping[str, Part]
+) -> Iterator[None]:
+    """pyannote's pipeline loads its own models; an embedding of others is handed over as it is.
+
+    Where there is no PLDA, pyannote would fetch one that it does not use.
+    """
+    from pyannote.audio import Model
+    from pyannote.audio.core.plda import PLDA
+    from pyannote.audio.pipelines import speaker_verification
+
+    if not any(part.family.is_data for part in parts.values()):
+        params["plda"] = PLDA.__new__(PLDA)
+    module: Any = embedding.module
+    if isinstance(module, Model):
+        yield
+        return
+    config = parts["embedding"].config
+    module.audio = SimpleNamespace(sample_rate=config["sample_rate"])
+    module.dimension = embedding.run(_example(noise(CHUNK)[None])).shape[-1]
+    params["embedding"] = module
+    load = speaker_verification.get_model
+    speaker_verification.get_model = lambda model, **_: model
+    try:
+        yield
+    finally:
+        speaker_verification.get_model = load
 
 
 def _check_same(name: str, module: Any, checked: Any) -> None:
