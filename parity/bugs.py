@@ -134,6 +134,10 @@ def _bfloat(x: Array) -> Array:
     return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
 
 
+def _frequency_major(layer: Layer) -> Layer | None:
+    return None if layer.settings.get("rows") == 1 else layer.having(flatten="frequency")
+
+
 def _kaldi_scale(wrong: float) -> Change:
     """Kaldi counts samples as 16-bit integers; a bug only where that counts, or must not."""
     return lambda layer: layer.having(scale=wrong) if layer.settings["scale"] != wrong else None
@@ -305,7 +309,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("over frequency", ("pool",), setting(over="frequency"), "statistics over the wrong axis"),
     Bug("a biased deviation", ("pool",), setting(biased=True), "short turns drift most"),
     Bug("variances for deviations", ("pool",), setting(variance=True), "loud parts count squared"),
-    Bug("frequency-major flattening", ("pool",), setting(flatten="frequency"),
+    Bug("frequency-major flattening", ("pool",), _frequency_major,
         "the same shape, other voices"),
     Bug("deviations before means", ("pool",), setting(deviations_first=True),
         "the same shape, other voices"),

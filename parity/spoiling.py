@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 # A pooling, and what stands beside it in its module: it holds nothing by which it would show.
-POOLINGS = {"pool": "seg_1", "stats": "out_nonlinear"}
+POOLINGS: Mapping[str, tuple[str, dict[str, int]]] = {
+    "pool": ("seg_1", {}),
+    "stats": ("out_nonlinear", {"rows": 1}),
+}
 
 
 def layers_of(network: Any) -> dict[str, Layer]:
@@ -33,9 +36,9 @@ def layers_of(network: Any) -> dict[str, Layer]:
         for name, one in {**vars(module), **module}.items():
             if hasattr(one, "mel_banks"):
                 found[_below(path, name)] = _fbank(_below(path, name), one)
-        for name, beside in POOLINGS.items():
+        for name, (beside, settings) in POOLINGS.items():
             if beside in module:
-                found[_below(path, name)] = Layer("pool", _below(path, name))
+                found[_below(path, name)] = Layer("pool", _below(path, name), {}, settings)
     return found
 
 
