@@ -46,7 +46,6 @@ NETWORKS = {
 COMPARED = "minutes of two networks; tests/parity compares the same"
 # A command that is only parsed: its first words, and why.
 NOT_RUN = {
-    "samevoice parity out/embedding --source reference:embedding": COMPARED,
     "samevoice parity out/full --source reference:full": COMPARED,
     "samevoice parity segmentation-3.0": "the same weights were compared a few lines above",
     "samevoice gate segmentation-3.0-parity": "there is no result, as they were not compared again",
