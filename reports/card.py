@@ -204,7 +204,7 @@ def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
         "model is."
     )
     if len(parts) > 1:
-        yield "- For the pipeline the replay covers one recording: its scores, clustering and turns."
+        yield "- For the pipeline the replay covers one recording: scores, clustering and turns."
     for words in terms.loosened:
         yield f"- ⚠️ A limit was loosened: {inline(words)}"
     for limit, because in terms.accepted.items():
