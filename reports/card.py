@@ -204,14 +204,11 @@ def _limits(parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
         "model is."
     )
     if len(parts) > 1:
-        yield (
-            "- Of the pipeline the replay covers one recording: its scores, its clustering and its "
-            "turns."
-        )
+        yield "- For the pipeline the replay covers one recording: scores, clustering and turns."
     for words in terms.loosened:
         yield f"- ⚠️ A limit was loosened: {inline(words)}"
     for limit, because in terms.accepted.items():
-        yield f"- ⚠️ {code(limit)} was accepted, because {inline(because)}"
+        yield f"- ⚠️ {code(limit)} was accepted: {inline(because)}"
 
 
 def _tensors(terms: Terms) -> Iterator[str]:
@@ -228,8 +225,7 @@ def _tensors(terms: Terms) -> Iterator[str]:
             yield f"  - dropped {some}: {inline(one.why)}"
     yield ""
     yield (
-        "`provenance.json` names every tensor. `samevoice export` gives the PyTorch checkpoint "
-        "back."
+        "`provenance.json` names every tensor. `samevoice export` restores the PyTorch checkpoint."
     )
 
 
@@ -257,7 +253,7 @@ def _origin(kind: str, parts: Sequence[Shown], terms: Terms) -> Iterator[str]:
         yield f"| {' | '.join(cells)} |"
     yield ""
     if terms.provenance.get("note"):
-        yield "The weights were made from a seed by samevoice; nobody's recordings went into them."
+        yield "samevoice made these weights from a seed; no recordings were used."
     else:
         yield (
             "The weights are their authors' work and stay under their licence; only their layout "

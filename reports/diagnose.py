@@ -136,7 +136,7 @@ SIGNATURES = (
     Signature(
         "The errors add up to {tap}, but no layer alone is wrong",
         lambda x: x.adds_up,
-        "Each layer stays within its limits when it is fed with the original's own input.",
+        "Each layer stays within its limits when it gets the original's own input.",
         "Look at what the run does between layers, and at layers that no tap shows.",
     ),
     Signature(
@@ -148,13 +148,13 @@ SIGNATURES = (
     Signature(
         "{tap} has the right values in other places",
         lambda x: x.permuted,
-        "The norm of every row is right to the last digits, the values are not.",
+        "The norm of every row is right to the last digits, but the values are not.",
         "Look for a reshape, a flattening or an order of channels before this tap.",
     ),
     Signature(
         "The error starts between two layers, before {tap}",
         lambda x: x.name.endswith(INTO),
-        "The layer before is right on the right input; what reaches this one is wrong.",
+        "The layer before is right when its input is right, but the input of this one is wrong.",
         "Compare what both do between these two layers, such as activations and transposes.",
     ),
 )
@@ -203,8 +203,8 @@ def _proven(cause: Cause) -> Diagnosis:
     before = f"{cause.ratio_before:.3g}" if math.isfinite(cause.ratio_before) else "infinite"
     return Diagnosis(
         f"Proven cause at {cause.tap}: {cause.bug}",
-        f"With this bug undone the layer's own noise ratio is {cause.ratio_after:.3g} instead of "
-        f"{before}.",
+        f"With this bug corrected, the layer's own noise ratio is {cause.ratio_after:.3g} instead "
+        f"of {before}.",
         f"Correct this in {cause.tap}, then compare again: it may hide a second fault.",
         cause.tap,
     )
@@ -213,7 +213,7 @@ def _proven(cause: Cause) -> Diagnosis:
 def _nothing_compared() -> Diagnosis:
     return Diagnosis(
         "Nothing was compared",
-        "The result holds no tap, so nothing is proven.",
+        "The result has no taps, so nothing is proven.",
         "Run samevoice parity again, with inputs.",
         "",
     )
