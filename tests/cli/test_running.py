@@ -217,6 +217,7 @@ def stuck(file):
 
 # A shell that starts a job in the background makes it ignore the signal.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup's commands inherit that it is ignored
 os.fsync = stuck
 from samevoice.cli import main
 main(sys.argv[1:])

@@ -1,0 +1,69 @@
+"""A pipeline around an embedding that pyannote does not know is compared like any other."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from made_campplus import small_campplus, source_of
+
+from samevoice.converters import convert
+from samevoice.converters.bundle import WEIGHTS, read_weights
+from samevoice.converters.reference import sample
+from samevoice.parity.inputs import RATE
+from samevoice.parity.pipeline import compare
+from samevoice.parity.pipeline.recordings import Recorded
+
+
+@pytest.fixture(scope="module")
+def pair(
+    references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Path]:
+    """A bundle without a PLDA, and the source that it was made from."""
+    folder = tmp_path_factory.mktemp("other")
+    network = small_campplus(folder / "campplus.pt")
+    source = source_of(folder / "source", references["segmentation"], network)
+    convert.convert(source, folder / "bundle")
+    return folder / "bundle", source
+
+
+def speech() -> list[Recorded]:
+    return [Recorded("speech", sample()[16 * RATE : 28 * RATE])]
+
+
+def test_it_is_green_stage_by_stage(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    bundle, source = pair
+    made = compare.run(bundle, source, inputs=speech(), device="cpu", output=tmp_path)
+    assert made.passed, made.verdict.reasons
+    judged = {(tap.name, tap.mode) for tap in made.taps}
+    stages = {"masks", "count", "weights", "embeddings", "trained", "hard", "discrete", "turns"}
+    assert {(name, "forced") for name in stages - {"embeddings"}} <= judged
+    assert ("embeddings", "free") in judged
+    assert not {"xvectors", "plda", "gamma"} & {name for name, _ in judged}
+    assert made.task["diarization"]["der"] == 0.0
+    index = json.loads((tmp_path / "golden" / "golden.json").read_text())
+    assert [row["name"] for row in index["examples"]] == ["speech"]
+
+
+def test_another_voice_is_red_at_the_embeddings(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    """One row of the last layer is doubled: everything before it stays right."""
+    import shutil
+
+    import made_up
+    from safetensors.numpy import load_file, save_file
+
+    bundle, source = pair
+    spoilt = tmp_path / "spoilt"
+    shutil.copytree(bundle, spoilt)
+    assert read_weights(spoilt / "embedding")
+    path = spoilt / "embedding" / WEIGHTS
+    weights = load_file(path)
+    last = next(name for name in weights if name.startswith("xvector.dense.linear"))
+    weights[last] = np.concatenate([2 * weights[last][:1], weights[last][1:]])
+    save_file(weights, path, metadata={"format": "mlx"})
+    made_up.record(spoilt / "embedding")
+    made_up.record(spoilt)
+    made = compare.run(spoilt, source, inputs=speech(), device="cpu")
+    assert made.first_divergence == "embeddings"
