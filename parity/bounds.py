@@ -125,6 +125,11 @@ class Limit:
             return None
         return f"{self.metric} is {value:.6g}, but must be {self.demand}"
 
+    @property
+    def place(self) -> tuple[str, str, str | None, float]:
+        """What it holds, where, and how much, whatever the reason."""
+        return (self.metric, self.where, self.tap, self.bound)
+
     def for_values(self, values: int) -> Limit:
         """The limit of a tap with so many values: of few, a noise ratio is partly luck."""
         if self.metric != "noise_ratio" or values >= MANY:

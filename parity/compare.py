@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import sys
 import types
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from copy import deepcopy
@@ -130,6 +129,8 @@ def _torch_taps(
     """What every paired layer gives; ``plainly`` is another, equally valid evaluation."""
     import torch
 
+    from samevoice.parity.reference import without_onednn
+
     dtype = torch.float64 if double else torch.float32
     # A copy, so that the caller's module keeps its mode and its type.
     running = deepcopy(module).to(dtype).eval()
@@ -141,24 +142,13 @@ def _torch_taps(
     before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
-        with torch.inference_mode(), _without_onednn() if plainly else nullcontext():
+        with torch.inference_mode(), without_onednn() if plainly else nullcontext():
             output = running(*args, **kwargs)
     finally:
         torch.set_default_dtype(before)
     for tap, part in _outputs(output):
         _noting(seen, tap, layouts.get(tap))(_last(running), None, part)
     return seen
-
-
-@contextmanager
-def _without_onednn() -> Iterator[None]:
-    """torch's own kernels, which round in another order."""
-    import torch
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # about TF32 on Intel GPUs
-        with torch.backends.mkldnn.flags(enabled=False):
-            yield
 
 
 def _noting(seen: dict[str, Array], tap: str, layout: Layout | None) -> Callable[..., None]:

@@ -420,12 +420,20 @@ def _not_finite(tap: Tap) -> Iterable[str]:
             yield f"the {who} holds {count} values that are NaN or infinite"
 
 
+def _number(value: object) -> float | None:
+    """A figure from a file; an integer of hundreds of digits is as good as infinite."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def task_violations(task: Task, limits: Limits) -> tuple[str, ...]:
     """In words, every limit on the task that its figures break; a figure that is absent does."""
     found = []
     for name, limit in limits.for_task.items():
         value = task.get(METRICS[name].task_section or "", {}).get(name)
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            value = None
-        found.append(limit.violation(value))
+        found.append(limit.violation(_number(value)))
     return tuple(words for words in found if words is not None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Literal, TypeAlias, get_args
 
 from samevoice.parity.bounds import MANY, Limit, LimitsError, Override, Where, overridden
@@ -405,12 +406,19 @@ class Limits:
     limits: tuple[Limit, ...]
 
     def at(self, tap: str, *, output: bool, values: int = MANY) -> dict[str, Limit]:
-        """Metric -> the limit that holds at this tap, which has so many values."""
+        """Metric -> the limit that holds at this tap, which has so many values.
+
+        Few values widen the default bounds; one that was set by hand holds as it was set.
+        """
         chosen = {one.metric: one for one in self.limits if one.where == "tap" and one.tap is None}
         if output:
             chosen |= {one.metric: one for one in self.limits if one.where == "output"}
         chosen |= {one.metric: one for one in self.limits if one.tap == tap}
-        return {metric: one.for_values(values) for metric, one in chosen.items()}
+        usual = {one.place for one in limits_for(self.family, self.dtype, self.device).limits}
+        return {
+            metric: one.for_values(values) if one.place in usual else one
+            for metric, one in chosen.items()
+        }
 
     @property
     def for_task(self) -> dict[str, Limit]:
@@ -428,6 +436,7 @@ class Limits:
         return limits
 
 
+@cache
 def limits_for(family: str, dtype: str, device: str) -> Limits:
     """The default limits; "dump" is the family of two dumps that are compared without a truth."""
     if family not in ALL_FAMILIES:

@@ -82,7 +82,7 @@ class Reference:
         with _threads(other):
             yield f"{other} threads", self._evaluated(self.module, example, deep)
         if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-            with _without_onednn():
+            with without_onednn():
                 yield "without oneDNN", self._evaluated(self.module, example, deep)
         if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
             yield "channels last", self._evaluated(self._channels_last, example, deep)
@@ -161,7 +161,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 @contextmanager
-def _without_onednn() -> Iterator[None]:
+def without_onednn() -> Iterator[None]:
     """As on machines that have none: ARM builds, old processors."""
     import torch
 

@@ -92,13 +92,14 @@ def cluster(
 
     ``settings``: the pipeline's ``clustering`` and its numbers. VBx alone needs a PLDA.
     """
-    run = _agglomerative if settings.get("clustering", VBX) == AGGLOMERATIVE else _vbx
-    chosen = trainable(embeddings, segmentations)
+    chosen, bounds = trainable(embeddings, segmentations), bounds or Bounds()
     # Threads split products in other places; one thread always sums in the same order.
     with one_blas_thread():
         if len(chosen[0]) < 2:
             return _one_speaker(embeddings, chosen)
-        return run(embeddings, segmentations, chosen, plda, settings, bounds or Bounds())
+        if settings.get("clustering", VBX) == AGGLOMERATIVE:
+            return _agglomerative(embeddings, chosen, settings, bounds)
+        return _vbx(embeddings, segmentations, chosen, plda, settings, bounds)
 
 
 def _vbx(
@@ -138,14 +139,11 @@ def _vbx(
 
 def _agglomerative(
     embeddings: np.ndarray,
-    segmentations: np.ndarray,
     chosen: tuple[np.ndarray, np.ndarray],
-    plda: Plda | None,
     settings: Mapping[str, Any],
     bounds: Bounds,
 ) -> Clustering:
     """As pyannote 3.1: large clusters by distance; each small one joins the nearest large one."""
-    del segmentations, plda
     train = embeddings[chosen]
     labels = np.zeros(len(train), dtype=np.int64)
     if bounds.most > 1:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -249,17 +249,11 @@ class CAMPPlus(Embedding):
         self.head = Head(channels)
         self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
         self._host: Kept[cpu_campplus.Layers | None] = Kept()
-        self._compiled: Kept[Callable[[mx.array], mx.array]] = Kept()
 
     def frames(self, x: mx.array) -> mx.array:
         features = self.features(x)
-        if fast.on_gpu() and not taps.active():
-            return self._compiled.of(self.arrays, lambda: mx.compile(self._by_layers))(features)
         if fast.on_cpu() and not taps.active() and (host := self._on_cpu()) is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
-        return self._by_layers(features)
-
-    def _by_layers(self, features: mx.array) -> mx.array:
         return self.xvector.frames(_seen("head", self.head, features), "xvector")
 
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:

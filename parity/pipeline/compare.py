@@ -52,7 +52,7 @@ def run(
     chosen = recordings_of(inputs, audio, references)
     identity.strict_float32()
     candidate = Listening(folder, device, fast=fast)
-    kind = results.FAST if fast else "full"
+    kind = results.FAST if fast else convert.WHOLE
     precision = identity.dtype_of_pipeline(folder), identity.device_of(candidate)
     limits = limits_for(kind, *precision).overridden(asked)
     reference = ReferencePipeline.load(planned)
@@ -103,7 +103,7 @@ def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.
         )
     said = bundles.read_json(folder / bundles.PROVENANCE)["sources"]
     hashes = {part.family.role: part.source_hashes for part in planned.parts}
-    for name, files in {**hashes, "full": convert.hashes_of(planned.pipeline)}.items():
+    for name, files in {**hashes, convert.WHOLE: convert.hashes_of(planned.pipeline)}.items():
         if convert.fingerprint(files) != said[name]["sha256"]:
             raise ParityError(
                 f"{folder} was made from another {name} than {source} holds: "

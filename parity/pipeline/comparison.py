@@ -71,7 +71,7 @@ class Compared:
             return False
         return self.rounded or self.flips_on_floor == len(self.decisions.flips)
 
-    @property
+    @cached_property
     def clusterings(self) -> tuple[str | None, ...]:
         """Where pyannote's clustering parts from itself: in float64, then with errors dealt out."""
         run, truth = self.original, self.truth

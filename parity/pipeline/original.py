@@ -184,25 +184,25 @@ class ReferencePipeline:
         file = {"waveform": plain, "sample_rate": RATE, "uri": uri}
         with _quietly(), self._listening() as notes:
             made = self.pipeline(file, hook=_hook(notes))
-        return _heard(np.asarray(waveform), notes, made)
+        return _run_of(np.asarray(waveform), notes, made)
 
-    def truth(self, heard: TorchRun) -> Truth:
+    def truth(self, run: TorchRun) -> Truth:
         """The networks in float64, and pyannote's clustering of what they say then."""
         scores = _batched(
-            lambda at: self.segmentation.run(_example(heard.chunks[at]), "float64"), heard.chunks
+            lambda at: self.segmentation.run(_example(run.chunks[at]), "float64"), run.chunks
         )
-        if not isinstance(heard, Spoke):
+        if not isinstance(run, Spoke):
             return Truth(scores)
-        weights, fbanks = heard.weights, Notes(list)
+        weights, fbanks = run.weights, Notes(list)
         double = self.embedding.double
         note = _noting(fbanks, "fbank")
         with _quietly(), _overheard(double, "compute_fbank", note):
             embeddings = _batched(
-                lambda at: self.embedding.run(_example(heard.chunks[at], weights[at]), "float64"),
-                heard.chunks,
+                lambda at: self.embedding.run(_example(run.chunks[at], weights[at]), "float64"),
+                run.chunks,
             )
-        found = self.cluster(embeddings, heard.segmentations)
-        others = (self.cluster(x, heard.segmentations) for x in as_far_off(embeddings, heard))
+        found = self.cluster(embeddings, run.segmentations)
+        others = (self.cluster(x, run.segmentations) for x in as_far_off(embeddings, run))
         fbank = np.concatenate(fbanks["fbank"])
         return SpokenTruth(scores, fbank, embeddings, found, tuple(others))
 
@@ -249,14 +249,14 @@ class ReferencePipeline:
             yield notes
 
 
-def as_far_off(truth: Array, heard: Spoke) -> Iterator[Array]:
+def as_far_off(truth: Array, run: Spoke) -> Iterator[Array]:
     """The truth with pyannote's own errors dealt out to other slots, and with the other sign.
 
     Clustering such embeddings is as valid as clustering pyannote's. What comes out otherwise is
     decided by rounding, and how far numbers move is the noise of this stage.
     """
-    errors = (heard.embeddings - truth).reshape(-1, truth.shape[-1])
-    spoken = np.flatnonzero(heard.segmentations.any(axis=1).ravel())
+    errors = (run.embeddings - truth).reshape(-1, truth.shape[-1])
+    spoken = np.flatnonzero(run.segmentations.any(axis=1).ravel())
     for turn in range(OTHERS):
         dealt = np.zeros_like(errors)
         dealt[spoken] = np.roll(errors[spoken], turn // 2, axis=0) * (-1) ** (turn + 1)
@@ -437,10 +437,10 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-# What was heard -----------------------------------------------------------------------------------
+# What was run -----------------------------------------------------------------------------------
 
 
-def _heard(waveform: Array, notes: Notes, made: Any) -> TorchRun:
+def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     segmentations, (counts,) = notes["segmentation"][0], notes["speaker_counting"]
     chunks, slots = segmentations.shape[::2]
     common = {

@@ -23,6 +23,7 @@ from samevoice.parity.judge import (
     judge_pair,
     judge_tap,
     judge_taps,
+    task_violations,
 )
 from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.overrides import parse_override
@@ -373,3 +374,21 @@ def test_what_a_tap_of_few_values_may_have_is_said() -> None:
     tap = judge_tap(Tap("few", truth, reference, reference + np.float32(1e-3)), GENERIC)
     # 3 times exp(4 / 10)
     assert "but must be at most 4.47547" in tap.reasons[0]
+
+
+def test_a_limit_that_was_set_by_hand_holds_as_it_was_set() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.normal(size=100)
+    reference = (truth + 1e-6 * rng.normal(size=100)).astype(np.float32)
+    off = (truth + 3.5e-6 * rng.normal(size=100)).astype(np.float32)
+    tap = Tap("few", truth, reference, off)
+    assert judge_tap(tap, GENERIC).passed  # 3 times exp(4 / 10)
+    (why,) = judge_tap(tap, limited("noise_ratio=2.9")).reasons
+    assert why.endswith("but must be at most 2.9")
+    assert not judge_tap(tap, limited("few:noise_ratio=2.9")).passed
+
+
+def test_a_task_figure_too_large_for_a_number_breaks_its_limit() -> None:
+    limits = limits_for("embedding", "float32", "cpu")
+    reasons = task_violations({"ranking": {"kendall_tau": 10**400}}, limits)
+    assert "kendall_tau is inf, but must be at least 1" in reasons
