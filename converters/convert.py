@@ -175,7 +175,6 @@ class Part:
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")
-        said += self.checkpoint.notes
         if self.options.q_bits and not self.family.is_data:
             counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
             share = sum(counts[name] for name in self.quantised) / sum(counts.values())

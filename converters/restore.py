@@ -16,12 +16,12 @@ import numpy as np
 
 from samevoice import family as families
 from samevoice.converters import bundle, pipeline, rules
-from samevoice.converters.reading import checkpoint
+from samevoice.converters.reading import stand_ins, torch_writer
 from samevoice.converters.reading.safetensors_file import Slot
 from samevoice.converters.recognise import Naming
 from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array, cast
-from samevoice.errors import BundleError, MissingExtraError
+from samevoice.errors import BundleError
 from samevoice.files import read_text
 from samevoice.outputs import refuse_read, refuse_unwritable
 
@@ -147,18 +147,17 @@ def _write_network(folder: Path, target: Path) -> int:
     notes = bundle.read_json(folder / bundle.ORIGIN_NOTES)
     with bundle.understood(folder / bundle.ORIGIN_NOTES):
         content = _content(state, notes)
-    checkpoint.write_torch(target, content)
+    torch_writer.write(target, content)
     return len(state)
 
 
 def _content(state: Mapping[str, Array], notes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state dict where it was, with what was saved beside it."""
-    tensors = {name: _torch(array) for name, array in state.items()}
     if not notes["container"]:
-        return tensors
-    beside = {name: checkpoint.decode(value) for name, value in notes["beside"].items()}
-    checkpoint.check_architecture(beside)
-    whole = {**beside, notes["container"]: tensors}
+        return state
+    beside = {name: stand_ins.decode(value) for name, value in notes["beside"].items()}
+    stand_ins.check_architecture(beside)
+    whole = {**beside, notes["container"]: state}
     return {name: whole[name] for name in notes["entries"] if name in whole}
 
 
@@ -193,17 +192,6 @@ def _write_full(folder: Path, target: Path) -> int:
         else:
             count += _write_network(folder / part, target / part / "pytorch_model.bin")
     return count
-
-
-def _torch(array: Array) -> Any:
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("torch, which writes the checkpoint,", "convert") from error
-    whole = np.array(array, order="C")
-    if whole.dtype == ml_dtypes.bfloat16:
-        return torch.from_numpy(whole.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(whole)
 
 
 # What pyannote's folder of a pipeline or a PLDA holds when it comes from here.

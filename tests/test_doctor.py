@@ -92,7 +92,7 @@ def test_brackets_are_not_taken_for_colours(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lacking(monkeypatch, "torch")
-    assert "pip install 'samevoice[convert]'" in printed(capsys)
+    assert "pip install 'samevoice[parity]'" in printed(capsys)
 
 
 # --- the token ----------------------------------------------------------------------------------
@@ -150,7 +150,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
 @pytest.mark.parametrize(
     ("package", "state", "mend"),
     [
-        ("torch", "missing", "pip install 'samevoice[convert]'"),
+        ("torch", "missing", "pip install 'samevoice[parity]'"),
         ("pyannote.audio", "missing", "pip install 'samevoice[parity]'"),
         ("mlx", "broken", "pip install 'samevoice'"),
         ("numpy", "broken", "pip install 'samevoice'"),
@@ -209,7 +209,7 @@ def test_the_slow_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     check = found("BLAS")
     assert check.state == "missing"
     assert "because" in check.found
-    assert check.mend == "apt install libopenblas0, or pip install 'samevoice[convert]'"
+    assert check.mend == "apt install libopenblas0, or pip install 'samevoice[parity]'"
 
 
 def test_a_setting_is_shown_as_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _PACKAGES = (
     ("soundfile", "reads recordings", ""),
     ("safetensors", "", ""),
     ("huggingface-hub", "", ""),
-    ("torch", "reads PyTorch checkpoints", "convert"),
+    ("torch", "runs the originals that ports are compared with", "parity"),
     ("pyannote.audio", "builds the reference checkpoints and runs the originals", "parity"),
 )
 
@@ -89,7 +89,7 @@ def _blas() -> Finding:
     from samevoice.models.backend import BLAS, OWN
 
     if BLAS.startswith(OWN):
-        fix = "apt install libopenblas0, or pip install 'samevoice[convert]'"
+        fix = "apt install libopenblas0, or pip install 'samevoice[parity]'"
         return "missing", f"{BLAS}, slow", fix
     return BLAS
 

@@ -11,7 +11,7 @@ from samevoice.converters import layers
 from samevoice.converters.rules import Table, Tensor, convert, invert, plan
 from samevoice.errors import ConversionError
 
-torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
+torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
 mx = pytest.importorskip("mlx.core")
 nn = pytest.importorskip("mlx.nn")
 utils = pytest.importorskip("mlx.utils")

@@ -14,7 +14,7 @@ import pytest
 
 from samevoice.converters import reference
 
-torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
+torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
 
 
 @pytest.mark.parametrize("threads", ["1", "2"])

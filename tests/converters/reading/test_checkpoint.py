@@ -20,21 +20,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samevoice.converters.reading import safetensors_file
-from samevoice.converters.reading.checkpoint import (
-    REFERENCE_NOTE,
-    STAND_INS,
-    StandIn,
-    decode,
-    encode,
-    read,
-    stand_in,
-    write_torch,
-)
+from samevoice.converters.reading import safetensors_file, torch_writer
+from samevoice.converters.reading.checkpoint import REFERENCE_NOTE, read
 from samevoice.converters.reading.safetensors_file import Slot
+from samevoice.converters.reading.stand_ins import STAND_INS, StandIn, decode, encode
 from samevoice.errors import CheckpointError
 
-torch = pytest.importorskip("torch", reason="pip install 'samevoice[convert]'")
+torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
 
 
 def saved(tmp_path: Path, content: Any, name: str = "x.bin", **options: Any) -> Path:
@@ -57,12 +49,14 @@ class Executed:
         return (open, (str(self.trap), "w"))
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_nothing_in_a_pickle_runs(tmp_path: Path, zipped: bool) -> None:
+@pytest.mark.parametrize(
+    ("zipped", "said"), [(True, r"'(_?io|builtins)\.open'"), (False, "before 1.6")]
+)
+def test_nothing_in_a_pickle_runs(tmp_path: Path, zipped: bool, said: str) -> None:
     trap = tmp_path / "trap"
     content = {"state_dict": {"w": torch.zeros(1)}, "x": Executed(trap)}
     path = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=r"'(_?io|builtins)\.open'"):
+    with pytest.raises(CheckpointError, match=said):
         reading(path)
     assert not trap.exists()
     torch.load(path, weights_only=False)  # the trap does work where it is sprung
@@ -94,12 +88,20 @@ def test_wrapped_state_dicts(tmp_path: Path, wrapper: str) -> None:
     assert (found.container, list(found.tensors), found.beside) == (wrapper, ["w"], {"epoch": 1})
 
 
-@pytest.mark.parametrize("zipped", [True, False])
-def test_bare_state_dicts_old_and_new(tmp_path: Path, zipped: bool) -> None:
-    content = {"w": torch.arange(3.0)}
-    found = reading(saved(tmp_path, content, _use_new_zipfile_serialization=zipped))
+def test_a_bare_state_dict(tmp_path: Path) -> None:
+    found = reading(saved(tmp_path, {"w": torch.arange(3.0)}))
     assert found.tensors["w"].load().tolist() == [0, 1, 2]
     assert found.container == ""
+
+
+def test_the_format_before_1_6_is_named_with_what_to_do(tmp_path: Path) -> None:
+    path = saved(tmp_path, {"w": torch.ones(1)}, _use_new_zipfile_serialization=False)
+    with pytest.raises(CheckpointError) as error:
+        reading(path)
+    assert str(error.value) == (
+        "x.bin is in torch's format before 1.6: load it with torch and save it again with "
+        "torch.save"
+    )
 
 
 def test_an_optimisers_state_is_named_as_left_out(tmp_path: Path) -> None:
@@ -126,8 +128,11 @@ def test_a_transposed_view_comes_in_its_own_order(tmp_path: Path) -> None:
         ([1, 2], "holds a list, not a state dict"),
         ({}, "holds no tensors"),
         ({"w": torch.ones(1), "lr": 0.1}, "an entry 'lr' that is no tensor"),
-        ({"w": torch.ones(2, dtype=torch.complex64)}, "'w' is sparse, quantised or complex"),
-        ({"w": torch.ones(2, 2).to_sparse()}, "'w' is sparse, quantised or complex"),
+        ({"w": torch.ones(2, 2).to_sparse()}, r"'w' is sparse: save its to_dense\(\)"),
+        ({"w": torch.ones(2, 2).to_sparse_csr()}, "'w' is sparse"),
+        ({"w": torch.empty(2, device="meta")}, "'w' is without values"),
+        ({"w": torch.ones(2, dtype=torch.complex32)}, "'w' is of the type complex32"),
+        ({"w": torch.zeros(1).expand(1 << 40)}, "unpacks to more than 100 times its size"),
     ],
 )
 def test_what_is_no_state_dict(tmp_path: Path, content: Any, said: str) -> None:
@@ -139,7 +144,7 @@ def test_what_is_no_state_dict(tmp_path: Path, content: Any, said: str) -> None:
 def test_a_truncated_file(tmp_path: Path, part: float) -> None:
     path = saved(tmp_path, {"w": torch.randn(100, 100)})
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * part)])
-    with pytest.raises(CheckpointError, match=r"x\.bin (is truncated or corrupt|is not read)"):
+    with pytest.raises(CheckpointError, match=r"x\.bin is truncated or corrupt"):
         reading(path)
 
 
@@ -161,14 +166,15 @@ def test_a_text_file_named_bin(tmp_path: Path) -> None:
         reading(path)
 
 
-def test_a_compressed_archive_is_read_right(tmp_path: Path) -> None:
+def test_a_compressed_archive_is_refused(tmp_path: Path) -> None:
     """Mapped, its packed bytes would be taken for the numbers."""
     path = saved(tmp_path, {"w": torch.arange(1000.0)})
     packed = tmp_path / "packed.bin"
     with zipfile.ZipFile(path) as old, zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as new:
         for info in old.infolist():
             new.writestr(info.filename, old.read(info))
-    assert reading(packed).tensors["w"].load().tolist() == list(range(1000))
+    with pytest.raises(CheckpointError, match=r"compressed .*save it again with torch\.save"):
+        reading(packed)
 
 
 @pytest.mark.parametrize(
@@ -212,10 +218,8 @@ def test_a_damaged_pickle_is_never_our_fault(data: st.DataObject, damaged: bytes
 
 @pytest.fixture(scope="module")
 def damaged(tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """An old checkpoint, whose pickle no checksum guards."""
     content = {"state_dict": {"w": torch.ones(2, 3)}, "hyper_parameters": {"a": [1, (2, "x")]}}
-    folder = tmp_path_factory.mktemp("damaged")
-    return saved(folder, content, _use_new_zipfile_serialization=False).read_bytes()
+    return saved(tmp_path_factory.mktemp("damaged"), content).read_bytes()
 
 
 def test_one_odd_hyper_parameter_does_not_take_the_others_with_it(tmp_path: Path) -> None:
@@ -321,9 +325,9 @@ def test_stand_ins_are_written_as_the_classes_they_stand_for(tmp_path: Path, pya
     del pyannote
     from pyannote.audio.core.task import Problem
 
-    problem = decode(encode(stand_in("pyannote.audio.core.task.Problem")(1)))
+    problem = decode(encode(StandIn("pyannote.audio.core.task.Problem", (1,))))
     assert isinstance(problem, StandIn)
-    write_torch(tmp_path / "x.bin", {"problem": problem, "w": torch.ones(1)})
+    torch_writer.write(tmp_path / "x.bin", {"problem": problem, "w": np.ones(1)})
     back = torch.load(tmp_path / "x.bin", weights_only=False)
     assert back["problem"] is Problem.MONO_LABEL_CLASSIFICATION
 
@@ -332,33 +336,6 @@ def test_a_bundle_cannot_smuggle_a_class_into_a_pickle() -> None:
     with pytest.raises(CheckpointError, match=r"'os\.system' is no class"):
         decode({"$class": "os.system", "args": ["true"], "state": {}})
     assert "os.system" not in STAND_INS
-
-
-def test_the_old_format_has_no_checksum_and_the_new_one_has(tmp_path: Path) -> None:
-    content = {"w": torch.arange(1000.0)}
-    old = saved(tmp_path, content, "old.bin", _use_new_zipfile_serialization=False)
-    new = saved(tmp_path, content, "new.bin")
-    assert any("no checksum" in note for note in reading(old).notes)
-    assert not reading(new).notes
-    for path in (old, new):
-        data = path.read_bytes()
-        at = data.index(torch.arange(1000.0).numpy().tobytes()) + 2000
-        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
-    reading(old)
-    with pytest.raises(CheckpointError, match="checksum"):
-        reading(new)
-
-
-def test_an_archive_that_unpacks_without_end_is_refused(tmp_path: Path) -> None:
-    path = saved(tmp_path, {"w": torch.zeros(20 << 20)})
-    with (
-        zipfile.ZipFile(path) as whole,
-        zipfile.ZipFile(tmp_path / "y.bin", "w", zipfile.ZIP_DEFLATED) as packed,
-    ):
-        for info in whole.infolist():
-            packed.writestr(info.filename, whole.read(info))
-    with pytest.raises(CheckpointError, match="100 times its size"):
-        reading(tmp_path / "y.bin")
 
 
 def test_lists_that_hold_one_another_do_not_multiply(tmp_path: Path) -> None:
