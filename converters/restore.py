@@ -153,6 +153,7 @@ def _write_network(folder: Path, target: Path) -> int:
 
 def _content(state: Mapping[str, Array], notes: Mapping[str, Any]) -> Mapping[str, Any]:
     """The state dict where it was, with what was saved beside it."""
+    state = {name: np.asarray(array) for name, array in state.items()}
     if not notes["container"]:
         return state
     beside = {name: stand_ins.decode(value) for name, value in notes["beside"].items()}

@@ -216,10 +216,10 @@ class _Archive:
         if name not in DTYPES:
             return Unread(f"of the type {name}: save it as float32")
         dtype = DTYPES[name]
-        _check_axes(shape, stride)
+        _check_axes(offset, shape, stride)
         last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
         end = (offset + last + 1 if all(shape) else 0) * dtype.itemsize
-        if type(offset) is not int or offset < 0 or end > storage.nbytes:
+        if end > storage.nbytes:
             raise ValueError("a tensor reaches beyond its storage")
         if prod(size or 1 for size in shape) * dtype.itemsize >= _LARGEST:
             raise ValueError("a tensor is larger than any memory")
@@ -246,7 +246,7 @@ class _Archive:
         if not array.flags.aligned:
             array = array.copy()
         for change in changes:
-            array = change(array)
+            array = np.asarray(change(array))
         return array
 
 
@@ -259,10 +259,12 @@ def _refuse_code(names: list[str]) -> None:
         raise RefusedError("is a TorchScript archive, which holds code: save its state_dict()")
 
 
-def _check_axes(shape: Any, stride: Any) -> None:
-    if type(shape) is not tuple or type(stride) is not tuple or len(shape) > _MOST_AXES:
-        raise ValueError("a tensor has no shape")
-    if any(type(n) is not int or not 0 <= n < _LARGEST for n in (*shape, *stride)):
+def _check_axes(offset: Any, shape: Any, stride: Any) -> None:
+    if type(shape) is not tuple or type(stride) is not tuple or len(shape) != len(stride):
+        raise ValueError("a tensor has no shape, or not the strides for it")
+    if len(shape) > _MOST_AXES:
+        raise ValueError(f"a tensor has more than {_MOST_AXES} axes")
+    if any(type(n) is not int or not 0 <= n < _LARGEST for n in (offset, *shape, *stride)):
         raise ValueError("a tensor has a negative or endless axis")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -40,6 +41,11 @@ class GroupSize(StrEnum):
 SameAsSource = Annotated[str | None, typer.Option(metavar="SOURCE", hidden=True)]
 
 
+def _without_blas() -> None:
+    """Nothing is multiplied here, and loading a BLAS would take longer than a conversion."""
+    os.environ.setdefault("SAMEVOICE_BLAS", "none")
+
+
 def convert(
     source: Annotated[
         str | None,
@@ -70,6 +76,7 @@ def convert(
     quiet: Annotated[bool, flag("--quiet", "Do not list the tensors.")] = False,
 ) -> None:
     """Convert a PyTorch checkpoint to an MLX bundle, accounting for every tensor."""
+    _without_blas()
     from samevoice.converters.convert import convert as run
     from samevoice.converters.inspect import of_conversion
 
@@ -107,6 +114,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a bundle back into the PyTorch checkpoint that it was made from."""
+    _without_blas()
     from samevoice.converters.restore import to_torch
 
     made = to_torch(bundle, output, overwrite=overwrite)
@@ -121,6 +129,7 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """List every tensor of a bundle or checkpoint, and what convert makes of it."""
+    _without_blas()
     from samevoice.converters.inspect import inspect as run
 
     found = run(path, model_type=model_type, revision=revision)
