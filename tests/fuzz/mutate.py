@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import pickletools
 import struct
 import warnings
 import zipfile
@@ -362,10 +363,36 @@ def pickled(random: Random, content: bytes) -> bytes:
     return content.replace(*random.choice(there))
 
 
-def legacy(random: Random, data: bytes) -> bytes:
-    if random.random() < 0.2:
-        return random.choice(PICKLES)
-    return pickled(random, data)
+# Instructions, good in another place or nowhere: calls, marks, memo, numbers of any size.
+STEPS = (
+    b"R", b"o", b"\x81", b"\x92", b"b", b"Q", b"P0\n", b"\x82\x01", b"(", b"t", b"u", b"s", b"a",
+    b"e", b"0", b"2", b"1", b"}", b"]", b")", b"\x85", b"\x87", b"\x93", b"\x94", b"N", b"\x88",
+    b"q\x00", b"h\x00", b"h\x05", b"j\xff\xff\xff\xff", b"K\x00", b"J\xff\xff\xff\xff",
+    b"\x8a\x09" + b"\xff" * 8 + b"\x7f", b"X\x01\x00\x00\x000", b"X\xff\xff\xff\xff",
+    b"ios\nsystem\n", b"cos\nsystem\n", b"ctorch\nDoubleStorage\n", b"ctorch._utils\n_rebuild_parameter\n", b".",
+)  # fmt: skip
+
+
+def torch_pickle(random: Random, data: bytes) -> bytes:
+    """An archive whose pickle does something else in a place or two; or a pickle alone."""
+    members = _members(data)
+    name = next(name for name in members if name.endswith("data.pkl"))
+    content = members[name]
+    if random.random() < 0.1:
+        return random.choice((*PICKLES, content, _BEFORE_1_6))
+    if random.random() < 0.3:
+        members[name] = pickled(random, content)
+    else:
+        places = [at for _, _, at in pickletools.genops(content) if at is not None]
+        for _ in range(random.choice((1, 1, 2, 4))):
+            at = random.randrange(len(places) - 1)
+            start, end = places[at], places[min(at + random.randrange(3), len(places) - 1)]
+            content = content[:start] + random.choice(STEPS) + content[end:]
+        members[name] = content
+    return _zipped(list(members.items()), zipfile.ZIP_STORED)
+
+
+_BEFORE_1_6 = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19.\x80\x02M\xe9\x03."
 
 
 def sound(random: Random, data: bytes) -> bytes:
@@ -383,5 +410,5 @@ STRUCTURAL: Mapping[str, Mutator] = {
     "lines": lines,
     "safetensors": safetensors,
     "zip": archive,
-    "legacy": legacy,
+    "pickle": torch_pickle,
 }

@@ -300,7 +300,7 @@ TARGETS: tuple[Target, ...] = (
            (Command("judge dumps/ref.npz dumps/got.npz --limits {file}", nothing),)),
     Target("torch zip", 1500, "zip", ("sources/zip.ckpt",),
            (Command("inspect {file}", checksums), Command(CONVERT, checksums))),
-    Target("torch legacy", 1000, "legacy", ("sources/legacy.bin",),
+    Target("torch pickle", 1500, "pickle", ("sources/zip.ckpt",),
            (Command("inspect {file}", nothing), Command(CONVERT, nothing))),
     Target("source safetensors", 800, "safetensors", ("sources/plain.safetensors",),
            (Command("inspect {file}", nothing), Command(CONVERT, nothing))),

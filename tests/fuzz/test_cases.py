@@ -38,6 +38,14 @@ def tensors(**arrays: np.ndarray) -> bytes:
     return save({name.replace("_", "/", 1): array for name, array in arrays.items()})
 
 
+def torch_zip(**arrays: np.ndarray) -> bytes:
+    from samevoice.converters.reading import torch_writer
+
+    with tempfile.TemporaryDirectory() as folder:
+        torch_writer.write(Path(folder, "x.pt"), arrays)
+        return Path(folder, "x.pt").read_bytes()
+
+
 ONE = np.ones(3, np.float32)
 GOOD: dict[str, bytes] = {
     "json": json.dumps({"a": [1, {"b": "c"}], "d": 2.5}).encode(),
@@ -47,7 +55,7 @@ GOOD: dict[str, bytes] = {
     "safetensors": tensors(a=ONE, b=ONE),
     "zip": npz(a=[1.0, 2.0], b=3),
     "sound": bytes(range(200)),
-    "legacy": b"cpu FloatStorage state_dict",
+    "pickle": torch_zip(w=np.ones(3), x=np.ones((2, 2), np.float32)),
 }
 
 

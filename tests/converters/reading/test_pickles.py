@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import copyreg
 import pickle
 import pickletools
 import struct
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,11 +76,11 @@ class Makes:
 
 
 @pytest.fixture
-def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for one in (Sets, Makes):
         monkeypatch.setattr(sys.modules["__main__"], one.__name__, one, raising=False)
-    yield tmp_path / "trap"
+    return tmp_path / "trap"
 
 
 @pytest.mark.parametrize("way", SPRUNG)
@@ -126,7 +127,8 @@ def test_an_instruction_is_refused_by_its_name() -> None:
 @pytest.mark.parametrize(
     "name",
     ["os system", "builtins eval", "builtins getattr", "torch load", "torch._utils _import_dotted",
-     "torch.Tensor x", "a Thing.__init__", "a.Thing __class__", "samevoice.cli main", " ", "a.Thing"],
+     "torch.Tensor x", "a Thing.__init__", "a.Thing __class__", "samevoice.cli main", " ",
+     "a.Thing"],
 )  # fmt: skip
 def test_any_other_name_is_refused_by_it(name: str) -> None:
     with pytest.raises(RefusedError, match="samevoice does not allow"):
@@ -246,11 +248,12 @@ def test_deep_stand_ins_are_left_out_by_name() -> None:
 # What is damaged ----------------------------------------------------------------------------------
 
 DAMAGED = [
-    b"", b".", b"K", b"K\x01", b"K\x01K\x02.", b"t.", b"u.", b"(u.", b"]a.", b"a.", b"s.", b"}K\x01s.",
-    b"h\x00.", b"q\x00.", b"j\xff\xff\xff\xff.", b"\x85.", b"K\x01\x86.", b"R.", b")R.", b"b.", b"Q.",
-    b"(K\x01.", b"K\x01(.", b"}(K\x01u.", b"X\xff\xff\xff\xffabc.", b"\x8a\xff1.", b"G1.", b"c\n\xff\n.",
-    b"K\x01e.", b"K\x01(K\x02e.", b"](K\x01u.", b"K\x01\x93.", b"K\x01K\x02\x93.", b"X\x01\0\0\0\xff.",
-    b"\x80\x05\x95" + b"\xff" * 8, b"\xff",
+    b"", b".", b"K", b"K\x01", b"K\x01K\x02.", b"t.", b"u.", b"(u.", b"]a.", b"a.", b"s.",
+    b"}K\x01s.", b"h\x00.", b"q\x00.", b"j\xff\xff\xff\xff.", b"\x85.", b"K\x01\x86.", b"R.",
+    b")R.", b"b.", b"Q.", b"(K\x01.", b"K\x01(.", b"}(K\x01u.", b"X\xff\xff\xff\xffabc.",
+    b"\x8a\xff1.", b"G1.", b"c\n\xff\n.", b"K\x01e.", b"K\x01(K\x02e.", b"](K\x01u.",
+    b"K\x01\x93.", b"K\x01K\x02\x93.", b"X\x01\0\0\0\xff.", b"\x80\x05\x95" + b"\xff" * 8,
+    b"\xff",
 ]  # fmt: skip
 
 
@@ -270,10 +273,8 @@ SENSE = [b"}", b"]", b"(", b"t", b"u", b"s", b"a", b"e", b")", b"R", b"b", b"\x8
 @settings(max_examples=1500, deadline=None)
 def test_any_instructions_in_any_order(given: list[bytes]) -> None:
     """Whatever comes is a value, or an exception that a reader can turn into one line."""
-    try:
+    with contextlib.suppress(ValueError, LookupError, TypeError, struct.error):
         load(b"".join(given) + b".")
-    except (ValueError, LookupError, TypeError, struct.error):
-        pass
 
 
 # What is good -------------------------------------------------------------------------------------
