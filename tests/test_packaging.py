@@ -120,7 +120,8 @@ def test_inference_asks_for_neither_torch_nor_pyannote(wheel: Path) -> None:
     always = {re.split(r"[^\w.-]", need)[0] for need in needs if "extra ==" not in need}
     assert {"mlx", "numpy", "safetensors", "huggingface-hub"} <= always
     assert not always & {"torch", "torchaudio", "pyannote.audio", "scikit-learn", "matplotlib"}
-    assert [need for need in needs if need.startswith("torch") and 'extra == "convert"' in need]
+    assert [need for need in needs if need.startswith("torch") and 'extra == "parity"' in need]
+    assert not [need for need in needs if 'extra == "convert"' in need]
 
 
 def test_the_sdist_builds_the_same_wheel(sdist: Path, wheel: Path, tmp_path: Path) -> None:
@@ -243,12 +244,16 @@ def test_safetensors_are_converted_without_torch(checkpoint: Path, tmp_path: Pat
     assert (tmp_path / "bundle" / "model.safetensors").is_file()
 
 
-def test_a_torch_checkpoint_needs_torch_and_no_pyannote(
+def test_a_torch_checkpoint_is_converted_without_torch(
     torch_checkpoint: Path, tmp_path: Path
 ) -> None:
-    found = imported(COMMAND, "convert", torch_checkpoint, "--mlx-path", "bundle", cwd=tmp_path)
-    assert "torch" in found
-    assert not found & {"torchaudio", "pyannote"}
+    for words in (
+        ("convert", torch_checkpoint, "--mlx-path", "bundle"),
+        ("inspect", torch_checkpoint),
+        ("export", "bundle", "--output", "back.bin"),
+    ):
+        found = imported(COMMAND, *words, cwd=tmp_path)
+        assert not found & {"torch", "torchaudio", "pyannote"}, words
     assert (tmp_path / "bundle" / "model.safetensors").is_file()
 
 
@@ -295,7 +300,12 @@ sys.meta_path[sys.meta_path.index(PathFinder)] = Hiding
 
 
 def without(
-    hidden: Sequence[str], *words: object, cwd: Path, code: int
+    hidden: Sequence[str],
+    *words: object,
+    cwd: Path,
+    code: int,
+    python: Path | str = sys.executable,
+    module: str = "samevoice",
 ) -> subprocess.CompletedProcess[str]:
     """The command where these packages are not installed."""
     hook = cwd / "hook"
@@ -306,25 +316,49 @@ def without(
         "HIDDEN": ",".join(hidden),
         "SAMEVOICE_CACHE": str(cwd / "cache"),
     }
-    return run(sys.executable, "-m", "samevoice", *words, cwd=cwd, env=settings, code=code)
+    return run(python, "-m", module, *words, cwd=cwd, env=settings, code=code)
 
 
-def test_without_torch_a_checkpoint_names_the_extra(torch_checkpoint: Path, tmp_path: Path) -> None:
-    words = ("convert", torch_checkpoint, "--mlx-path", "bundle")
-    said = without(["torch"], *words, cwd=tmp_path, code=2)
-    assert said.stdout == ""
-    assert said.stderr.count("\n") == 1
-    assert "pip install 'samevoice[convert]'" in said.stderr
-    assert not (tmp_path / "bundle").exists()
+def there_and_back(source: Path, place: Path, python: Path | str) -> None:
+    """A checkpoint converted, inspected and exported where there is no torch; the same bits."""
+    import torch
+
+    def command(*words: object, code: int = 0, module: str = "samevoice") -> str:
+        said = without(TORCH, *words, cwd=place, code=code, python=python, module=module)
+        return said.stdout + said.stderr
+
+    assert "No module named" in command(code=1, module="torch")
+    assert "done" in command("convert", source, "--mlx-path", "bundle")
+    assert "tensors" in command("inspect", source)
+    assert "good" in command("inspect", "bundle")
+    assert "bit for bit the source's" in command("export", "bundle", "--output", "back.bin")
+    first, second = (torch.load(path) for path in (source, place / "back.bin"))
+    assert list(first) == list(second)
+    for name, value in first.items():
+        assert value.dtype == second[name].dtype, name
+        assert torch.equal(value, second[name]), name
+    old = place / "old.bin"
+    torch.save(first, old, _use_new_zipfile_serialization=False)
+    said = command("convert", old, "--mlx-path", "other", code=2)
+    assert said.count("\n") == 1
+    assert "in torch's format before 1.6: load it with torch and save it again" in said
 
 
-def test_without_torch_the_way_back_names_the_extra(checkpoint: Path, tmp_path: Path) -> None:
-    without(["torch"], "convert", checkpoint, cwd=tmp_path, code=0)
-    words = ("convert", "mlx_model", "--to", "torch", "--output")
-    said = without(["torch"], *words, "small.bin", cwd=tmp_path, code=2)
-    assert said.stderr.count("\n") == 1
-    assert "pip install 'samevoice[convert]'" in said.stderr
-    without(["torch"], *words, "small.safetensors", cwd=tmp_path, code=0)
+TORCH = ("torch", "torchaudio", "pyannote")
+
+
+def test_without_torch_a_checkpoint_goes_there_and_back(
+    torch_checkpoint: Path, tmp_path: Path
+) -> None:
+    there_and_back(torch_checkpoint, tmp_path, sys.executable)
+
+
+def test_the_wheel_converts_a_checkpoint_without_torch(
+    installed: Path, torch_checkpoint: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "empty"
+    place.mkdir()
+    there_and_back(torch_checkpoint, place, installed / "python")
 
 
 @pytest.mark.parametrize(
@@ -348,7 +382,6 @@ def test_without_pyannote_a_reference_names_the_extra(
 
 def test_the_doctor_works_without_most_of_it(tmp_path: Path) -> None:
     said = without(["torch", "pyannote"], "doctor", cwd=tmp_path, code=0)
-    assert "pip install 'samevoice[convert]'" in said.stdout
     assert "pip install 'samevoice[parity]'" in said.stdout
     assert "✗" not in said.stdout
     said = without(["mlx", "huggingface_hub", "huggingface"], "doctor", cwd=tmp_path, code=0)

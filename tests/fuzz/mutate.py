@@ -369,7 +369,8 @@ STEPS = (
     b"e", b"0", b"2", b"1", b"}", b"]", b")", b"\x85", b"\x87", b"\x93", b"\x94", b"N", b"\x88",
     b"q\x00", b"h\x00", b"h\x05", b"j\xff\xff\xff\xff", b"K\x00", b"J\xff\xff\xff\xff",
     b"\x8a\x09" + b"\xff" * 8 + b"\x7f", b"X\x01\x00\x00\x000", b"X\xff\xff\xff\xff",
-    b"ios\nsystem\n", b"cos\nsystem\n", b"ctorch\nDoubleStorage\n", b"ctorch._utils\n_rebuild_parameter\n", b".",
+    b"ios\nsystem\n", b"cos\nsystem\n", b"ctorch\nDoubleStorage\n",
+    b"ctorch._utils\n_rebuild_parameter\n", b".",
 )  # fmt: skip
 
 
