@@ -48,6 +48,7 @@ class Plan:
 HELP = Target("seconds", 0.3)
 BEFORE_AUDIO = Target("seconds", 0.5)
 OVER_TORCH: Mapping[str, Target] = {"segmentation": Target("over", 1), "full": Target("over", 2)}
+FILE, WITHOUT_TORCH = "segmentation, from its file", Target("ratio", 0.3)
 
 
 def start(plan: Plan) -> Iterator[Row]:
@@ -70,14 +71,16 @@ def start(plan: Plan) -> Iterator[Row]:
 
 
 def conversion(plan: Plan) -> Iterator[Row]:
-    """Whole commands beside ``import torch``, which every converter must do."""
+    """Whole commands beside ``import torch``; only reference models are made with torch."""
     words: dict[str, list[str]] = {"import torch": ["-c", "import torch"]}
-    for kind in OVER_TORCH:
+    targets = {**OVER_TORCH, FILE: WITHOUT_TORCH} if plan.material.source else OVER_TORCH
+    for kind in targets:
+        source = f"{plan.material.source}/segmentation" if kind == FILE else f"reference:{kind}"
         place = str(plan.material.scratch / kind)
-        words[kind] = ["-m", "samevoice", "convert", f"reference:{kind}", "--mlx-path", place]
+        words[kind] = ["-m", "samevoice", "convert", source, "--mlx-path", place]
         words[kind] += ["--quiet", "--overwrite"]
     found = commands(words, plan.size.runs)
-    for kind, target in OVER_TORCH.items():
+    for kind, target in targets.items():
         yield Row("conversion", kind, found[kind], found["import torch"], target)
 
 
