@@ -8,17 +8,19 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
@@ -199,6 +201,8 @@ def cores() -> int:
 
 @cache
 def pool() -> ThreadPoolExecutor:
+    from concurrent.futures import ThreadPoolExecutor  # with it comes logging, which takes a while
+
     return ThreadPoolExecutor(cores(), thread_name_prefix="samevoice")
 
 

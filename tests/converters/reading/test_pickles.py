@@ -70,8 +70,8 @@ class Sets:
 class Makes:
     """What it may bring to do so when an object is made."""
 
-    def __new__(cls, *args: str) -> Makes:
-        open(*args).close()
+    def __new__(cls, name: str, mode: str) -> Makes:
+        open(name, mode).close()
         return super().__new__(cls)
 
 

@@ -100,9 +100,9 @@ def state_dicts(draw: st.DrawFn) -> dict[str, Any]:
     bases = draw(st.lists(storages(), min_size=1, max_size=4))
     names = draw(st.lists(st.text(max_size=8), max_size=8, unique=True))
     made = {name: draw(views(draw(st.sampled_from(bases)))) for name in names}
-    if made and draw(st.booleans()):
+    if made:
         made["again"] = next(iter(made.values()))
-    return OrderedDict(made) if draw(st.booleans()) else made
+    return draw(st.sampled_from((made, OrderedDict(made))))
 
 
 BESIDE = st.recursive(
