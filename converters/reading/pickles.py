@@ -121,14 +121,20 @@ class _Machine:
             raise RefusedError(f"sets the state of what is no object of a state dict: {NOT_RUN}")
 
 
+_LARGEST_KEY = 1 << 60
 _PLAIN_KEYS = (str, int, float, bool, bytes, type(None), Global)
 
 
 def _check_key(key: Any) -> None:
-    """Deeply nested tuples as a key would break Python itself, which hashes them in one go."""
+    """Nested tuples would break Python itself, which hashes them in one go; and from some size on
+    any number of ints have the same hash, which makes a dict endlessly slow.
+    """
     for part in key if type(key) is tuple else (key,):
-        if type(part) not in _PLAIN_KEYS:
-            raise RefusedError(f"has a {type(part).__name__} for a key: save its state_dict()")
+        if type(part) not in _PLAIN_KEYS or (type(part) is int and abs(part) > _LARGEST_KEY):
+            kind = type(part).__name__
+            raise RefusedError(
+                f"has a key of type {kind} that cannot be one: save its state_dict()"
+            )
 
 
 def _of_type(value: Any, kind: type) -> Any:
