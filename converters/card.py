@@ -84,11 +84,19 @@ def render(made: Conversion) -> str:
         "",
         *_tally(made),
         "",
+        *_credits(made),
         *([*said, ""] if said else []),
         "`provenance.json` names every tensor, where it came from and the hash of every file; "
         "`samevoice inspect` prints it. `samevoice export` gives the PyTorch checkpoint back.",
     ]
     return "\n".join([*front, "", *body]) + "\n"
+
+
+def _credits(made: Conversion) -> list[str]:
+    """Whom the licences want to be named."""
+    said = (part.source.licence for part in made.parts)
+    named = [f"- {one.attribution} ({one.id})" for one in said if one and one.attribution]
+    return [*named, ""] if named else []
 
 
 def _architectures(made: Conversion) -> str:

@@ -27,6 +27,7 @@ from samevoice.converters.bundle import written_aside
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
 from samevoice.errors import MissingExtraError
+from samevoice.files import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,14 +59,6 @@ params:
   segmentation:
     min_duration_off: 0.0
 """
-
-
-def cache_folder() -> Path:
-    """``$SAMEVOICE_CACHE``, else the user's cache folder."""
-    named = os.environ.get("SAMEVOICE_CACHE")
-    if named:
-        return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samevoice"
 
 
 def build(kind: str) -> Path:

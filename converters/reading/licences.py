@@ -24,6 +24,7 @@ class Licence:
     gated: bool | None = None  # whether the hub asks for consent before it gives the files
     name: str | None = None  # the card's license_name, with "other"
     link: str | None = None  # the card's license_link
+    attribution: str | None = None  # whom to name, of the open models
 
 
 def licence_in(root: Path) -> Licence | None:

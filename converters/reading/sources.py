@@ -1,6 +1,7 @@
 """From the word a user gives as SOURCE to files on this machine, and the name they go by.
 
-A source is a hub id, a folder, a checkpoint file or one of the offline references. ``locate`` tells
+A source is a hub id, a folder, a checkpoint file, a file in a wheel, an open model or one of the
+offline references. ``locate`` tells
 them apart by what is there, fetches from the hub what is needed and no more, and says in one
 sentence what is wrong when it cannot. It reads no weights: that is ``checkpoint``'s part.
 """
@@ -32,8 +33,8 @@ from samevoice.errors import SourceError
 class Source:
     """What is to be converted: files below one local folder, and where they come from."""
 
-    kind: Literal["hub", "folder", "file", "reference"]
-    name: str  # the hub id; the base name of a folder or file; "reference:full"
+    kind: Literal["hub", "folder", "file", "wheel", "open", "reference"]
+    name: str  # the hub id; the base name of a folder or file; "open:embedding"
     root: Path  # with a subfolder, that subfolder
     files: tuple[str, ...]  # relative to root, sorted, POSIX
     revision: str | None  # the full commit for a hub source, else None
@@ -60,6 +61,9 @@ def locate(
     if word.startswith("reference:"):
         _refuse_revision(word, revision)
         return _reference(word, inner)
+    if word.startswith(("wheel:", "open:")):
+        _refuse_revision(word, revision)
+        return _open(word) if word.startswith("open:") else _wheel(word)
     if _is_hub_id(word):
         return _from_hub(word, clean_revision(revision), inner, token)
     raise SourceError(
@@ -108,6 +112,20 @@ def _reference(word: str, subfolder: str | None) -> Source:
         raise SourceError(f"there is no {word!r}: choose one of {known}")
     found = _local(build(kind), subfolder)
     return replace(found, kind="reference", name=word, licence=Licence("mit", gated=False))
+
+
+def _open(word: str) -> Source:
+    from samevoice.converters.reading import open_models
+
+    model, path = open_models.fetch(word)
+    return replace(_local(path, None), kind="open", name=word, licence=model.licence)
+
+
+def _wheel(word: str) -> Source:
+    from samevoice.converters.reading.wheels import WheelFile
+
+    file = WheelFile.of(word)
+    return replace(_local(file.fetch(), None), kind="wheel", name=file.word)
 
 
 # --- where it lies ----------------------------------------------------------------------------

@@ -6,26 +6,26 @@ installed: it is fetched once, checked by its hash, and imported as the file tha
 
 from __future__ import annotations
 
-import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samevoice.converters.bundle import file_written_aside, sha256
 from samevoice.converters.families.campplus import FBANK
-from samevoice.converters.reference import cache_folder, import_pyannote, sample
-from samevoice.errors import MissingExtraError, SamevoiceError
+from samevoice.converters.reading.wheels import WheelFile
+from samevoice.converters.reference import import_pyannote, sample
+from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
     import torch
 
-PACKAGE = "speakerlab==0.0.6"
-WHEEL = "speakerlab-0.0.6-py3-none-any.whl"
-SHA256 = "f7c69a8ad7ac803f179572b54cfc76bce2888d699bc25663df741d933c337f2a"
+WHEEL = WheelFile(
+    "speakerlab",
+    "0.0.6",
+    "speakerlab-0.0.6-py3-none-any.whl",
+    "f7c69a8ad7ac803f179572b54cfc76bce2888d699bc25663df741d933c337f2a",
+)
 SEED = 20260101
 SIZES = {
     "num_mel_bins": 80,
@@ -41,46 +41,7 @@ OPTIONS = (
 )
 
 
-class OriginalError(SamevoiceError):
-    """The authors' package cannot be had."""
-
-
 # The package --------------------------------------------------------------------------------------
-
-
-def wheel() -> Path:
-    """The authors' wheel: fetched on the first call, then taken from the cache."""
-    path = cache_folder() / "wheels" / WHEEL
-    if not path.is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            fetched = _fetch(Path(folder))
-            with file_written_aside(path, overwrite=True) as aside:
-                aside.write_bytes(fetched.read_bytes())
-    _check(path)
-    return path
-
-
-def _fetch(folder: Path) -> Path:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    command = [*pip, "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
-    done = subprocess.run([*command, PACKAGE], capture_output=True, text=True)
-    if done.returncode:
-        said = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
-        reason = (said or done.stderr.splitlines() or ["pip failed"])[-1].removeprefix("ERROR: ")
-        raise OriginalError(
-            f"{PACKAGE}, which holds the original, cannot be fetched ({reason}): "
-            f"connect to the network, or put {WHEEL} into {cache_folder() / 'wheels'}"
-        )
-    _check(folder / WHEEL)
-    return folder / WHEEL
-
-
-def _check(path: Path) -> None:
-    found = sha256(path)
-    if found != SHA256:
-        raise OriginalError(
-            f"{path} has the SHA-256 {found[:12]}, not {SHA256[:12]}: delete it and run again"
-        )
 
 
 @cache
@@ -90,7 +51,7 @@ def _package() -> Any:
         import_module("torch")
     except ModuleNotFoundError as error:
         raise MissingExtraError("torch, which runs the original,", "parity") from error
-    path = str(wheel())
+    path = str(WHEEL.fetch())
     if path not in sys.path:
         sys.path.append(path)
     return import_module("speakerlab.models.campplus.DTDNN")

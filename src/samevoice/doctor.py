@@ -125,7 +125,7 @@ def _token() -> Finding:
 
 
 def _cache() -> Finding:
-    from samevoice.converters.reference import cache_folder
+    from samevoice.files import cache_folder
 
     folder = cache_folder()
     there = next(path for path in (folder, *folder.parents) if path.exists())

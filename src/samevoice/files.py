@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import stat
 from math import isfinite
@@ -15,6 +16,14 @@ from samevoice.errors import SamevoiceError
 MOST_TEXT = 64 << 20  # bytes; the index of a network of 100,000 tensors takes 10 MB
 LARGEST = 512 << 20  # bytes of a result
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two, in JSON
+
+
+def cache_folder() -> Path:
+    """``$SAMEVOICE_CACHE``, else the user's cache folder."""
+    named = os.environ.get("SAMEVOICE_CACHE")
+    if named:
+        return Path(named)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samevoice"
 
 
 def refuse_special(path: Path, error: type[SamevoiceError]) -> None:

