@@ -72,6 +72,11 @@ def locate(
     )
 
 
+def is_name(word: str) -> bool:
+    """Whether a word names a source that lies elsewhere, by its form."""
+    return word.startswith(("open:", "wheel:", "reference:")) or _is_hub_id(word)
+
+
 # --- what the user gave -----------------------------------------------------------------------
 
 

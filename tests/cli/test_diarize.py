@@ -28,8 +28,7 @@ from samevoice.models.diarization.output import Diarization
 
 BAD_USAGE = {
     "": "Missing argument 'AUDIO...'",
-    "a.wav": "name the model: --model BUNDLE",
-    "a.wav --model none": "none: no such bundle; name the model",
+    "a.wav --model none": "none: no such bundle, and not the name of a model",
     "a.wav --model full --num-speakers 0": "--num-speakers is 0: it must be from 1 to",
     "a.wav --model full --num-speakers -2": "--num-speakers is -2: it must be from 1 to",
     "a.wav --model full --min-speakers 0": "--min-speakers is 0: it must be from 1 to",
@@ -81,12 +80,13 @@ def test_bad_usage_is_one_line_and_two(
     assert told.asked == []
 
 
-def test_without_a_model_it_says_how_to_get_one(diarize: Run) -> None:
-    said = diarize("a.wav").err
-    assert "convert pyannote/speaker-diarization-community-1" in said
-    assert "hf auth login" in said
-    assert "samevoice convert reference:full" in said
-    assert "for parity only" in said
+def test_nothing_is_fetched_for_a_recording_that_is_not_there(diarize: Run) -> None:
+    assert diarize("a.wav").err == "samevoice: a.wav: no such file\n"
+
+
+def test_a_model_that_is_not_there_is_named_with_what_to_do(diarize: Run) -> None:
+    said = diarize("a.wav", "--model", "none").err
+    assert "open:diarization needs no account" in said
 
 
 # --- what is asked of the pipeline --------------------------------------------------------------

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -16,6 +17,7 @@ from typed import Answer, Run
 
 from samevoice import cli
 from samevoice.cli import pipeline_options, speakers
+from samevoice.converters import cached
 from samevoice.errors import SamevoiceError
 from samevoice.models.diarization.output import Diarization, Segment, Turns
 
@@ -169,11 +171,26 @@ def test_made_up_weights_are_told_loudly(run: Run, monkeypatch: pytest.MonkeyPat
     assert pipeline_options.REFERENCE_ONLY in " ".join(answer.err.split())
 
 
+def test_without_a_model_the_open_one_is_taken(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    audio, asked = record("a.wav", f"9 {EAST}"), []
+
+    def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
+        asked.append(word)
+        announce(f"{word}, 81 MB, once")
+        return Path("full")
+
+    monkeypatch.setattr(cached, "bundle_of", bundle_of)
+    for command in (["enroll", "Ana"], ["identify"]):
+        answer = run(*command, audio)
+        assert answer.code == 0
+        assert "fetching  open:diarization, 81 MB, once" in answer.err
+    assert asked == ["open:diarization"] * 2
+
+
 @pytest.mark.parametrize("command", [["enroll", "Ana"], ["identify"]])
-def test_the_model_must_be_named(run: Run, command: list[str]) -> None:
+def test_a_model_that_is_not_there(run: Run, command: list[str]) -> None:
     audio = record("a.wav", f"9 {EAST}")
-    assert refused(run(*command, audio)).startswith("name the model: --model BUNDLE")
-    assert refused(run(*command, audio, "--model", "none")).startswith("none: no such bundle; name")
+    assert refused(run(*command, audio, "--model", "none")).startswith("none: no such bundle, and")
     assert Pipeline.asked == []
 
 
@@ -355,7 +372,7 @@ def test_what_calibrate_does_not_understand(run: Run) -> None:
     assert "'a.wav' is neither NAME=AUDIO nor a folder" in refused(run("calibrate", "a.wav"))
     assert "empty holds no folders" in refused(run("calibrate", "empty"))
     assert "name must not be empty" in refused(run("calibrate", "=a.wav"))
-    assert refused(run("calibrate", "Ana=a.wav")).startswith("name the model")
+    assert refused(run("calibrate", "Ana=a.wav", "--model", "none")).startswith("none: no such")
 
 
 # --- help ---------------------------------------------------------------------------------------

@@ -25,7 +25,6 @@ from samevoice.cli.options import (
     option,
 )
 from samevoice.cli.paths import FORMATS, STANDARD
-from samevoice.errors import SamevoiceError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -81,14 +80,14 @@ def diarize(
     counts = _counts(num_speakers, min_speakers, max_speakers)
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
-    if model is None:
-        raise SamevoiceError(pipeline_options.NO_MODEL)
     recordings = paths.recordings(audio)
+    if model is None and len(recordings) == 1 and recordings[0] != STANDARD:
+        paths.refuse_missing(recordings[0])  # before the model is fetched
     targets = paths.targets(recordings, asked, output, audio)
     _refuse_plot(plot, recordings)
     written = [(path, "turns") for targets_of_one in targets.values() for path in targets_of_one]
     drawn = [(plot, "drawing")] if plot else []
-    read: list[str | Path] = [*recordings, model, *([speakers] if speakers else [])]
+    read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     results = Results(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:

@@ -48,7 +48,12 @@ class Device(StrEnum):
 
 
 Bundle = Annotated[Path, argument("BUNDLE", "A folder that convert wrote.")]
-Pipeline = Annotated[Path | None, option("BUNDLE", "A converted pipeline.", "--model")]
+Pipeline = Annotated[
+    Path | None,
+    option(
+        "MODEL", "A bundle, or a name as convert takes it.", "--model", default="open:diarization"
+    ),
+]
 ModelType = Annotated[
     str,
     option(

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from samevoice.cli.options import UsageError
+from samevoice.errors import SamevoiceError
 from samevoice.outputs import OutputError as OutputError
 
 STANDARD = "-"
@@ -36,6 +37,11 @@ def recordings(given: Sequence[str]) -> list[str]:
             raise UsageError(f"{name} holds no recordings (.wav, .flac, .mp3 and so on)")
         found += inside
     return found
+
+
+def refuse_missing(name: str) -> None:
+    if not os.path.lexists(name):
+        raise SamevoiceError(f"{name}: no such file")
 
 
 def _inside(folder: str) -> list[str]:

@@ -12,11 +12,6 @@ from samevoice.cli import streams, terminal
 from samevoice.cli.options import Device
 from samevoice.errors import SamevoiceError
 
-NO_MODEL = (
-    "name the model: --model BUNDLE. To make one, convert pyannote/speaker-diarization-community-1 "
-    "(gated: accept its conditions, then hf auth login) with samevoice convert; samevoice convert "
-    "reference:full needs no account, and its weights are for parity only"
-)
 REFERENCE_ONLY = (
     "these are reference weights, made up for parity and never trained: their result means NOTHING"
 )
@@ -27,17 +22,19 @@ class SomeFailedError(SamevoiceError):
 
 
 def load(model: Path | None, device: Device, **options: Any) -> Any:
-    """The pipeline of a bundle; where it holds reference weights, with a loud warning."""
-    if model is None:
-        raise SamevoiceError(NO_MODEL)
-    if not model.is_dir():
-        raise SamevoiceError(f"{model}: no such bundle; {NO_MODEL}")
+    """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained."""
+    from samevoice.converters.cached import DEFAULT, bundle_of
     from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    pipeline = SpeakerDiarizationPipeline(model, device.value, **options)
+    folder = bundle_of(str(model or DEFAULT), _fetching)
+    pipeline = SpeakerDiarizationPipeline(folder, device.value, **options)
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
     return pipeline
+
+
+def _fetching(what: str) -> None:
+    terminal.marked("[bold]fetching[/]  ", what, terminal.stderr())
 
 
 @contextmanager

