@@ -85,7 +85,7 @@ def test_nothing_is_fetched_for_a_recording_that_is_not_there(diarize: Run) -> N
 
 
 def test_a_model_that_is_not_there_is_named_with_what_to_do(diarize: Run) -> None:
-    said = diarize("a.wav", "--model", "none").err
+    said = diarize("a.wav --model none").err
     assert "open:diarization needs no account" in said
 
 
