@@ -21,7 +21,7 @@ from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
-from samevoice.parity.listening import ReferenceError, names_of_part
+from samevoice.parity.listening import ReferenceError, names_of_part, seams_of
 from samevoice.parity.metrics import Array
 from samevoice.parity.reference import Reference
 from samevoice.parity.turns import Turn
@@ -173,7 +173,10 @@ class ReferencePipeline:
         }
         for name, module in networks.items():
             _check_same(name, module, references[name].module)
-        made = {name: Reference(networks[name], names_of_part(parts[name])) for name in networks}
+        made = {
+            name: Reference(networks[name], seams_of(networks[name], names_of_part(parts[name])))
+            for name in networks
+        }
         return cls(pipeline, made["segmentation"], made["embedding"])
 
     def run(self, waveform: Array, uri: str = "recording") -> TorchRun:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.doctor import State
-from samevoice.models import backend  # isort: split
+from samevoice.models import backend, fast  # isort: split
 
 import mlx.core as mx
 
@@ -25,7 +25,7 @@ from samevoice.errors import SamevoiceError
 from samevoice.models.diarization import compiled, powerset
 from samevoice.models.fast import lstm_kernel
 from samevoice.models.fast.check import CheckResult, check, first_line
-from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm, taps
+from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm
 from samevoice.models.layers.lstm import LSTM
 from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
 from samevoice.parity import golden, replay
@@ -160,7 +160,7 @@ def _trunk() -> Found:
 
 
 def _listened(resnet: ResNet, x: mx.array) -> mx.array:
-    with taps.record():
+    with fast.layer_by_layer():
         return resnet.frames(x)
 
 

@@ -18,7 +18,6 @@ from samevoice.release.parts import Part
 # How closely each default input must have been looked at, at least.
 DEPTHS = ("output", "free", "full")
 # Where PyTorch has no input of its own to feed the port with.
-NO_SEAM = ("output", "fbank")
 # Licences that let others pass the weights on. Any other needs --license-ok.
 REDISTRIBUTABLE = re.compile(
     r"mit|apache-2\.0|bsd(-[23]-clause)?|isc|cc0-1\.0|cc-by(-sa)?-[34]\.0|unlicense"
@@ -72,15 +71,17 @@ def missing_taps(part: Part, result: Result) -> list[str]:
 def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
     """The taps of a bundle's network, free-running and forced, as it runs through them itself."""
     from samevoice.parity.candidate import Candidate
-    from samevoice.parity.engine import OUTPUT, RECORDED
-    from samevoice.parity.inputs import Example, batch, into, noise
+    from samevoice.parity.engine import RECORDED
+    from samevoice.parity.inputs import OUTPUT, Example, batch, into, noise
+    from samevoice.parity.listening import FBANK
     from samevoice.parity.run import shortest_for
 
     candidate = Candidate.load(folder, "cpu")
     short = shortest_for(candidate.network.num_frames)
     seen = candidate.record(Example("short", batch([noise(short)])))
-    outputs = [RECORDED if name == OUTPUT else name for name in seen.outputs]
-    return outputs, [*seen.outputs, *(into(name) for name in seen.inputs if name not in NO_SEAM)]
+    layers = [name for name in seen.outputs if name == OUTPUT or candidate.is_layer(name)]
+    inputs = [into(name) for name in seen.inputs if candidate.is_layer(name) and name != FBANK]
+    return [RECORDED if name == OUTPUT else name for name in layers], [*layers, *inputs]
 
 
 def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
