@@ -65,7 +65,7 @@ def compare(
     pairs = _paired(torch_module, names)
     _check_one_name(mlx_module, pairs)
     theirs, ours = (None if x is None else _arguments(x) for x in (inputs, mlx_inputs))
-    example = Example("given", depth=FREE, arguments=theirs, port_arguments=ours)
+    example = Example("", depth=FREE, arguments=theirs, port_arguments=ours)
     traced, kept = trace(_original(torch_module, pairs, layouts or {}), example), Outputs()
     if not (ends := traced.plain.final_outputs):
         raise CompareError("the torch module gave nothing to compare")
