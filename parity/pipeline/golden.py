@@ -24,8 +24,8 @@ from samevoice.parity.limits import limits_for, precision_of
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
 from samevoice.parity.pipeline.comparison import SCORES
-from samevoice.parity.pipeline.original import Spoke, TorchRun
-from samevoice.parity.pipeline.port import Listening, of_clustering, turns_of
+from samevoice.parity.pipeline.original import Spoke, TorchRun, turns_of
+from samevoice.parity.pipeline.port import Listening, of_clustering
 from samevoice.parity.task import Decisions, columns, compare_decisions
 from samevoice.parity.turns import Errors, Turn, errors
 

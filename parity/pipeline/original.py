@@ -32,6 +32,8 @@ OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
 KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
 
 Notes = defaultdict[str, list[Any]]
+# What came out of a call, then what went in -> what is noted of it, by name.
+Take: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,8 +197,7 @@ class ReferencePipeline:
             return Truth(scores)
         weights, fbanks = run.weights, Notes(list)
         double = self.embedding.double
-        note = _noting(fbanks, "fbank")
-        with _quietly(), _overheard(double, "compute_fbank", note):
+        with _quietly(), _overheard(double, "compute_fbank", fbanks, _output("fbank")):
             embeddings = _batched(
                 lambda at: self.embedding.run(_example(run.chunks[at], weights[at]), "float64"),
                 run.chunks,
@@ -222,30 +223,34 @@ class ReferencePipeline:
 
     @contextmanager
     def _listening(self) -> Iterator[Notes]:
+        """What comes out of pyannote's own functions, and what goes in where that is wanted."""
         from pyannote.audio.core.inference import Inference
         from pyannote.audio.pipelines import clustering
         from pyannote.audio.utils import vbx
 
         notes, pipeline = Notes(list), self.pipeline
-        network = pipeline._embedding.model_
-        overheard: list[tuple[Any, str, Callable[..., None]]] = [
-            (network, "compute_fbank", _noting(notes, "fbank")),
-            (Inference, "aggregate", _noting(notes, "votes")),
-            (type(pipeline), "reconstruct", _timeline(notes)),
-            (type(pipeline.clustering), "filter_embeddings", _trained(notes)),
-            (type(pipeline.clustering), "__call__", _noting(notes, "clusters")),
-            (clustering, "cluster_vbx", _vbx(notes)),
-            (vbx, "VBx", _elbo(notes)),
+        segmentation, embedding = pipeline._segmentation.model, pipeline._embedding.model_
+        clusters = type(pipeline.clustering)
+        calls: list[tuple[Any, str, Take]] = [
+            (segmentation, "forward", lambda found, x: {"chunks": x[:, 0], "scores": found}),
+            (embedding, "forward", lambda found, x, weights: {"weights": weights}),
+            (embedding, "compute_fbank", _output("fbank")),
+            (Inference, "aggregate", _output("votes")),
+            (
+                type(pipeline),
+                "reconstruct",
+                lambda found, *given: {"timelines": (found, notes["votes"][-1], given[-1])},
+            ),
+            (clusters, "filter_embeddings", lambda found, *_, **__: {"trained": found[1:]}),
+            (clusters, "__call__", _output("clusters")),
+            (clustering, "cluster_vbx", _vbx),
+            (vbx, "VBx", lambda found, *_, **__: {"elbo": np.ravel(found[2])}),
         ]
         if hasattr(pipeline._plda, "_xvec_tf"):
-            overheard.append((pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")))
+            calls.append((pipeline._plda, "_xvec_tf", _output("xvectors")))
         with ExitStack() as stack:
-            for owner, name, note in overheard:
-                stack.enter_context(_overheard(owner, name, note))
-            segmented = pipeline._segmentation.model.register_forward_hook(_segmented(notes))
-            stack.callback(segmented.remove)
-            weighted = network.register_forward_hook(_weighted(notes), with_kwargs=True)
-            stack.callback(weighted.remove)
+            for owner, name, take in calls:
+                stack.enter_context(_overheard(owner, name, notes, take))
             yield notes
 
 
@@ -317,13 +322,14 @@ def _check_same(name: str, module: Any, checked: Any) -> None:
 
 
 @contextmanager
-def _overheard(owner: Any, name: str, note: Callable[..., None]) -> Iterator[None]:
-    """Calls of ``owner.name`` go on as before; ``note`` gets what came out, then what went in."""
+def _overheard(owner: Any, name: str, notes: Notes, take: Take) -> Iterator[None]:
+    """Calls of ``owner.name`` go on as before; what is taken of each is noted."""
     call, own = getattr(owner, name), vars(owner).get(name)
 
     def calling(*args: Any, **kwargs: Any) -> Any:
         found = call(*args, **kwargs)
-        note(found, *args)
+        for key, value in take(found, *args, **kwargs).items():
+            notes[key].append(_copied(value))
         return found
 
     setattr(owner, name, staticmethod(calling) if isinstance(own, staticmethod) else calling)
@@ -346,12 +352,13 @@ def _copied(found: Any) -> Any:
     return np.array(found)
 
 
-def _noting(notes: Notes, name: str) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes[name].append(_copied(found))
+def _output(name: str) -> Take:
+    """Just what came out, under this name."""
+    return lambda found, *_, **__: {name: found}
 
-    return note
+
+def _vbx(found: Any, ahc: Array, features: Array, phi: Array, *_: Any, **__: Any) -> dict[str, Any]:
+    return {"ahc": ahc, "features": features, "phi": phi, "gamma": found[0], "pi": found[1]}
 
 
 def _hook(notes: Notes) -> Callable[..., None]:
@@ -362,58 +369,6 @@ def _hook(notes: Notes) -> Callable[..., None]:
             notes[step].append(_copied(artefact))
 
     return hook
-
-
-def _segmented(notes: Notes) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        del module
-        notes["chunks"].append(_copied(args[0])[:, 0])
-        notes["scores"].append(_copied(output))
-
-    return hook
-
-
-def _weighted(notes: Notes) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        del module, args, output
-        notes["weights"].append(_copied(kwargs["weights"]))
-
-    return hook
-
-
-def _trained(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes["trained"].append(_copied(found[1:]))
-
-    return note
-
-
-def _vbx(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, ahc: Array, features: Array, phi: Array, *args: Any) -> None:
-        del args
-        given = {"ahc": ahc, "features": features, "phi": phi, "gamma": found[0], "pi": found[1]}
-        for name, array in given.items():
-            notes[name].append(_copied(array))
-
-    return note
-
-
-def _elbo(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes["elbo"].append(np.array(found[2], dtype=np.float64).ravel())
-
-    return note
-
-
-def _timeline(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, pipeline: Any, segmentations: Any, hard: Any, counts: Any) -> None:
-        del pipeline, segmentations, hard
-        speakers, votes = _copied(found), notes["votes"][-1]
-        notes["timelines"].append(Timeline(speakers, tied(votes, _copied(counts)[:, 0])))
-
-    return note
 
 
 def tied(votes: Array, counts: Array) -> Array:
@@ -456,7 +411,10 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     if not notes["embeddings"]:
         return Silent(**common)
     weights = np.concatenate(notes["weights"])
-    discrete, exclusive = notes["timelines"]
+    discrete, exclusive = (
+        Timeline(speakers, tied(votes, counts[:, 0]))
+        for speakers, votes, counts in notes["timelines"]
+    )
     return Spoke(
         **common,
         weights=weights.reshape(chunks, slots, -1),
@@ -479,12 +437,9 @@ def _clusters(notes: Notes, shape: tuple[int, ...]) -> Clusters:
     return Clusters(trained, hard, soft, centroids, steps)
 
 
-def turns_of(annotation: Any) -> tuple[Turn, ...]:
-    """pyannote.core's Annotation -> start, end, label, in its own order."""
-    return tuple(
-        (float(segment.start), float(segment.end), str(label))
-        for segment, _, label in annotation.itertracks(yield_label=True)
-    )
+def turns_of(turns: Any) -> tuple[Turn, ...]:
+    """Start, end and label, of either side's turns in their own order."""
+    return tuple((float(segment.start), float(segment.end), str(who)) for segment, who in turns)
 
 
 def _example(chunks: Array, weights: Array | None = None) -> Example:

@@ -22,7 +22,14 @@ from samevoice.parity.candidate import as_numpy, one_line
 from samevoice.parity.inputs import RATE
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
-from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, TorchRun, Vbx
+from samevoice.parity.pipeline.original import (
+    NOBODY,
+    Clusters,
+    Spoke,
+    TorchRun,
+    Vbx,
+    turns_of,
+)
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.pipeline.stages import Seams
 from samevoice.parity.turns import Turn
@@ -145,11 +152,6 @@ def _fbank(candidate: Listening, chunks: Array) -> Array:
     with candidate._on_device():
         found = [as_numpy(candidate.embedding.compute_fbank(mx.array(x[None]))) for x in chunks]
     return np.concatenate(found)
-
-
-def turns_of(turns: Any) -> tuple[Turn, ...]:
-    """The port's turns, as they are compared."""
-    return tuple((segment.start, segment.end, who) for segment, who in turns)
 
 
 def _of_result(made: Any) -> Seams:
