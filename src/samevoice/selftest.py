@@ -28,7 +28,7 @@ from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm, taps
 from samevoice.models.layers.lstm import LSTM
 from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
-from samevoice.parity import golden, replay
+from samevoice.parity import golden, replay, textbook
 
 if TYPE_CHECKING:
     from samevoice.models.backend import Choice
@@ -206,13 +206,10 @@ def _block_truth(block: Block, x: np.ndarray) -> np.ndarray:
 
 
 def _normed(conv: Any, norm: Any, x: np.ndarray) -> np.ndarray:
-    """(B, F, T, I) -> (B, F', T', O): a window at a time, the sums in float64."""
-    weight = as_float64(conv.weight)
-    size, stride = weight.shape[1], conv.stride
-    edge = size // 2
-    padded = np.pad(x, [(0, 0), (edge, edge), (edge, edge), (0, 0)])
-    windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
-    found = np.einsum("bftcyx,oyxc->bfto", windows[:, ::stride, ::stride], weight, optimize=True)
+    """(B, F, T, I) -> (B, F', T', O)."""
+    edges = [(conv.padding, conv.padding)] * 2
+    settings = {"stride": (conv.stride, conv.stride), "padding": edges}
+    found = textbook.convolution(x, {"weight": as_float64(conv.weight)}, settings)
     scale, shift = norm.scale_shift()
     whole: np.ndarray = found * scale + shift
     return whole
