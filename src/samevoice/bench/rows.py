@@ -18,11 +18,17 @@ class Series:
     seconds: tuple[float, ...]
     processor: tuple[float, ...] = ()  # seconds of all threads
     peak_gb: float | None = None  # the most that was ever resident, where that was looked at
-    stages: Mapping[str, float] = field(default_factory=dict)  # seconds, of the last run
+    found: Mapping[str, Any] = field(default_factory=dict)  # by the last run
 
     @property
     def middle(self) -> float:
         return median(self.seconds)
+
+    @property
+    def stages(self) -> Mapping[str, float]:
+        """Seconds of the last run, by stage."""
+        found: Mapping[str, float] = self.found.get("stages", {})
+        return found
 
 
 @dataclass(frozen=True)
