@@ -373,10 +373,9 @@ def _shared(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
 
 def _shared_row(one: Compared, exact: Exact) -> dict[str, Any]:
     """Cosines of the voices that are clustered, 1 where none is."""
-    spoken = exact.trained.astype(bool)
-    found = row_cosines(exact.embeddings[spoken], one.port.free["embeddings"][spoken])
+    found = row_cosines(exact.embeddings[exact.train], one.port.free["embeddings"][exact.train])
     return {
-        "voices": int(spoken.sum()),
+        "voices": len(exact.train[0]),
         "cosine_median": float(np.median(found)) if found.size else 1.0,
         "cosine_min": float(found.min()) if found.size else 1.0,
         "seconds": one.port.seconds,

@@ -20,6 +20,8 @@ import numpy as np
 from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
+from samevoice.models.diarization.clustering import Clustering
+from samevoice.models.diarization.reconstruction import Discrete
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part
 from samevoice.parity.metrics import Array
@@ -61,13 +63,9 @@ class Vbx:
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
-    """A clustering, and its steps where there was enough to cluster."""
+class Clusters(Clustering):
+    """A clustering, and the steps of VBx where there was enough to cluster."""
 
-    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
-    hard: Array  # (C, S)
-    soft: Array  # (C, S, K)
-    centroids: Array  # (K, E)
     steps: Vbx | None = None
 
     @property
@@ -76,14 +74,6 @@ class Clusters:
         plain = np.arange(len(self.centroids))
         ranks = self.steps.ranks if self.steps else plain
         return ranks if len(ranks) == len(plain) else plain
-
-
-@dataclass(frozen=True, eq=False)
-class Timeline:
-    """Zeros and ones (T, K), and the frames (T,) at which equal votes left the choice to a sort."""
-
-    speakers: Array
-    tied: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,8 +108,8 @@ class Spoke(Silent):
     fbank: Array  # (C, frames, bins)
     embeddings: Array  # (C, S, E)
     clusters: Clusters
-    discrete: Timeline
-    exclusive: Timeline
+    discrete: Discrete
+    exclusive: Discrete
 
     @property
     def tied(self) -> Array:
@@ -219,7 +209,7 @@ class ReferencePipeline:
                 min_clusters=1,
                 max_clusters=np.inf,
             )
-        return _clusters(notes, segmentations.shape[::2])
+        return _clusters(notes)
 
     @contextmanager
     def _listening(self) -> Iterator[Notes]:
@@ -403,7 +393,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
         "chunks": np.concatenate(notes["chunks"]),
         "scores": np.concatenate(notes["scores"]),
         "segmentations": segmentations,
-        "counts": counts[:, 0],
+        "counts": np.asarray(counts[:, 0], dtype=np.int64),
         "turns": turns_of(made.speaker_diarization),
         "exclusive_turns": turns_of(made.exclusive_speaker_diarization),
         "voices": np.array(made.speaker_embeddings),
@@ -412,7 +402,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
         return Silent(**common)
     weights = np.concatenate(notes["weights"])
     discrete, exclusive = (
-        Timeline(speakers, tied(votes, counts[:, 0]))
+        Discrete(speakers.astype(np.uint8), tied(votes, counts[:, 0]))
         for speakers, votes, counts in notes["timelines"]
     )
     return Spoke(
@@ -421,20 +411,19 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
         # Each chunk goes through once for each of its slots.
         fbank=np.concatenate(notes["fbank"])[::slots],
         embeddings=notes["embeddings"][-1],
-        clusters=_clusters(notes, (chunks, slots)),
+        clusters=_clusters(notes),
         discrete=discrete,
         exclusive=exclusive,
     )
 
 
-def _clusters(notes: Notes, shape: tuple[int, ...]) -> Clusters:
+def _clusters(notes: Notes) -> Clusters:
     hard, soft, centroids = notes["clusters"][-1]
-    trained = np.zeros(shape, dtype=np.int64)
-    trained[notes["trained"][-1]] = 1
     # With too little to cluster, pyannote gives everything to one cluster without VBx.
     given = {one.name: notes[one.name] for one in fields(Vbx)}
     steps = Vbx(**{name: found[-1] for name, found in given.items()}) if notes["elbo"] else None
-    return Clusters(trained, hard, soft, centroids, steps)
+    hard = np.asarray(hard, dtype=np.int64)
+    return Clusters(hard, soft, centroids, notes["trained"][-1], steps=steps)
 
 
 def turns_of(turns: Any) -> tuple[Turn, ...]:

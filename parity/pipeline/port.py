@@ -59,7 +59,7 @@ class Exact:
     """What the port gives of the same recording when it does not share: voices, and how long."""
 
     embeddings: Array  # (C, S, E)
-    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
+    train: tuple[Array, Array]  # chunks (N,), slots (N,) of what is clustered
     turns: tuple[Turn, ...]
     seconds: float
 
@@ -111,8 +111,9 @@ def _run_exact(candidate: Listening, recording: Recorded, run: PortRun) -> None:
         seconds = time.perf_counter() - started
     finally:
         candidate.fast = True
-    trained = _trained(analysis, found.clustering)
-    run.exact = Exact(analysis.embeddings, trained, turns_of(made.speaker_diarization), seconds)
+    nothing = np.zeros(0, dtype=np.int64)
+    train = found.clustering.train if found.clustering else (nothing, nothing)
+    run.exact = Exact(analysis.embeddings, train, turns_of(made.speaker_diarization), seconds)
 
 
 def _analysed(candidate: Listening, recording: Recorded) -> Analysis:
@@ -184,17 +185,8 @@ def of_clustering(candidate: Listening, analysis: Analysis, found: Clustering) -
             phi=np.asarray(candidate.plda.phi),
             **found.posterior._asdict(),
         )
-    trained = _trained(analysis, found)
-    made = Clusters(trained, found.hard, found.soft, found.centroids, steps)
+    made = Clusters(found.hard, found.soft, found.centroids, found.train, steps=steps)
     return stages.of_clusters(made, np.asarray(analysis.segmentations.sum(axis=1) == 0))
-
-
-def _trained(analysis: Analysis, found: Clustering | None) -> Array:
-    """(C, S) of 0 and 1: the slots that were clustered."""
-    trained = np.zeros(analysis.segmentations.shape[::2], dtype=np.int64)
-    if found is not None:
-        trained[found.train] = 1
-    return trained
 
 
 # Forced -------------------------------------------------------------------------------------------
@@ -264,8 +256,8 @@ def _assignment(original: Spoke) -> Seams:
 def _timelines(candidate: Listening, original: Spoke) -> Seams:
     whole, single = candidate.reconstruct(
         original.segmentations.astype(np.uint8),
-        np.asarray(original.clusters.hard, dtype=np.int64),
-        np.asarray(original.counts, dtype=np.int64),
+        original.clusters.hard,
+        original.counts,
     )
     return {
         "discrete": stages.untied(whole.speakers, original.discrete.tied),
@@ -279,16 +271,7 @@ def _turns(candidate: Listening, original: TorchRun) -> Seams:
         nothing = np.zeros((*masks.shape[::2], original.voices.shape[1]), dtype=np.float32)
         found = Stages(Analysis(masks, nothing, samples), original.counts)
         return _of_result(candidate.result(found, "recording"))
-    plain = original.clusters
-    trained = np.nonzero(plain.trained)
-    hard = np.asarray(plain.hard, dtype=np.int64)
-    found = Stages(
-        Analysis(masks, original.embeddings, samples),
-        np.asarray(original.counts, dtype=np.int64),
-        Clustering(hard, plain.soft, plain.centroids, (trained[0], trained[1])),
-        *(
-            reconstruction.Discrete(x.speakers.astype(np.uint8), x.tied)
-            for x in (original.discrete, original.exclusive)
-        ),
-    )
+    analysis = Analysis(masks, original.embeddings, samples)
+    timelines = original.discrete, original.exclusive
+    found = Stages(analysis, original.counts, original.clusters, *timelines)
     return _of_result(candidate.result(found, "recording"))

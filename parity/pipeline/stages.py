@@ -93,8 +93,10 @@ def canonical(labels: Array) -> Array:
 def of_clusters(found: Clusters, empty: Array) -> Seams:
     """A clustering, and its steps where there are any; ``empty`` slots belong to nobody."""
     ranks, soft = found.ranks, found.soft[~empty]
+    trained = np.zeros(empty.shape, dtype=np.int64)
+    trained[found.train] = 1
     seams = {
-        "trained": np.asarray(found.trained, dtype=np.int64),
+        "trained": trained,
         "hard": canonical(np.where(empty, NOBODY, found.hard)),
         "centroids": found.centroids[ranks],
         "similarity": soft[:, ranks],
@@ -117,7 +119,7 @@ def of_original(run: TorchRun) -> Seams:
     seams: Seams = {
         "log_probabilities": run.scores,
         "masks": run.segmentations,
-        "count": np.asarray(run.counts, dtype=np.int64),
+        "count": run.counts,
         "turns": turns_array(run.turns),
         "exclusive_turns": turns_array(run.exclusive_turns),
     }
