@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,7 +33,7 @@ from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.chunks import Chunks
 from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
 from samevoice.models.diarization.frames import Frames
-from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.settings import OVERLAP, algorithm
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
@@ -176,7 +176,7 @@ class SpeakerDiarizationPipeline:
         bounds = Bounds.of(num_speakers, min_speakers, max_speakers)
         source = open_audio(audio, self.frames.sample_rate)
         clock = Clock()
-        tell = _named(hook, source.uri)
+        tell = partial(hook, file=source.uri) if hook else _nobody
         with closing(source.blocks()) as blocks:  # a file, or ffmpeg, ends with it
             analysis = self.analyse(blocks, clock, tell, source.duration)
         stages = self.assign(analysis, bounds, clock, tell)
@@ -376,7 +376,7 @@ class SpeakerDiarizationPipeline:
 
 
 def _with_names(found: list[tuple[float, float, int]], named: Mapping[int, str], uri: str) -> Turns:
-    return Turns(tuple((Segment(start, end), named[who]) for start, end, who in found), uri)
+    return Turns.of(((start, end, named[who]) for start, end, who in found), uri)
 
 
 def _centroids(centroids: np.ndarray, clusters: list[int]) -> np.ndarray:
@@ -408,16 +408,6 @@ def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
 
 def _nobody(step: str, artefact: Any, **_: Any) -> None:
     """A hook that does nothing."""
-
-
-def _named(hook: Hook | None, uri: str) -> Hook:
-    if hook is None:
-        return _nobody
-
-    def tell(step: str, artefact: Any, **progress: Any) -> None:
-        hook(step, artefact, file=uri, **progress)
-
-    return tell
 
 
 def available_memory() -> float:

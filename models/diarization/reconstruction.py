@@ -103,8 +103,6 @@ def _runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """Spans of one speaker with gaps shorter than that many seconds closed."""
-    if gap <= 0:
-        return spans
     joined: list[tuple[float, float]] = []
     for start, end in spans:
         if joined and start - joined[-1][1] < gap:
