@@ -30,9 +30,8 @@ import numpy as np
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.chunks import Chunks
 from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
-from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.settings import OVERLAP, algorithm
@@ -199,7 +198,9 @@ class SpeakerDiarizationPipeline:
             silent = self.silent_embedding()
             self._refuse_damage("embedding", [silent])
             self._refuse_other_plda(silent)
-            shared = self._shared(silent)
+            shared = None
+            if self.fast:
+                shared = SharedTrunk(self.embedding, self.frames, silent, self.apart)
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)
@@ -283,11 +284,6 @@ class SpeakerDiarizationPipeline:
         frames = self.embedding.frames(mx.zeros((1, self.embedding.fewest_samples)))
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
-
-    def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
-        if not self.fast:
-            return None
-        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
 
     def _batch(self) -> int:
         most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
