@@ -158,11 +158,7 @@ class SharedTrunk:
     """
 
     def __init__(
-        self,
-        embedding: SharesFrames,
-        frames: Frames,
-        silent: np.ndarray,
-        apart: float = APART,
+        self, embedding: SharesFrames, frames: Frames, silent: np.ndarray, apart: float = APART
     ) -> None:
         self.grid, self.apart = Grid.of(embedding, frames), apart
         self._embedding, self._silent = embedding, silent

@@ -22,14 +22,7 @@ from samevoice.parity.candidate import as_numpy, one_line
 from samevoice.parity.inputs import RATE
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
-from samevoice.parity.pipeline.original import (
-    NOBODY,
-    Clusters,
-    Spoke,
-    TorchRun,
-    Vbx,
-    turns_of,
-)
+from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, TorchRun, Vbx, turns_of
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.pipeline.stages import Seams
 from samevoice.parity.turns import Turn
@@ -169,8 +162,7 @@ def _of_stages(candidate: Listening, found: Stages, original: TorchRun) -> Seams
         return seams
     seams |= of_clustering(candidate, found.analysis, found.clustering)
     if isinstance(original, Spoke):
-        seams["discrete"] = stages.untied(found.discrete.speakers, original.discrete.tied)
-        seams["exclusive"] = stages.untied(found.exclusive.speakers, original.exclusive.tied)
+        seams |= stages.timelines(original, found.discrete, found.exclusive)
     return seams
 
 
@@ -227,13 +219,17 @@ def _embeddings(candidate: Listening, original: Spoke) -> Array:
 
 
 def _clustering(candidate: Listening, original: Spoke) -> Seams:
-    masks, voices = original.segmentations.astype(np.uint8), original.embeddings
-    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings)
-    seams = of_clustering(candidate, Analysis(masks, voices, len(original.waveform)), found)
+    seams = clustered(candidate, original.segmentations.astype(np.uint8), original.embeddings)
     own = ["trained", "ahc", "xvectors", "plda", "centroids"]
     # With nothing to cluster, the assignment is no stage of its own.
     own += ["similarity", "hard"] if original.clusters.steps is None else []
     return {name: seams[name] for name in own if name in seams}
+
+
+def clustered(candidate: Listening, masks: Array, voices: Array) -> Seams:
+    """The port's clustering of pyannote's own embeddings."""
+    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings)
+    return of_clustering(candidate, Analysis(masks, voices, samples=0), found)
 
 
 def _vbx(steps: Vbx, settings: Mapping[str, Any]) -> Seams:
@@ -254,15 +250,9 @@ def _assignment(original: Spoke) -> Seams:
 
 
 def _timelines(candidate: Listening, original: Spoke) -> Seams:
-    whole, single = candidate.reconstruct(
-        original.segmentations.astype(np.uint8),
-        original.clusters.hard,
-        original.counts,
-    )
-    return {
-        "discrete": stages.untied(whole.speakers, original.discrete.tied),
-        "exclusive": stages.untied(single.speakers, original.exclusive.tied),
-    }
+    masks = original.segmentations.astype(np.uint8)
+    made = candidate.reconstruct(masks, original.clusters.hard, original.counts)
+    return stages.timelines(original, *made)
 
 
 def _turns(candidate: Listening, original: TorchRun) -> Seams:

@@ -64,12 +64,7 @@ def _slots(hidden: int) -> tuple[Slot, ...]:
     config: dict[str, Any] = {
         "architecture": "PyanNet",
         "sincnet": {"stride": 10},
-        "lstm": {
-            "hidden_size": hidden,
-            "num_layers": 4,
-            "bidirectional": True,
-            "monolithic": True,
-        },
+        "lstm": {"hidden_size": hidden, "num_layers": 4, "bidirectional": True, "monolithic": True},
         "linear": {"hidden_size": 128, "num_layers": 2},
         "num_classes": 7,
         "activation": "log_softmax",

@@ -82,11 +82,7 @@ class Row:
             return None
         if self.target.kind == "over":
             return None if self.theirs is None else self.ours.middle - self.theirs.middle
-        figures = {
-            "ratio": self.ratio,
-            "seconds": self.ours.middle,
-            "memory": self.ours.peak_gb,
-        }
+        figures = {"ratio": self.ratio, "seconds": self.ours.middle, "memory": self.ours.peak_gb}
         return figures[self.target.kind]
 
     @property
