@@ -74,8 +74,8 @@ class Stages:
     analysis: Analysis
     counts: np.ndarray  # (T,)
     clustering: Clustering | None = None  # None where nobody speaks
-    discrete: reconstruction.Discrete | None = None
-    exclusive: reconstruction.Discrete | None = None
+    discrete: np.ndarray | None = None  # (T, K) of zeros and ones
+    exclusive: np.ndarray | None = None  # the same with one speaker at a time
 
 
 @dataclass
@@ -325,12 +325,12 @@ class SpeakerDiarizationPipeline:
             stages.discrete, stages.exclusive = self.reconstruct(
                 segmentations, clustering.hard, np.minimum(counts, bounds.most).astype(np.int64)
             )
-        tell("discrete_diarization", stages.discrete.speakers)
+        tell("discrete_diarization", stages.discrete)
         return stages
 
     def reconstruct(
         self, segmentations: np.ndarray, hard: np.ndarray, counts: np.ndarray
-    ) -> tuple[reconstruction.Discrete, reconstruction.Discrete]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(C, F, S), (C, S), (T,) -> with overlaps, and with one speaker at a time."""
         hard = np.where(segmentations.any(axis=1), hard, NOBODY)
         votes = reconstruction.activations(segmentations, hard, self.frames)
@@ -366,9 +366,9 @@ class SpeakerDiarizationPipeline:
             notes,
         )
 
-    def _turns(self, discrete: reconstruction.Discrete) -> list[tuple[float, float, int]]:
+    def _turns(self, discrete: np.ndarray) -> list[tuple[float, float, int]]:
         gap = float(self.settings["min_duration_off"])
-        return reconstruction.turns(discrete.speakers, self.frames, gap)
+        return reconstruction.turns(discrete, self.frames, gap)
 
 
 def _with_names(found: list[tuple[float, float, int]], named: Mapping[int, str], uri: str) -> Turns:

@@ -21,7 +21,6 @@ from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
 from samevoice.models.diarization.clustering import Clustering
-from samevoice.models.diarization.reconstruction import Discrete
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part
 from samevoice.parity.metrics import Array
@@ -77,6 +76,14 @@ class Clusters(Clustering):
 
 
 @dataclass(frozen=True, eq=False)
+class Timeline:
+    """Zeros and ones (T, K), and the frames (T,) at which equal votes left the choice to a sort."""
+
+    speakers: Array
+    tied: Array
+
+
+@dataclass(frozen=True, eq=False)
 class Silent:
     """All that a pipeline said on the way, where nobody speaks."""
 
@@ -108,8 +115,8 @@ class Spoke(Silent):
     fbank: Array  # (C, frames, bins)
     embeddings: Array  # (C, S, E)
     clusters: Clusters
-    discrete: Discrete
-    exclusive: Discrete
+    discrete: Timeline
+    exclusive: Timeline
 
     @property
     def tied(self) -> Array:
@@ -402,7 +409,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
         return Silent(**common)
     weights = np.concatenate(notes["weights"])
     discrete, exclusive = (
-        Discrete(speakers.astype(np.uint8), tied(votes, counts[:, 0]))
+        Timeline(speakers.astype(np.uint8), tied(votes, counts[:, 0]))
         for speakers, votes, counts in notes["timelines"]
     )
     return Spoke(

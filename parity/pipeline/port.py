@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 from samevoice.models import backend  # isort: split
@@ -69,10 +69,11 @@ class PortRun:
     seconds: float = math.inf  # of the free run
     exact: Exact | None = None  # where the free run was in the fast configuration
 
-    def attempt(self, what: str, run: Callable[[], None]) -> None:
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
         """A port that breaks off has diverged, too: its taps are missing, and here is why."""
         try:
-            run()
+            yield
         except Exception as error:
             self.errors[what] = one_line(error)
 
@@ -80,21 +81,20 @@ class PortRun:
 def run_port(candidate: Listening, recording: Recorded, original: TorchRun) -> PortRun:
     run = PortRun()
     if candidate.fast:
-        run.attempt("exact", lambda: _run_exact(candidate, recording, run))
-    run.attempt("free", lambda: _run_free(candidate, recording, original, run))
+        with run.attempt("exact"):
+            run.exact = _exact(candidate, recording)
+    with run.attempt("free"):
+        _run_free(candidate, recording, original, run)
     for name, stage in _forced(candidate, original, run):
-        run.attempt(f"{name}, forced", partial(_keep, run.forced, stage))
+        with run.attempt(f"{name}, forced"):
+            run.forced |= stage()
     return run
-
-
-def _keep(seams: Seams, stage: Stage) -> None:
-    seams |= stage()
 
 
 # Free ---------------------------------------------------------------------------------------------
 
 
-def _run_exact(candidate: Listening, recording: Recorded, run: PortRun) -> None:
+def _exact(candidate: Listening, recording: Recorded) -> Exact:
     candidate.fast = False
     try:
         started = time.perf_counter()
@@ -106,7 +106,7 @@ def _run_exact(candidate: Listening, recording: Recorded, run: PortRun) -> None:
         candidate.fast = True
     nothing = np.zeros(0, dtype=np.int64)
     train = found.clustering.train if found.clustering else (nothing, nothing)
-    run.exact = Exact(analysis.embeddings, train, turns_of(made.speaker_diarization), seconds)
+    return Exact(analysis.embeddings, train, turns_of(made.speaker_diarization), seconds)
 
 
 def _analysed(candidate: Listening, recording: Recorded) -> Analysis:
@@ -262,6 +262,6 @@ def _turns(candidate: Listening, original: TorchRun) -> Seams:
         found = Stages(Analysis(masks, nothing, samples), original.counts)
         return _of_result(candidate.result(found, "recording"))
     analysis = Analysis(masks, original.embeddings, samples)
-    timelines = original.discrete, original.exclusive
+    timelines = original.discrete.speakers, original.exclusive.speakers
     found = Stages(analysis, original.counts, original.clusters, *timelines)
     return _of_result(candidate.result(found, "recording"))

@@ -11,7 +11,6 @@ from typing import TypeAlias
 
 import numpy as np
 
-from samevoice.models.diarization.reconstruction import Discrete
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, SpokenTruth, TorchRun, Truth
 from samevoice.parity.turns import Turn
@@ -120,7 +119,8 @@ def of_original(run: TorchRun) -> Seams:
     if isinstance(run, Spoke):
         seams |= {"weights": run.weights, "fbank": run.fbank, "embeddings": run.embeddings}
         seams |= of_clusters(run.clusters, run.empty_slots)
-        seams |= timelines(run, run.discrete, run.exclusive) | {"voices": run.voices}
+        seams |= timelines(run, run.discrete.speakers, run.exclusive.speakers)
+        seams["voices"] = run.voices
     # Without a slot to cluster, pyannote's centroid is the mean of nothing.
     return {name: x for name, x in seams.items() if np.isfinite(x).all() or name == "embeddings"}
 
@@ -167,10 +167,10 @@ def first_difference(plain: Clusters, other: Clusters) -> str | None:
     return None if np.array_equal(canonical(plain.hard), canonical(other.hard)) else HARD
 
 
-def timelines(run: Spoke, discrete: Discrete, exclusive: Discrete) -> Seams:
-    """Either side's timelines, at the frames at which pyannote's votes decide."""
+def timelines(run: Spoke, discrete: Array, exclusive: Array) -> Seams:
+    """Either side's (T, K), at the frames at which pyannote's votes decide."""
     sides = {"discrete": (discrete, run.discrete), "exclusive": (exclusive, run.exclusive)}
-    return {name: _untied(one.speakers, plain.tied) for name, (one, plain) in sides.items()}
+    return {name: _untied(one, plain.tied) for name, (one, plain) in sides.items()}
 
 
 def _untied(speakers: Array, tied: Array) -> Array:

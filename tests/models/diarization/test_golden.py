@@ -100,8 +100,8 @@ def test_the_timeline_and_the_rttm_to_the_millisecond(
     hard = np.where(segmentations.any(axis=1), ours.hard, -2)
     votes = reconstruction.activations(segmentations, hard, FRAMES)
     discrete = reconstruction.discretise(votes, counts)
-    assert discrete.speakers.tolist() == captured["discrete_diarization"].tolist()
-    turns = reconstruction.turns(discrete.speakers, FRAMES)
+    assert discrete.tolist() == captured["discrete_diarization"].tolist()
+    turns = reconstruction.turns(discrete, FRAMES)
     names = reconstruction.names(turns)
     said = [(f"{start:.3f}", f"{end - start:.3f}", names[who]) for start, end, who in turns]
     assert said == captured_rttm(clip)
