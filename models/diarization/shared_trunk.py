@@ -92,7 +92,7 @@ class Features:
     def __init__(self, fbank: Fbank) -> None:
         self._fbank = fbank
         self._samples = np.zeros(0, dtype=np.float32)
-        self._frames: np.ndarray | None = None
+        self._frames = np.zeros((0, fbank.num_mel_bins), dtype=np.float32)
         self.first = self.end = 0  # of the frames that are held
 
     def add(self, samples: np.ndarray, *, last: bool = False) -> None:
@@ -106,18 +106,16 @@ class Features:
         kernel, hop, _ = self._fbank.window
         samples = mx.array(self._samples[None, : (count - 1) * hop + kernel])
         made = np.array(self._fbank.log_mel(samples * self._fbank.full_scale)[0])
-        self._frames = made if self._frames is None else np.concatenate([self._frames, made])
+        self._frames = np.concatenate([self._frames, made])
         self._samples = self._samples[count * hop :].copy()
         self.end += count
 
     def __getitem__(self, wanted: slice) -> np.ndarray:
         """Frames by their number in the stream."""
-        assert self._frames is not None
-        found: np.ndarray = self._frames[wanted.start - self.first : wanted.stop - self.first]
-        return found
+        return self._frames[wanted.start - self.first : wanted.stop - self.first]
 
     def forget(self, before: int) -> None:
-        if self._frames is not None and before > self.first:
+        if before > self.first:
             self._frames = self._frames[before - self.first :].copy()
             self.first = before
 
