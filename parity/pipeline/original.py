@@ -21,6 +21,7 @@ from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
 from samevoice.models.diarization.clustering import Clustering
+from samevoice.models.diarization.vbx import Steps
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part
 from samevoice.parity.metrics import Array
@@ -38,16 +39,11 @@ Take: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Vbx:
-    """The steps of clustering by VBx: N slots, A clusters to begin with, D numbers of the PLDA."""
+class Vbx(Steps):
+    """VBx, and what the PLDA made of the voices: N slots, D numbers, A first clusters."""
 
-    ahc: Array  # (N,)
     xvectors: Array  # (N, D)
-    features: Array  # (N, D)
     phi: Array  # (D,)
-    gamma: Array  # (N, A)
-    pi: Array  # (A,)
-    elbo: Array  # (iterations,)
 
     @property
     def columns(self) -> Array:
@@ -430,7 +426,7 @@ def _clusters(notes: Notes) -> Clusters:
     given = {one.name: notes[one.name] for one in fields(Vbx)}
     steps = Vbx(**{name: found[-1] for name, found in given.items()}) if notes["elbo"] else None
     hard = np.asarray(hard, dtype=np.int64)
-    return Clusters(hard, soft, centroids, notes["trained"][-1], steps=steps)
+    return Clusters(hard, soft, centroids, notes["trained"][-1], steps)
 
 
 def turns_of(turns: Any) -> tuple[Turn, ...]:

@@ -169,15 +169,10 @@ def _of_stages(candidate: Listening, found: Stages, original: TorchRun) -> Seams
 def of_clustering(candidate: Listening, analysis: Analysis, found: Clustering) -> Seams:
     """Each step of the port's clustering, as it is compared."""
     steps = None
-    if found.ahc is not None and found.posterior is not None and found.features is not None:
-        steps = Vbx(
-            ahc=found.ahc,
-            xvectors=candidate.plda.whiten(analysis.embeddings[found.train]),
-            features=found.features,
-            phi=np.asarray(candidate.plda.phi),
-            **found.posterior._asdict(),
-        )
-    made = Clusters(found.hard, found.soft, found.centroids, found.train, steps=steps)
+    if found.steps is not None:
+        xvectors = candidate.plda.whiten(analysis.embeddings[found.train])
+        steps = Vbx(**vars(found.steps), xvectors=xvectors, phi=candidate.plda.phi)
+    made = Clusters(found.hard, found.soft, found.centroids, found.train, steps)
     return stages.of_clusters(made, np.asarray(analysis.segmentations.sum(axis=1) == 0))
 
 
