@@ -73,11 +73,11 @@ def write_index(folder: Path) -> Path:
 
 def render(rows: Sequence[Row], refused: Sequence[Refused]) -> str:
     """The page for these results, the failed ones first in each group."""
-    from samevoice.reports.page import rendered
+    from samevoice.reports.page import framed
 
     ordered = sorted(rows, key=lambda row: (row.view.result.model_type, row.view.passed, row.name))
     groups = groupby(ordered, key=lambda row: row.view.result.model_type)
-    return rendered(
+    return framed(
         "index.html",
         state=_state(rows, refused),
         headline=_headline(rows, refused),

@@ -10,26 +10,16 @@ import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from typing import Any
 
 import samevoice
-from samevoice.errors import MissingExtraError
 from samevoice.reports import plots, style
 from samevoice.reports.canvas import Plot, Undrawn
-from samevoice.reports.text import visible
+from samevoice.reports.rendering import file_text, rendered
 from samevoice.reports.verdict import State
 from samevoice.reports.view import View, shared_taps
-from samevoice.reports.words import cosine, number, ratio
+from samevoice.reports.words import ratio
 
-try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-except ImportError:
-    raise MissingExtraError("jinja2, which writes the reports,", "parity") from None
-
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 ALWAYS = ("mlx", "torch", "pyannote.audio", "blas")  # versions shown even where all agree
 TASK_PLOTS = ("similarities", "timelines", "confusion", "diarizations")
 
@@ -77,7 +67,7 @@ def _one(view: View, drawn: Sequence[Plot | Undrawn]) -> str:
         ("gallery", "Gallery", bool(view.gallery)),
     )
     contents = [(key, name) for key, name, there in sections if there]
-    return rendered("result.html", view=view, plots=drawn, task_plots=task, contents=contents)
+    return framed("result.html", view=view, plots=drawn, task_plots=task, contents=contents)
 
 
 # Several ------------------------------------------------------------------------------------------
@@ -108,7 +98,7 @@ def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -
         for one in found
         if one.key == "ladder"
     ]
-    return rendered(
+    return framed(
         "several.html",
         views=views,
         state=state,
@@ -149,61 +139,21 @@ def _figure(view: View, name: str) -> str:
     return next((one.value for one in view.figures if one.name == name), "–")
 
 
-# Rendering ----------------------------------------------------------------------------------------
+# The frame ----------------------------------------------------------------------------------------
 
 
-def rendered(template: str, **content: Any) -> str:
+def framed(template: str, **content: Any) -> str:
     """A template of this package in the pages' common frame."""
-    script = _file("report.js")
+    script = file_text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page: str = (
-        _environment()
-        .get_template(template)
-        .render(
-            style=Markup(_style()),
-            script=Markup(script),
-            script_hash=Markup(f"sha256-{digest}"),
-            version=samevoice.__version__,
-            **content,
-        )
-    )
-    return page
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_seen,
-        trim_blocks=True,
-    )
-    made.filters |= {
-        "num": number,
-        "ratio": ratio,
-        "num6": lambda value: number(value, 6),
-        "cos": cosine,
-        "n": lambda value: f"{value:,}",
-        "drawn": Markup,  # matplotlib has escaped what stands in a picture
-    }
-    return made
-
-
-def _seen(value: Any) -> Any:
-    """Texts with nothing hidden in them."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@cache
-def _file(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _style() -> str:
     light = style.variables({**style.LIGHT, **LIGHT})
     dark = style.variables({**style.DARK, **DARK})
-    return (
-        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        + _file("report.css")
+    colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return rendered(
+        template,
+        style=colours + file_text("report.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        version=samevoice.__version__,
+        **content,
     )

@@ -58,6 +58,14 @@ def state_of(result: Result) -> State:
     return "care" if result.loosened else "good"
 
 
+def word(result: Result) -> str:
+    return WORDS[state_of(result)]
+
+
+def headline(result: Result) -> str:
+    return (FAST_HEADLINES if result.model_type == FAST else HEADLINES)[state_of(result)]
+
+
 def because(result: Result) -> str:
     """Why the verdict is what it is, in a sentence or two."""
     verdict = result.verdict

@@ -110,21 +110,20 @@ def _texts(
     results: Mapping[str, Result], formats: set[Format], gallery: Sequence[Any] | None
 ) -> dict[str, str]:
     """File name -> its text, all made before any is written."""
+    from samevoice.reports import ci
+
     texts: dict[str, str] = {}
     if formats & {"html", "markdown", "plots"}:
         texts |= _drawn_texts(results, formats, gallery)
     if "junit" in formats:
-        from samevoice.reports.junit import junit
-
-        texts[JUNIT] = junit(results)
+        texts[JUNIT] = ci.junit(results)
     return texts
 
 
 def _drawn_texts(
     results: Mapping[str, Result], formats: set[Format], gallery: Sequence[Any] | None
 ) -> dict[str, str]:
-    from samevoice.reports import canvas, page, plots
-    from samevoice.reports.markdown import markdown
+    from samevoice.reports import canvas, ci, page, plots
     from samevoice.reports.view import view
 
     views = [view(result, name, gallery=gallery) for name, result in results.items()]
@@ -138,7 +137,7 @@ def _drawn_texts(
         texts[HTML] = page.html(views, drawn=drawn)
     if "markdown" in formats:
         parts = [
-            markdown(name, result, {path: one.alt for path, one in shown.items()})
+            ci.markdown(name, result, {path: one.alt for path, one in shown.items()})
             for (name, result), shown in zip(results.items(), pictures, strict=True)
         ]
         texts[MARKDOWN] = "\n".join(parts)
