@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import samevoice
+from samevoice.parity.result import Result
 from samevoice.reports import plots, style
 from samevoice.reports.canvas import Plot, Undrawn
 from samevoice.reports.rendering import file_text, rendered
-from samevoice.reports.verdict import State
+from samevoice.reports.verdict import worst_of
 from samevoice.reports.view import View, shared_taps
-from samevoice.reports.words import ratio
+from samevoice.reports.words import UNSAID, ratio
 
 ALWAYS = ("mlx", "torch", "pyannote.audio", "blas")  # versions shown even where all agree
 TASK_PLOTS = ("similarities", "timelines", "confusion", "diarizations")
@@ -73,23 +73,22 @@ def _one(view: View, drawn: Sequence[Plot | Undrawn]) -> str:
 # Several ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Beside:
-    """One figure of each result."""
-
-    name: str
-    cells: tuple[str, ...]
-    code: bool = False
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.cells)) > 1
+# Name, what each result has there, and whether that is code.
+BESIDE: tuple[tuple[str, Callable[[Result], str], bool], ...] = (
+    ("worst noise ratio", lambda r: ratio(max((x.judged_ratio for x in r.taps), default=0)), False),
+    ("first divergence", lambda r: r.first_divergence or "none", True),
+    ("loosened limits", lambda r: str(len(r.loosened)), False),
+    ("kind", lambda r: r.model_type, False),
+    ("weights", lambda r: r.dtype, False),
+    ("device", lambda r: r.device, False),
+    ("source", lambda r: r.source.notes.get("name", UNSAID), False),
+    ("source sha256", lambda r: r.source.sha256[:12] or UNSAID, True),
+    ("bundle sha256", lambda r: r.bundle.sha256[:12] or UNSAID, True),
+)
 
 
 def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -> str:
     trusted = sum(view.state == "good" for view in views)
-    states: set[State] = {view.state for view in views}
-    state: State = next(one for one in ("bad", "care", "good") if one in states)
     every = "Both" if len(views) == 2 else f"All {len(views)}"
     some = f"{trusted} of {len(views)} ports may be trusted."
     ladders = [
@@ -101,42 +100,27 @@ def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -
     return framed(
         "several.html",
         views=views,
-        state=state,
+        state=worst_of(view.state for view in views),
         headline=f"{every} ports may be trusted." if trusted == len(views) else some,
-        rows=_beside(views),
+        rows=list(_beside(views)),
         overlay=plots.comparison.tried(views),
         ladders=ladders,
         shared=shared_taps(views),
     )
 
 
-def _beside(views: Sequence[View]) -> list[Beside]:
+def _beside(views: Sequence[View]) -> Iterator[tuple[str, list[str], bool]]:
+    """Each figure of all results."""
+    figures = [{one.name: one.value for one in view.figures} for view in views]
+    for name in dict.fromkeys(name for found in figures for name in found):
+        yield name, [found.get(name, UNSAID) for found in figures], False
     results = [view.result for view in views]
-    rows = [
-        Beside(name, tuple(_figure(view, name) for view in views))
-        for name in dict.fromkeys(figure.name for view in views for figure in view.figures)
-    ]
-    rows += [
-        Beside(
-            "worst noise ratio",
-            tuple(ratio(max((x.judged_ratio for x in r.taps), default=0.0)) for r in results),
-        ),
-        Beside("first divergence", tuple(r.first_divergence or "none" for r in results), code=True),
-        Beside("loosened limits", tuple(str(len(r.loosened)) for r in results)),
-        Beside("kind", tuple(r.model_type for r in results)),
-        Beside("weights", tuple(r.dtype for r in results)),
-        Beside("device", tuple(r.device for r in results)),
-        Beside("source", tuple(r.source.notes.get("name", "–") for r in results)),
-        Beside("source sha256", tuple(r.source.sha256[:12] or "–" for r in results), code=True),
-        Beside("bundle sha256", tuple(r.bundle.sha256[:12] or "–" for r in results), code=True),
-    ]
-    names = dict.fromkeys(name for r in results for name in r.versions)
-    versions = [Beside(name, tuple(r.versions.get(name, "–") for r in results)) for name in names]
-    return rows + [one for one in versions if one.differs or one.name in ALWAYS]
-
-
-def _figure(view: View, name: str) -> str:
-    return next((one.value for one in view.figures if one.name == name), "–")
+    for name, tell, is_code in BESIDE:
+        yield name, [tell(result) for result in results], is_code
+    for name in dict.fromkeys(name for result in results for name in result.versions):
+        versions = [result.versions.get(name, UNSAID) for result in results]
+        if len(set(versions)) > 1 or name in ALWAYS:
+            yield name, versions, False
 
 
 # The frame ----------------------------------------------------------------------------------------

@@ -23,9 +23,8 @@ from samevoice.reports import page
 from samevoice.reports.canvas import Undrawn
 from samevoice.reports.ci import error_lines, junit, markdown, summary
 from samevoice.reports.index import write_index
-from samevoice.reports.plots.decisions import timelines
 from samevoice.reports.plots.errors import scatter
-from samevoice.reports.plots.turns import diarizations
+from samevoice.reports.plots.task import diarizations, timelines
 from samevoice.reports.text import visible
 from samevoice.reports.view import view
 from samevoice.reports.write import write_all, write_reports
