@@ -18,7 +18,6 @@ from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS, UNSUMMED
 from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
-from samevoice.parity.result import Result
 from samevoice.release.parts import RESULT, Part
 from samevoice.release.terms import Offer, RefusedError, name_of
 
@@ -128,7 +127,7 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> dict[str, Any]:
     from samevoice.reports import canvas, page, plots
     from samevoice.reports.view import view
 
-    result, place = given(part), folder / proof_of(part.name)
+    result, place = part.judged, folder / proof_of(part.name)
     place.mkdir(parents=True, exist_ok=True)
     results.write(place / RESULT, result)
     bugs = one.gallery.of(part.architecture) if one.gallery is not None else ()
@@ -146,19 +145,13 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> dict[str, Any]:
     return {"label": part.label, "place": proof_of(part.name), "view": shown, "ladder": alt}
 
 
-def given(part: Part) -> Result:
-    """The terms have seen to it that it is there."""
-    assert part.result is not None
-    return part.result
-
-
 def record(one: Offer) -> dict[str, Any]:
     """What no result says: which tool let it out, and what somebody answered for."""
     return {
         "schema": SCHEMA,
         "tool": {"name": "samevoice", "version": samevoice.__version__},
         "model_type": one.kind,
-        "results": {part.name: given(part).bundle.sha256 for part in one.parts},
+        "results": {part.name: part.judged.bundle.sha256 for part in one.parts},
         "accepted": [{"limit": x.limit, "because": x.because} for x in one.accepted],
         "loosened": [
             {"part": part.name, "limit": name_of(loose), "says": str(loose)}

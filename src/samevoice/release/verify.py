@@ -217,10 +217,10 @@ def _same_source(part: Part, sources: Mapping[str, Any]) -> None:
 
 def _verdicts(one: Folder) -> str:
     for part in one.parts:
-        result = _result(part)
+        result = part.judged
         if not result.passed:
             raise FaultError(f"{_where(part)} is red: {result.verdict.reasons[0]}")
-    taps = sum(len(_result(part).taps) for part in one.parts)
+    taps = sum(len(part.judged.taps) for part in one.parts)
     return f"{taps} taps judged again from their figures, {len(one.parts)} green"
 
 
@@ -229,7 +229,7 @@ def _belongs(one: Folder) -> str:
 
     for part in one.parts:
         _plausible(part)
-        result = _result(part)
+        result = part.judged
         if result.model_type != part.kind:
             raise FaultError(
                 f"{_where(part)} is of the {result.model_type}, not of the {part.kind}"
@@ -269,11 +269,11 @@ def _copied(part: Part, result: Result) -> str:
 def _inputs(one: Folder) -> str:
     by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
     for part in one.parts:
-        if lost := evidence.missing_inputs(part, _result(part), by_hash=by_hash):
+        if lost := evidence.missing_inputs(part, part.judged, by_hash=by_hash):
             raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
-        if gone := evidence.missing_taps(part, _result(part)):
+        if gone := evidence.missing_taps(part, part.judged):
             raise FaultError(f"{_where(part)} lacks {len(gone)} taps, first {gone[0]}")
-    count = sum(len(_result(part).inputs) for part in one.parts)
+    count = sum(len(part.judged.inputs) for part in one.parts)
     how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
     return f"all default inputs among {count}, {how}"
 
@@ -293,7 +293,7 @@ def _plausible(part: Part) -> None:
 def _limits(one: Folder) -> str:
     with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
         accepted = {x["limit"]: x["because"] for x in one.record["accepted"]}
-    loose = [(part, x) for part in one.parts for x in _result(part).loosened]
+    loose = [(part, x) for part in one.parts for x in part.judged.loosened]
     for part, found in loose:
         if name_of(found) not in accepted:
             raise FaultError(f"{_where(part)} loosened {found}, for which nobody answers")
@@ -324,7 +324,7 @@ def _replayed(one: Folder) -> str:
     for part in one.parts:
         if part.golden is None:
             continue
-        if why := evidence.golden_fault(part, _result(part)):
+        if why := evidence.golden_fault(part, part.judged):
             raise FaultError(why)
         verdict = replay.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
@@ -337,7 +337,7 @@ def _replayed(one: Folder) -> str:
 
 def _other_figures(part: Part, verdict: Verdict) -> str:
     """Why the golden data are not what the result's figures were made from, or ""."""
-    known = {tap.key: tap for tap in _result(part).taps}
+    known = {tap.key: tap for tap in part.judged.taps}
     for tap in verdict.taps:
         said = known.get(tap.key)
         if said is None or tap.mode == "forced":
@@ -346,7 +346,7 @@ def _other_figures(part: Part, verdict: Verdict) -> str:
         if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs):
             return f"golden data of the {part.label} are not those that {_where(part)} was made on"
     settled = {row["name"]: row["settled"] for row in _golden_rows(part)}
-    said_of = _result(part).task.get("diarization", {}).get("recordings", {})
+    said_of = part.judged.task.get("diarization", {}).get("recordings", {})
     for name, row in said_of.items():
         if settled.get(name) != (not row["clusters_on_floor"] and not row["tied_frames"]):
             return f"golden data of the {part.label} say otherwise whether {name!r} is settled"
@@ -364,11 +364,6 @@ def _said(part: Part, verdict: Verdict) -> str:
         return f"{part.label} DER {100 * rate:.2g} %"
     worst = max(tap.judged_ratio for tap in verdict.taps)
     return f"{part.label} noise ratio at most {worst:.2f} over {len(verdict.taps)} outputs"
-
-
-def _result(part: Part) -> Result:
-    assert part.result is not None
-    return part.result
 
 
 def _where(part: Part) -> str:
