@@ -9,17 +9,20 @@ from pathlib import Path
 from urllib.parse import quote
 
 from samevoice.errors import SamevoiceError
+from samevoice.outputs import write
 from samevoice.parity.result import read
 from samevoice.reports.page import framed
 from samevoice.reports.verdict import worst_of
 from samevoice.reports.view import View, view
-from samevoice.reports.write import ReportError, write_text
+from samevoice.reports.write import ReportError
 
 RESULT, REPORT, INDEX = "result.json", "report.html", "index.html"
 
 
 def write_index(folder: Path) -> Path:
     """Find every result.json below the folder; what cannot be read is listed with its reason."""
+    if not folder.is_dir():
+        raise ReportError(f"--index {folder}: no such folder")
     links: dict[str, str] = {}
     views: list[View] = []
     refused: dict[str, str] = {}
@@ -33,10 +36,7 @@ def write_index(folder: Path) -> Path:
         except SamevoiceError as error:
             refused[path.relative_to(folder).as_posix()] = str(error)
     path = folder / INDEX
-    try:
-        write_text(path, _rendered(views, links, refused))
-    except OSError as error:
-        raise ReportError(f"cannot write {path}: {error.strerror}") from None
+    write({path: _rendered(views, links, refused)})
     return path
 
 

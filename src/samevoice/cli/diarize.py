@@ -188,7 +188,7 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
             try:
                 kept.write(piece)
             except OSError as error:
-                raise paths.OutputError(
+                raise outputs.OutputError(
                     f"standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
                     "name another folder in TMPDIR"
                 ) from error
@@ -247,9 +247,9 @@ class Run:
         if self.to_stdout:
             streams.echo_utf8(texts[0])
         else:
-            paths.write(dict(zip(self.targets[name], texts, strict=True)))
+            outputs.write(dict(zip(self.targets[name], texts, strict=True)))
         if self.plot is not None:
-            paths.write({self.plot: self._drawing(source, result)})
+            outputs.write({self.plot: self._drawing(source, result)})
         return result
 
     def show(self, console: Console, name: str, result: Diarization) -> None:

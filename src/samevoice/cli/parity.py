@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from samevoice import outputs
-from samevoice.cli import paths, report, terminal, verdicts
+from samevoice.cli import report, terminal, verdicts
 from samevoice.cli.options import (
     Bundle,
     Limits,
@@ -216,7 +216,7 @@ def gallery(
         verdicts.gallery(source, found, pairs.get(source))
     if output is not None:
         table = verdicts.gallery_markdown(findings, pairs)
-        paths.write({output: table, beside: gallery_file.written(findings, versions())})
+        outputs.write({output: table, beside: gallery_file.written(findings, versions())})
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]

@@ -77,8 +77,6 @@ def _report(
 def _index(folder: Path, overwrite: bool) -> Path:
     from samevoice.reports.index import INDEX, write_index
 
-    if not folder.is_dir():
-        raise SamevoiceError(f"--index {folder}: no such folder")
     outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
     page = write_index(folder)
     terminal.say(f"index: {page}")
