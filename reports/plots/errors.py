@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any
 
@@ -56,8 +55,7 @@ def ladder(result: Result) -> tuple[Figure, str, str]:
     modes = [mode for mode in TITLES if any(tap.mode == mode for tap in taps)]
     figure, rows = rows_of(len(modes), 2.5, _room_for(names), sharex=True)
     for axes, mode in zip(rows, modes, strict=True):
-        rungs = {tap.name: _rung(result, tap) for tap in taps if tap.mode == mode}
-        _draw_rungs(axes, [rungs.get(one) for one in names], result.first_divergence, names)
+        _draw_ladder(axes, result, {tap.name: tap for tap in taps if tap.mode == mode}, names)
         axes.set_title(TITLES[mode])
         axes.set_ylabel("RMS error / RMS of truth")
     _name_taps(rows[-1], names)
@@ -98,25 +96,21 @@ def _in_words(taps: Sequence[TapVerdict]) -> str:
     )
 
 
-@dataclass(frozen=True)
-class Rung:
-    """A tap's errors relative to the scale of the truth, and what its limit allows."""
-
-    reference: float
-    candidate: float
-    allowed: float
-    passed: bool
+# Each line of a plot, in the order of ``_heights``: name, colour, stroke, marker, width.
+LADDER_LINES = (
+    ("limit", LIMIT, "--", "", 1.0),
+    ("PyTorch float32", TORCH, "-", "s", 1.3),
+    ("MLX", MLX, "-", "o", 1.3),
+)
 
 
-def _rung(result: Result, tap: TapVerdict) -> Rung:
+def _heights(result: Result, tap: TapVerdict) -> list[float]:
+    """What its limit allows and both errors, relative to the scale of the truth."""
     bound, unit = bound_of(result.limits, tap), max(tap.reference_rms, floor_of(tap.truth_rms))
     if tap.times_floor is not None:
         unit = max(unit, tap.noise_floor)
     allowed = math.nan if bound is None else bound * unit
-    reference, candidate, limit = (
-        _relative(x, tap.truth_rms) for x in (tap.reference_rms, tap.rms, allowed)
-    )
-    return Rung(reference, candidate, limit, tap.passed)
+    return [_relative(x, tap.truth_rms) for x in (allowed, tap.reference_rms, tap.rms)]
 
 
 def _relative(error: float, scale: float) -> float:
@@ -125,34 +119,28 @@ def _relative(error: float, scale: float) -> float:
     return error / scale if math.isfinite(scale) else math.inf
 
 
-def _draw_rungs(
-    axes: Axes, rungs: Sequence[Rung | None], first: str | None, names: Sequence[str]
+def _draw_ladder(
+    axes: Axes, result: Result, taps: Mapping[str, TapVerdict], names: Sequence[str]
 ) -> None:
-    found = [(x, rung) for x, rung in enumerate(rungs) if rung is not None]
-    low, high = _logarithmic(axes, (y for _, r in found for y in _heights(r)))
+    """Each tap at the place of its name."""
+    places = [k for k, name in enumerate(names) if name in taps]
+    found = [taps[names[k]] for k in places]
+    xs, heights = np.array(places, float), np.array([_heights(result, tap) for tap in found])
+    low, high = _logarithmic(axes, heights.flat)
     axes.set_xlim(-0.7, max(len(names) - 0.3, 1.0))
-    xs = np.array([x for x, _ in found], dtype=np.float64)
-    series = (
-        ("limit", [r.allowed for _, r in found], LIMIT, "--", "", 1.0),
-        ("PyTorch float32", [r.reference for _, r in found], TORCH, "-", "s", 1.3),
-        ("MLX", [r.candidate for _, r in found], MLX, "-", "o", 1.3),
-    )
-    for said, values, colour, line, marker, width in series:
-        ys = np.array([x if x > 0 else math.nan for x in values])  # an exact value has no height
+    for values, (said, colour, line, marker, width) in zip(heights.T, LADDER_LINES, strict=True):
+        ys = np.where(values > 0, values, math.nan)  # an exact value has no height
         at, kept = thinned(xs, np.clip(ys, low, high))
         shown = marker if len(at) <= 80 else ""
         axes.plot(at, kept, line, color=colour, marker=shown, label=said, lw=width)
-    wrong = [(float(x), r.candidate) for x, r in found if not r.passed]
-    if wrong:
-        at, ys = np.array(wrong).T
-        at, ys = thinned(at, np.clip(np.nan_to_num(ys, nan=high), low, high))
+    wrong = np.array([not tap.passed for tap in found])
+    if wrong.any():
+        ys = np.clip(np.nan_to_num(heights[wrong, 2], nan=high), low, high)
+        at, ys = thinned(xs[wrong], ys)
         axes.plot(at, ys, "X", color=WRONG, ms=5.5, mew=0, label="breaks its limit")
+    first = result.first_divergence
     if first is not None and first in names:
         _mark_first(axes, names.index(first), len(names), first)
-
-
-def _heights(rung: Rung) -> tuple[float, float, float]:
-    return rung.reference, rung.candidate, rung.allowed
 
 
 def _mark_first(axes: Axes, x: int, count: int, name: str) -> None:
