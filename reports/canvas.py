@@ -121,10 +121,6 @@ def plot_of(figure: Figure, caption: str, alt: str, *, key: str, title: str) -> 
 # Strokes ------------------------------------------------------------------------------------------
 
 
-def short(name: str, most: int = 28) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
-
-
 def legend_above(axes: Axes, height: float = 1.02, **options: Any) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0.0, height), borderaxespad=0, **options)
 
@@ -184,4 +180,5 @@ def runs_of(values: Any) -> Runs:
 
 def label(name: str, most: int = 28) -> str:
     """A name from outside, as it stands in a plot."""
-    return short(visible(name), most)
+    name = visible(name)
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"

@@ -72,49 +72,35 @@ class Facts:
     facts: tuple[Fact, ...]
 
 
-# Figures that say something in a line; tables are drawn instead.
-TASK_NAMES: Mapping[str, str] = {
-    "decision_agreement": "frames decided alike",
-    "agreement_beyond_noise": "decided alike, apart from noise",
-    "decisions": "frames",
-    "flips": "frames that differ",
-    "flips_within_noise": "of these within float32 noise",
-    "embedding_cosine_min": "least cosine of a voice with itself",
-    "similarity_gap": "largest change of a similarity",
-    "eer_reference": "equal-error rate of PyTorch",
-    "eer_candidate": "equal-error rate of MLX",
-    "eer_gap": "difference of the equal-error rates",
-    "kendall_tau": "Kendall's tau over all rankings",
-    "neighbour_agreement": "voices whose ranking is the same",
-    "nearest_agreement": "voices with the same nearest neighbour",
-    "noise": "gaps below this are noise",
+# Figures that say something in a line, in words, and how each is written: what is all but 1 must
+# not become 1. Tables are drawn instead.
+TASK_FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "decision_agreement": ("frames decided alike", percent),
+    "agreement_beyond_noise": ("decided alike, apart from noise", percent),
+    "decisions": ("frames", number),
+    "flips": ("frames that differ", number),
+    "flips_within_noise": ("of these within float32 noise", number),
+    "embedding_cosine_min": ("least cosine of a voice with itself", cosine),
+    "similarity_gap": ("largest change of a similarity", number),
+    "eer_reference": ("equal-error rate of PyTorch", number),
+    "eer_candidate": ("equal-error rate of MLX", number),
+    "eer_gap": ("difference of the equal-error rates", number),
+    "kendall_tau": ("Kendall's tau over all rankings", cosine),
+    "neighbour_agreement": ("voices whose ranking is the same", percent),
+    "nearest_agreement": ("voices with the same nearest neighbour", percent),
+    "noise": ("gaps below this are noise", number),
 }
 
 
-SHARES = frozenset(
-    ("decision_agreement", "agreement_beyond_noise", "neighbour_agreement", "nearest_agreement")
-)
-NEAR_ONE = frozenset(("embedding_cosine_min", "kendall_tau"))
-
-
 def task_facts(result: Result) -> Iterator[Facts]:
-    place = {name: k for k, name in enumerate(TASK_NAMES)}
     for title, found in result.task.items():
-        facts = [
-            Fact(
-                TASK_NAMES.get(name, name.replace("_", " ")),
-                _formatted(name)(real(found[name])),
-            )
-            for name in sorted(found, key=lambda name: (place.get(name, len(place)), name))
-            if type(found[name]) in (int, float)
-        ]
+        facts = []
+        for name in (*TASK_FIGURES, *sorted(found.keys() - TASK_FIGURES.keys())):
+            if type(found.get(name)) in (int, float):
+                words, shown = TASK_FIGURES.get(name, (name.replace("_", " "), number))
+                facts.append(Fact(words, shown(real(found[name]))))
         if facts:
             yield Facts(title.replace("_", " ").capitalize(), tuple(facts))
-
-
-def _formatted(name: str) -> Callable[[float], str]:
-    """How a figure of the task is written: what is all but 1 must not become 1."""
-    return percent if name in SHARES else cosine if name in NEAR_ONE else number
 
 
 def error_rates(details: Mapping[str, Any]) -> Iterator[float]:

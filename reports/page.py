@@ -23,22 +23,6 @@ from samevoice.reports.words import UNSAID, ratio
 ALWAYS = ("mlx", "torch", "pyannote.audio", "blas")  # versions shown even where all agree
 TASK_PLOTS = ("similarities", "timelines", "confusion", "diarizations")
 
-# Words and grounds of the three verdicts; the plots' colours are style.py's.
-LIGHT = {
-    "good": "#0a6b39",
-    "good-tint": "#eef8f2",
-    "care": "#7d5200",
-    "care-tint": "#fff7e6",
-    "bad-tint": "#fdf0f4",
-}
-DARK = {
-    "good": "#63d297",
-    "good-tint": "#13241b",
-    "care": "#f2bd4b",
-    "care-tint": "#2a2212",
-    "bad-tint": "#301720",
-}
-
 
 def html(
     views: View | Sequence[View], *, drawn: Sequence[Sequence[Plot | Undrawn]] | None = None
@@ -130,8 +114,7 @@ def framed(template: str, **content: Any) -> str:
     """A template of this package in the pages' common frame."""
     script = file_text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    light = style.variables({**style.LIGHT, **LIGHT})
-    dark = style.variables({**style.DARK, **DARK})
+    light, dark = style.variables(style.LIGHT), style.variables(style.DARK)
     colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     return rendered(
         template,

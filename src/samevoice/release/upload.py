@@ -13,7 +13,7 @@ import re
 import shutil
 import tempfile
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -73,7 +73,9 @@ def upload(
         info = hub.open(private=private)
         there = _listing(info)
         hub.refuse_strangers(there, info.sha or "")
-        kept = [name for name, file in release.items() if file.is_at(there.get(name))]
+        kept = [
+            name for name, file in release.items() if there.get(name) in (file.sha256, file.blob)
+        ]
         stale = sorted(there.keys() - release.keys() - {ATTRIBUTES})
         wanted = {name: file for name, file in release.items() if name not in kept}
         commit = info.sha or ""
@@ -138,11 +140,10 @@ def _is_whole(snapshot: hub.Snapshot) -> bool:
         return False
 
 
-def _listing(info: ModelInfo) -> dict[str, Remote]:
-    return {
-        file.rfilename: Remote(file.lfs.sha256 if file.lfs else file.blob_id, bool(file.lfs))
-        for file in info.siblings or ()
-    }
+def _listing(info: ModelInfo) -> dict[str, str | None]:
+    """Each file on the hub: large ones are known by their sha256, the others by git's name."""
+    files = info.siblings or ()
+    return {file.rfilename: file.lfs.sha256 if file.lfs else file.blob_id for file in files}
 
 
 def _page(repo: str, commit: str) -> str:
@@ -186,18 +187,6 @@ class File:
     size: int
     sha256: str
     blob: str  # the name that git gives to its content
-
-    def is_at(self, there: Remote | None) -> bool:
-        """Whether the hub has these bytes under this name."""
-        return there is not None and (self.sha256 if there.is_large else self.blob) == there.hash
-
-
-@dataclass(frozen=True)
-class Remote:
-    """A file on the hub: large ones are known by their sha256, the others by git's name."""
-
-    hash: str | None
-    is_large: bool
 
 
 Files: TypeAlias = Mapping[str, File]
@@ -302,10 +291,10 @@ class Repository:
         if info.id != self.repo:  # the hub follows what was renamed
             raise UploadError(f"{self.repo!r} is {info.id!r} on the hub: give that name")
 
-    def refuse_strangers(self, there: Mapping[str, Remote], commit: str) -> None:
+    def refuse_strangers(self, there: Collection[str], commit: str) -> None:
         """What is neither an earlier release nor the hub's own is somebody's, and stays."""
         ours = self._listed(commit) if SUMS in there else set()
-        strangers = sorted(there.keys() - ours - {*HUBS_OWN})
+        strangers = sorted(set(there) - ours - {*HUBS_OWN})
         if strangers:
             raise UploadError(
                 f"{self.repo} exists and holds {len(strangers)} files that are no samevoice "

@@ -31,7 +31,7 @@ from samevoice.converters.bundle import (
 from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
 from samevoice.parity import gallery_file, golden, replay
 from samevoice.parity.judge import Verdict
-from samevoice.parity.result import Result, read
+from samevoice.parity.result import read
 from samevoice.release import evidence, signature
 from samevoice.release.contents import RECORD, SCHEMA, proof_of
 from samevoice.release.parts import RESULT, Part, settings_fault, strangers, wanted
@@ -242,7 +242,7 @@ def _belongs(one: Folder) -> str:
             raise FaultError(f"{_where(part)} is of {result.dtype}, the weights are {part.dtype}")
         if result.device.endswith("-tf32"):
             raise FaultError(f"{_where(part)} was made on {result.device}, which proves too little")
-        if part.is_data and (why := _copied(part, result)):
+        if part.is_data and (why := _copied(part)):
             raise FaultError(why)
     if one.bundle[-1].is_pipeline and (why := settings_fault(one.path)):
         raise FaultError(why)
@@ -252,12 +252,12 @@ def _belongs(one: Folder) -> str:
     return "every result is of these weights and their source"
 
 
-def _copied(part: Part, result: Result) -> str:
+def _copied(part: Part) -> str:
     """Why a part's arrays are not those that were compared, as far as figures can tell."""
     from samevoice.parity.metrics import Pair
 
     arrays = {name: tensor.load() for name, tensor in bundles.read_weights(part.folder).items()}
-    for tap in result.taps:
+    for tap in part.judged.taps:
         array = arrays.pop(tap.name, None)
         if array is None or tuple(array.shape) != tap.shape:
             return f"{part.label} has no {tap.name!r} of the shape that was compared"
@@ -269,9 +269,9 @@ def _copied(part: Part, result: Result) -> str:
 def _inputs(one: Folder) -> str:
     by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
     for part in one.parts:
-        if lost := evidence.missing_inputs(part, part.judged, by_hash=by_hash):
+        if lost := evidence.missing_inputs(part, by_hash=by_hash):
             raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
-        if gone := evidence.missing_taps(part, part.judged):
+        if gone := evidence.missing_taps(part):
             raise FaultError(f"{_where(part)} lacks {len(gone)} taps, first {gone[0]}")
     count = sum(len(part.judged.inputs) for part in one.parts)
     how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
@@ -324,7 +324,7 @@ def _replayed(one: Folder) -> str:
     for part in one.parts:
         if part.golden is None:
             continue
-        if why := evidence.golden_fault(part, part.judged):
+        if why := evidence.golden_fault(part):
             raise FaultError(why)
         verdict = replay.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
