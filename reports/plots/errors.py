@@ -34,6 +34,7 @@ from samevoice.reports.text import visible
 from samevoice.reports.view import View
 from samevoice.reports.words import bound_of, number
 
+MOST_MODULES = 16  # named under a plot whose taps are too many
 NAMED = 48  # taps whose names fit under a plot
 POINTS = 1200  # of a line: more are thinned, the worst kept
 TITLES = {
@@ -211,8 +212,8 @@ def _name_taps(axes: Axes, names: Sequence[str]) -> None:
             )
 
 
-def _modules(names: Sequence[str], most: int = 16) -> list[tuple[int, int, str]]:
-    """(start, end, name) of runs of taps in one module, as deep as ``most`` runs allow."""
+def _modules(names: Sequence[str]) -> list[tuple[int, int, str]]:
+    """(start, end, name) of runs of taps in one module, as deep as ``MOST_MODULES`` runs allow."""
     found = [(0, len(names), "taps")]
     for depth in range(1, 5):
         prefixes = [".".join(name.split(".")[:depth]) for name in names]
@@ -221,7 +222,7 @@ def _modules(names: Sequence[str], most: int = 16) -> list[tuple[int, int, str]]
             size = len(list(group))
             runs.append((at, at + size, prefix))
             at += size
-        if len(runs) > most:
+        if len(runs) > MOST_MODULES:
             break
         found = runs
     return found
