@@ -95,17 +95,17 @@ def diarize(
         )
         run = Run(
             pipeline,
-            counts,
-            _database(speakers, pipeline),
-            stdin,
-            targets,
-            asked,
-            output == STANDARD,
-            exclusive,
-            embeddings,
-            timing,
-            plot,
-            min_duration,
+            counts=counts,
+            known=_database(speakers, pipeline),
+            stdin=stdin,
+            targets=targets,
+            formats=asked,
+            to_stdout=output == STANDARD,
+            exclusive=exclusive,
+            embeddings=embeddings,
+            timing=timing,
+            plot=plot,
+            min_duration=min_duration,
         )
         run.all(recordings)
 
