@@ -320,7 +320,7 @@ def test_without_torch_a_checkpoint_names_the_extra(torch_checkpoint: Path, tmp_
 
 def test_without_torch_the_way_back_names_the_extra(checkpoint: Path, tmp_path: Path) -> None:
     without(["torch"], "convert", checkpoint, cwd=tmp_path, code=0)
-    words = ("convert", "mlx_model", "--to", "torch", "--output")
+    words = ("export", "mlx_model", "--output")
     said = without(["torch"], *words, "small.bin", cwd=tmp_path, code=2)
     assert said.stderr.count("\n") == 1
     assert "pip install 'samevoice[convert]'" in said.stderr
