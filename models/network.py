@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models.layers import Module, geometry, taps
+from samevoice.models.layers import Module, geometry
 from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import Window
 
@@ -70,7 +70,7 @@ class Embedding(Network):
 
     def compute_fbank(self, waveforms: mx.array) -> mx.array:
         """(B, 1, N) or (B, N) -> (B, T, M)."""
-        return taps.call("fbank", self.fbank, as_batch(waveforms))
+        return self.fbank(as_batch(waveforms))
 
     def features(self, x: mx.array) -> mx.array:
         """Waveforms, or features as they are -> (B, T, M)."""
@@ -98,9 +98,7 @@ class Embedding(Network):
         if masks is not None and (masks.ndim != 3 or masks.shape[0] != frames.shape[0]):
             raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
         vectors = self.pooled(frames, masks).astype(mx.float32)
-        if vectors.ndim == 3 and not several:
-            vectors = vectors[:, 0]
-        return taps.emit("output", vectors)
+        return vectors[:, 0] if vectors.ndim == 3 and not several else vectors
 
 
 @runtime_checkable

@@ -18,6 +18,8 @@ import numpy as np
 
 from samevoice.models import registry
 from samevoice.models.layers import taps
+from samevoice.models.layers.fbank import Fbank
+from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.network import Network
 from samevoice.parity.inputs import Example, Recording, into
 from samevoice.parity.metrics import Array
@@ -47,14 +49,19 @@ class Candidate:
     def run(self, example: Example) -> Array:
         """The output in the forms that people run: nobody listens, so the fast ones are free to."""
         with backend.using(self.device):
-            return as_numpy(self.network(*(mx.array(x) for x in example.arrays)))
+            return as_numpy(self._called(example))
 
-    def try_run(self, example: Example) -> tuple[Array | None, str]:
-        """The same, or nothing and why: a port that breaks off has diverged, too."""
-        try:
-            return self.run(example), ""
-        except Exception as error:
-            return None, one_line(error)
+    def try_run(self, example: Example) -> tuple[dict[str, Array], str]:
+        """All that it gives in these forms, or an error: a port that breaks off has diverged."""
+        with backend.using(self.device):
+            try:
+                outputs = taps.outputs_of(self._called(example))
+                return {name: as_numpy(x) for name, x in outputs}, ""
+            except Exception as error:
+                return {}, one_line(error)
+
+    def _called(self, example: Example) -> Any:
+        return example.call(self.network, lambda x: mx.array(np.asarray(x)), port=True)
 
     def try_features(self, example: Example) -> tuple[Array | None, str]:
         """An embedding's output from filterbank features, or why there is none."""
@@ -62,7 +69,7 @@ class Candidate:
         with backend.using(self.device):
             try:
                 features = network.compute_fbank(mx.array(example.waveforms))
-                masks = (mx.array(x) for x in example.arrays[1:])
+                masks = () if example.masks is None else (mx.array(example.masks),)
                 return as_numpy(network(features, *masks)), ""
             except Exception as error:
                 return None, one_line(error)
@@ -78,13 +85,13 @@ class Candidate:
         A network that breaks off half-way leaves what it gave until then, and why it did.
         """
         seen = Recording()
-        with backend.using(self.device), taps.hear() as inputs, taps.record() as outputs:
-            forced = {name: mx.array(x) for name, x in (fed or {}).items()}
+        forced = {name: mx.array(x) for name, x in (fed or {}).items()}
+        with backend.using(self.device), taps.listen(self.network, forced) as heard:
             try:
-                with taps.replace(forced):
-                    self.network(*(mx.array(x) for x in example.arrays))
+                self._called(example)
             except Exception as error:
                 seen.error = one_line(error)
+            inputs, outputs = heard.inputs, heard.outputs
             if only is not None:
                 inputs = {name: x for name, x in inputs.items() if into(name) in only}
                 outputs = {name: x for name, x in outputs.items() if name in only}
@@ -93,6 +100,17 @@ class Candidate:
             for name, array in _evaluated(outputs, seen):
                 seen.note_output(name, array)
         return seen
+
+    def is_layer(self, tap: str) -> bool:
+        """Whether the original must have this tap: what only holds other layers need not be there.
+
+        A layer has weights of its own, or is a pooling or a filterbank.
+        """
+        modules: dict[str, Any] = dict(self.network.named_modules())  # type: ignore[no-untyped-call]
+        module = modules.get(tap.partition("#")[0], {})
+        return isinstance(module, StatsPool | Fbank) or any(
+            isinstance(x, mx.array) for x in module.values()
+        )
 
     def weights(self, tap: str) -> dict[str, Array]:
         """The parameters below a tap's path."""

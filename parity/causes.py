@@ -93,9 +93,8 @@ class Source:
 
 def _settings(layer: Layer, reference: Reference) -> dict[str, Any]:
     """What the original's own layer says of strides, padding, dilation, groups and eps."""
-    from samevoice.parity.listening import watched
-
-    module: Any = watched(reference.module, reference.names).get(layer.path, ("", None))[1]
+    path = reference.seams.modules.get(layer.path)
+    module: Any = None if path is None else reference.module.get_submodule(path)
     if layer.kind in bugs.NORM and hasattr(module, "eps"):
         return {"eps": float(module.eps)}
     if layer.kind not in bugs.CONV or not isinstance(getattr(module, "padding", None), tuple):

@@ -12,24 +12,28 @@ from __future__ import annotations
 import sys
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity.judge import Verdict, judge
+from samevoice.parity.candidate import Candidate
+from samevoice.parity.engine import Outputs, compare_traces, trace
+from samevoice.parity.identity import device_of
+from samevoice.parity.inputs import FREE, Arguments, Example
+from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Limits, limits_for
+from samevoice.parity.listening import Seams, channels_first, to_mlx
 from samevoice.parity.metrics import Array
 from samevoice.parity.overrides import overrides_from
+from samevoice.parity.reference import Reference
 
 # Torch path -> MLX path; None where the port has no such layer, for a reason known to the caller.
 Names: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
 Layout: TypeAlias = Callable[[Array], Array]  # from torch's to MLX's
 Inputs: TypeAlias = Mapping[str, Array] | Sequence[Array] | Array
-
-OUTPUT = "output"
 
 
 class CompareError(SamevoiceError):
@@ -55,30 +59,26 @@ def compare(
     is one. A tap that the port lacks fails; a name given as None is left out.
     All outputs are compared: output, output.1, output.key; wrap a module whose port gives fewer.
     """
-    chosen = limits or limits_for("generic", "float32", _device())
+    port = _Port(mlx_module)
+    chosen = limits or limits_for("generic", "float32", device_of(port))
     chosen = chosen.overridden(overrides_from(overrides or {}, "given to compare()"))
     pairs = _paired(torch_module, names)
-    truth = _torch_taps(torch_module, inputs, pairs, layouts or {}, double=True)
-    reference = _torch_taps(torch_module, inputs, pairs, layouts or {}, double=False)
-    given = inputs if mlx_inputs is None else mlx_inputs
-    candidate = _mlx_taps(mlx_module, given, set(pairs.values()))
-    again = [_torch_taps(torch_module, inputs, pairs, layouts or {}, double=False, plainly=True)]
-    outputs = [tap for tap in reference if tap.partition(".")[0] == OUTPUT]
-    return judge(
-        truth, reference, candidate, chosen, outputs=outputs, order=list(reference), floors=again
-    )
+    _check_one_name(mlx_module, pairs)
+    theirs, ours = (None if x is None else _arguments(x) for x in (inputs, mlx_inputs))
+    example = Example("", depth=FREE, arguments=theirs, port_arguments=ours)
+    traced, kept = trace(_original(torch_module, pairs, layouts or {}), example), Outputs()
+    if not (ends := traced.plain.final_outputs):
+        raise CompareError("the torch module gave nothing to compare")
+    order = [*traced.plain.outputs]
+    with _evaluating(mlx_module):
+        verdict = compare_traces([traced], port, chosen, order=order, outputs=ends, kept=kept)
+    if kept.errors:
+        raise CompareError(f"the port broke off: {next(iter(kept.errors.values()))}")
+    return verdict
 
 
-def _device() -> str:
-    """The name by which limits know MLX's default device."""
-    import os
-
-    from samevoice.models import backend  # isort: split
-
-    import mlx.core as mx
-
-    name = backend.device_name(mx.default_device()).lower()
-    return name if name == "cpu" or os.environ.get("MLX_ENABLE_TF32") == "0" else f"{name}-tf32"
+def _arguments(inputs: Inputs) -> Arguments:
+    return (inputs,) if isinstance(inputs, np.ndarray) else inputs
 
 
 def _paired(torch_module: Any, names: Names | None) -> dict[str, str]:
@@ -114,64 +114,21 @@ def _has_tensors(module: Any) -> bool:
     return any(True for _ in module.parameters()) or any(True for _ in module.buffers())
 
 
-# torch --------------------------------------------------------------------------------------------
+# Both sides ---------------------------------------------------------------------------------------
 
 
-def _torch_taps(
-    module: Any,
-    inputs: Inputs,
-    pairs: Mapping[str, str],
-    layouts: Mapping[str, Layout],
-    *,
-    double: bool,
-    plainly: bool = False,
-) -> dict[str, Array]:
-    """What every paired layer gives; ``plainly`` is another, equally valid evaluation."""
-    import torch
+def _original(module: Any, pairs: Mapping[str, str], layouts: Mapping[str, Layout]) -> Reference:
+    """A copy in float32, so that the caller's module keeps its mode and its type."""
 
-    from samevoice.parity.reference import without_onednn
+    def as_mlx(tap: str, module: Any, x: Any) -> Array:
+        if layout := layouts.get(tap):
+            return np.array(layout(x.detach().numpy()), order="C")
+        first = channels_first(_last(module))
+        turned = first or x.ndim != 4
+        return to_mlx(x, first) if turned else np.array(x.detach().numpy(), order="C")
 
-    dtype = torch.float64 if double else torch.float32
-    # A copy, so that the caller's module keeps its mode and its type.
-    running = deepcopy(module).to(dtype).eval()
-    seen: dict[str, Array] = {}
-    for path, tap in pairs.items():
-        hook = _noting(seen, tap, layouts.get(tap))
-        running.get_submodule(path).register_forward_hook(hook)
-    args, kwargs = _arguments(inputs, lambda x: _tensor(x, dtype))
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        with torch.inference_mode(), without_onednn() if plainly else nullcontext():
-            output = running(*args, **kwargs)
-    finally:
-        torch.set_default_dtype(before)
-    for tap, part in _outputs(output):
-        _noting(seen, tap, layouts.get(tap))(_last(running), None, part)
-    return seen
-
-
-def _noting(seen: dict[str, Array], tap: str, layout: Layout | None) -> Callable[..., None]:
-    from samevoice.parity.listening import channels_first, to_mlx
-
-    def hook(module: Any, args: Any, output: Any) -> None:
-        tensor = _first(output)
-        name = _again(seen, tap)
-        if layout is not None:
-            seen[name] = np.array(layout(tensor.detach().numpy()), order="C")
-        else:
-            first = channels_first(module)
-            array = to_mlx(tensor, first) if first or tensor.ndim != 4 else tensor.detach().numpy()
-            seen[name] = np.array(array, order="C")
-
-    return hook
-
-
-def _tensor(x: Array, dtype: Any) -> Any:
-    import torch
-
-    tensor = torch.from_numpy(np.array(x))
-    return tensor.to(dtype) if tensor.is_floating_point() else tensor
+    seams = Seams({tap: path for path, tap in pairs.items()}, as_mlx=as_mlx)
+    return Reference(deepcopy(module).float(), seams)
 
 
 def _last(module: Any) -> Any:
@@ -183,109 +140,30 @@ def _last(module: Any) -> Any:
     return module
 
 
-# MLX ----------------------------------------------------------------------------------------------
+class _Port(Candidate):
+    """Anybody's module: what nobody named is not asked for."""
+
+    takes_features = False
+
+    def is_layer(self, tap: str) -> bool:
+        return False
 
 
-def _mlx_taps(module: Any, inputs: Inputs, wanted: set[str]) -> dict[str, Array]:
-    from samevoice.models import backend as backend  # isort: split
-
-    import mlx.core as mx
-
-    from samevoice.parity.candidate import as_numpy
-
-    args, kwargs = _arguments(inputs, lambda x: mx.array(np.asarray(x)))
-    seen: dict[str, Array] = {}
-    training = bool(module.training)
-    module.eval()
-    try:
-        with _wrapped(module, wanted, lambda tap, y: seen.update({_again(seen, tap): as_numpy(y)})):
-            for tap, part in _outputs(module(*args, **kwargs)):
-                seen[tap] = as_numpy(part)
-    finally:
-        module.train(training)
-    return seen
+def _check_one_name(module: Any, pairs: Mapping[str, str]) -> None:
+    paths: dict[int, str] = {}
+    for path, one in module.named_modules():
+        if path in pairs.values() and paths.setdefault(id(one), path) != path:
+            raise CompareError(f"{path!r} and {paths[id(one)]!r} are one module: name one")
 
 
 @contextmanager
-def _wrapped(module: Any, wanted: set[str], note: Callable[[str, Any], None]) -> Iterator[None]:
-    """The modules at the wanted paths get, for a while, a class that notes what they give."""
-    originals: list[tuple[Any, type]] = []
-    paths: dict[int, str] = {}
+def _evaluating(module: Any) -> Iterator[None]:
+    training = bool(module.training)
+    module.eval()
     try:
-        for path, one in module.named_modules():
-            if path not in wanted:
-                continue
-            if id(one) in paths:
-                raise CompareError(f"{path!r} and {paths[id(one)]!r} are one module: name one")
-            paths[id(one)] = path
-            originals.append((one, type(one)))
-            one.__class__ = _noting_class(type(one), path, note)
         yield
     finally:
-        for one, kind in originals:
-            one.__class__ = kind
-
-
-def _noting_class(kind: type, path: str, note: Callable[[str, Any], None]) -> type:
-    """Python looks __call__ up in the class, so one object alone is wrapped by a class of its own.
-
-    It keeps the name, because some modules look at it.
-    """
-
-    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        output = kind.__call__(self, *args, **kwargs)
-        note(path, _first(output))
-        return output
-
-    return type(kind.__name__, (kind,), {"__call__": call})
-
-
-# Both ---------------------------------------------------------------------------------------------
-
-
-def _again(seen: Mapping[str, Array], tap: str) -> str:
-    """A layer that runs several times has a tap for each."""
-    if tap not in seen:
-        return tap
-    count = 2
-    while f"{tap}#{count}" in seen:
-        count += 1
-    return f"{tap}#{count}"
-
-
-def _outputs(output: Any, name: str = OUTPUT) -> Iterator[tuple[str, Any]]:
-    """All that a module gives, each under a name: output, output.1, output.key."""
-    if isinstance(output, Mapping):
-        parts = [(str(key), part) for key, part in output.items()]
-    elif isinstance(output, tuple | list):
-        parts = [(str(n) if n else "", part) for n, part in enumerate(output)]
-    else:
-        parts = []
-        if output is not None:
-            yield name, output
-    if not parts and isinstance(output, Mapping | tuple | list):
-        raise CompareError("a module gave nothing to compare")
-    for key, part in parts:
-        yield from _outputs(part, f"{name}.{key}" if key else name)
-
-
-def _first(output: Any) -> Any:
-    """Of several things that a module gives, the first: LSTMs give their states behind it."""
-    while isinstance(output, tuple | list):
-        if not output:
-            raise CompareError("a module gave nothing to compare")
-        output = output[0]
-    return output
-
-
-def _arguments(
-    inputs: Inputs, convert: Callable[[Array], Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    if isinstance(inputs, Mapping):
-        return (), {name: convert(x) for name, x in inputs.items()}
-    if isinstance(inputs, np.ndarray):
-        return (convert(inputs),), {}
-    return tuple(convert(x) for x in inputs), {}
+        module.train(training)
 
 
 class _Callable(types.ModuleType):

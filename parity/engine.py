@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from samevoice.parity import roles
-from samevoice.parity.inputs import FORCED, FREE, OUTPUT_ONLY, Example, Recording
+from samevoice.parity.inputs import FORCED, FREE, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
 from samevoice.parity.judge import Tap, Verdict, judge_taps
 from samevoice.parity.limits import Limits
 from samevoice.parity.metrics import Array, noise_ratio
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Floors: TypeAlias = Mapping[str, Mapping[str, Array]]  # evaluation -> tap -> array
 
-OUTPUT = "output"
 # Above this noise_ratio the reference's other evaluations are run, to tell luck from error.
 QUIET = 1.5
 # The output of a run in which every layer was seen. The forms that are fast while nobody looks
@@ -65,7 +64,7 @@ def trace(reference: Reference, example: Example) -> Trace:
 
     if example.depth == OUTPUT_ONLY:
         truth, plain = (
-            Recording(outputs={OUTPUT: reference.run(example, precision)})
+            Recording(outputs=reference.outputs(example, precision))
             for precision in ("float64", "float32")
         )
         return Trace(example, truth, plain, evaluate=evaluate)
@@ -95,20 +94,24 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     """Run the candidate on a traced example: every seam, one at a time."""
     kept = kept if kept is not None else Outputs()
     name = traced.example.name
-    output, error = candidate.try_run(traced.example)
+    outputs, error = candidate.try_run(traced.example)
+    truth, plain = traced.truth.outputs, traced.plain.outputs
     if error:
         kept.errors[name] = error
-    truth, plain = traced.truth.outputs[OUTPUT], traced.plain.outputs[OUTPUT]
-    if output is not None:
-        kept.rows.append((traced.example, truth, plain, output))
-    yield Tap(OUTPUT, truth, plain, output, _floors(traced, OUTPUT, output), input=name)
+    elif OUTPUT in outputs:
+        kept.rows.append((traced.example, truth[OUTPUT], plain[OUTPUT], outputs[OUTPUT]))
+    for tap in dict.fromkeys([*traced.plain.final_outputs, *outputs]):
+        got = outputs.get(tap)
+        floors = _floors(traced, tap, got)
+        yield Tap(tap, truth.get(tap), plain.get(tap), got, floors, input=name)
     if traced.example.depth != OUTPUT_ONLY:
         yield from _free(traced, candidate, kept)
         if candidate.takes_features:
             got, error = candidate.try_features(traced.example)
             if error:
                 kept.errors[f"{name}, features"] = error
-            yield Tap(FEATURES, truth, plain, got, _floors(traced, OUTPUT, got), input=name)
+            floors = _floors(traced, OUTPUT, got)
+            yield Tap(FEATURES, truth[OUTPUT], plain[OUTPUT], got, floors, input=name)
     if traced.local is not None:
         yield from _forced(traced, traced.local, candidate, kept)
 
@@ -119,11 +122,18 @@ def _free(traced: Trace, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
     if recorded.error:
         kept.errors[name] = recorded.error
     truth, plain = traced.truth.outputs, traced.plain.outputs
-    for tap in dict.fromkeys([*plain, *recorded.outputs]):
+    for tap in dict.fromkeys([*plain, *_strangers(recorded, plain, candidate)]):
         got = recorded.outputs.pop(tap, None)
-        shown = RECORDED if tap == OUTPUT else tap
+        shown = f"{RECORDED}{tap.removeprefix(OUTPUT)}" if is_output(tap) else tap
         floors = _floors(traced, tap, got)
         yield Tap(shown, truth.get(tap), plain.get(tap), got, floors, input=name)
+
+
+def _strangers(
+    recorded: Recording, plain: Mapping[str, Array], candidate: Candidate
+) -> Iterator[str]:
+    """Layers that the reference has not; what only holds others need have no counterpart."""
+    return (tap for tap in recorded.outputs if tap not in plain and candidate.is_layer(tap))
 
 
 def _floors(traced: Trace, tap: str, got: Array | None) -> list[Array]:
@@ -143,7 +153,7 @@ def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs
     if recorded.error:
         kept.errors[f"{name}, forced"] = recorded.error
     truth, plain, got = local.taps, traced.plain.taps, recorded.taps
-    strangers = [tap for tap in recorded.outputs if tap not in plain]
+    strangers = _strangers(recorded, plain, candidate)
     for tap in dict.fromkeys([*traced.plain.order, *strangers]):
         yield Tap(tap, truth.get(tap), plain.get(tap), got.get(tap), (), "forced", name)
 
@@ -154,14 +164,17 @@ def compare_traces(
     limits: Limits,
     *,
     order: Sequence[str] | None = None,
+    outputs: Sequence[str] = (OUTPUT,),
     kept: Outputs | None = None,
 ) -> Verdict:
     """One candidate against what the reference said, the task included."""
     kept = kept if kept is not None else Outputs()
     taps = (tap for one in traces for tap in taps_of(one, candidate, kept))
-    verdict = judge_taps(taps, limits, outputs=[OUTPUT], order=order)
-    task, rows = roles.named(limits.family).task, kept.labelled
-    return verdict.with_task(task(rows, candidate.network.config) if task and rows else {})
+    verdict = judge_taps(taps, limits, outputs=outputs, order=order)
+    if not (rows := kept.labelled):
+        return verdict
+    task = roles.named(limits.family).task
+    return verdict.with_task(task(rows, candidate.network.config) if task else {})
 
 
 def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:

@@ -22,9 +22,9 @@ from samevoice.files import read_named
 from samevoice.outputs import is_result
 from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
-from samevoice.parity.engine import OUTPUT, Floors, Trace, trace
+from samevoice.parity.engine import Floors, Trace, trace
 from samevoice.parity.identity import versions
-from samevoice.parity.inputs import OUTPUT_ONLY, Depth, Example, Recording
+from samevoice.parity.inputs import OUTPUT, OUTPUT_ONLY, Depth, Example, Recording
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ not depend on whose library computed it.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 
@@ -23,6 +23,9 @@ from samevoice.parity.metrics import Array
 # fed with the reference's own input.
 Depth: TypeAlias = Literal["output", "free", "full"]
 OUTPUT_ONLY, FREE, FORCED = get_args(Depth)
+OUTPUT = "output"
+# By position or by name.
+Arguments: TypeAlias = Mapping[str, Array] | Sequence[Array]
 
 RATE = 16000
 CHUNK = 10 * RATE  # what pyannote cuts recordings into
@@ -51,14 +54,17 @@ class Example:
     """Waveforms (B, 1, N) and, for an embedding, masks (B, F) or (B, S, F).
 
     ``labels`` say who is heard, one for each embedding that comes out; examples without are left
-    out of the task's figures.
+    out of the task's figures. Modules that take something else have it in ``arguments``, a port
+    with other layouts in ``port_arguments``.
     """
 
     name: str
-    waveforms: Array
+    waveforms: Array = field(default_factory=lambda: np.zeros((0, 1, 0), np.float32))
     masks: Array | None = None
     depth: Depth = "output"
     labels: tuple[str, ...] = ()
+    arguments: Arguments | None = None
+    port_arguments: Arguments | None = None
 
     @cached_property
     def sha256(self) -> str:
@@ -71,9 +77,14 @@ class Example:
                 digest.update(plain.tobytes())
         return digest.hexdigest()
 
-    @property
-    def arrays(self) -> tuple[Array, ...]:
-        return (self.waveforms,) if self.masks is None else (self.waveforms, self.masks)
+    def call(self, module: Any, convert: Callable[[Array], Any], *, port: bool = False) -> Any:
+        """What the module gives for this, each array converted."""
+        given = self.port_arguments if port and self.port_arguments is not None else self.arguments
+        if given is None:
+            given = (self.waveforms,) if self.masks is None else (self.waveforms, self.masks)
+        if isinstance(given, Mapping):
+            return module(**{name: convert(x) for name, x in given.items()})
+        return module(*(convert(x) for x in given))
 
     def item(self, index: int) -> Example:
         """One of the batch, alone."""
@@ -112,9 +123,19 @@ class Recording:
         self.order.remove(into(name))
 
     @property
+    def final_outputs(self) -> list[str]:
+        """The outputs of the whole network: output, output.1, output.key."""
+        return [name for name in self.outputs if is_output(name)]
+
+    @property
     def taps(self) -> dict[str, Array]:
         """Inputs and outputs, the inputs by the names that they have as taps."""
         return {into(name): array for name, array in self.inputs.items()} | self.outputs
+
+
+def is_output(tap: str) -> bool:
+    """Whether a tap is what the whole network gives, or one of several such things."""
+    return tap.partition(".")[0] == OUTPUT
 
 
 def into(name: str) -> str:

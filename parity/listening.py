@@ -8,20 +8,21 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samevoice.converters.convert import Part
 from samevoice.errors import SamevoiceError
-from samevoice.parity.inputs import Recording
+from samevoice.models.layers.taps import again, first_of, outputs_of
+from samevoice.parity.inputs import Recording, is_output
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
     import torch
 
-FBANK, OUTPUT = "fbank", "output"
+FBANK = "fbank"
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
 
@@ -79,28 +80,46 @@ def names_of_part(part: Part) -> Names:
     )
 
 
-def watched(module: torch.nn.Module, names: Names) -> dict[str, tuple[str, torch.nn.Module]]:
-    """Tap -> the torch module whose output it is, with its path.
+@dataclass(frozen=True)
+class Seams:
+    """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
+
+    ``as_mlx`` lays what a module gives out as MLX does; "output" is the tap of the whole.
+    """
+
+    modules: Mapping[str, str]
+    lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
+    as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
+        x, not is_output(tap) and block_channels_first(module)
+    )
+
+    def final_outputs(self, module: torch.nn.Module, output: Any) -> dict[str, Array]:
+        """All that the whole module gives, by tap."""
+        return {tap: self.as_mlx(tap, module, x) for tap, x in outputs_of(output)}
+
+
+def seams_of(module: torch.nn.Module, names: Names) -> Seams:
+    """The seams at which the rules pair a torch module and its port.
 
     Every module with tensors, and every module of pyannote's own that has a name in the port: the
     blocks and the pooling. A module that is the only one in its parent is seen at the parent,
     which calls it or uses its tensors in its own way.
     """
     modules = dict(module.named_modules())
-    found: dict[str, tuple[str, torch.nn.Module]] = {}
+    found: dict[str, str] = {}
     for path, one in modules.items():
         own = path in names.modules or not type(one).__module__.startswith("torch.nn.")
         tap = names.tap(path) if path and own and path not in names.lstms else None
         if tap is None or _is_only_child(modules, path):
             continue
-        found[tap] = (path, one)
+        found[tap] = path
     for path, tap in names.modules.items():
         if path not in modules:
             raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
         while _is_only_child(modules, path):
             path = path.rpartition(".")[0]
-        found[tap] = (path, modules[path])
-    return found
+        found[tap] = path
+    return Seams(found, names.lstms)
 
 
 def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
@@ -172,50 +191,59 @@ class Listener:
     """Hooks on every watched module; with ``fed`` each takes the input given for its tap."""
 
     def __init__(
-        self, module: torch.nn.Module, names: Names, fed: Mapping[str, Array] | None = None
+        self, module: torch.nn.Module, seams: Seams, fed: Mapping[str, Array] | None = None
     ) -> None:
         self.seen = Recording()
-        self.module, self.names, self.fed = module, names, fed or {}
+        self.module, self.seams, self.fed = module, seams, fed or {}
 
     @contextmanager
     def listening(self) -> Iterator[Recording]:
         with ExitStack() as stack:
-            for tap, (_, one) in watched(self.module, self.names).items():
+            for tap, path in self.seams.modules.items():
+                one = self.module.get_submodule(path)
                 stack.callback(one.register_forward_pre_hook(self._before(tap)).remove)
                 stack.callback(one.register_forward_hook(self._after(tap)).remove)
-            for path in self.names.lstms:
+            for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
             if hasattr(self.module, "compute_fbank"):
                 stack.enter_context(self._fbank())
-            whole = self._after(OUTPUT, first=False)
-            stack.callback(self.module.register_forward_hook(whole).remove)
+            stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
 
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
+            if not args or not hasattr(args[0], "detach"):
+                return None
             # An original may say of a module of its own what it takes.
             first = getattr(module, "takes_channels_first", block_channels_first(module))
-            self.seen.note_input(tap, to_mlx(args[0], first))
-            if tap not in self.fed:
+            name = again(self.seen.inputs, tap)
+            self.seen.note_input(name, to_mlx(args[0], first))
+            if name not in self.fed:
                 return None
-            return (from_mlx(self.fed[tap], first, args[0]), *args[1:])
+            return (from_mlx(self.fed[name], first, args[0]), *args[1:])
 
         return hook
 
-    def _after(self, tap: str, first: bool | None = None) -> Callable[..., Any]:
+    def _after(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-            if hasattr(output, "detach"):
-                layout = block_channels_first(module) if first is None else first
-                self.seen.note_output(tap, to_mlx(output, layout))
+            # Of several tensors a layer's first counts; a block that gives several has no tap.
+            first = output if any(True for _ in module.children()) else first_of(output)
+            if hasattr(first, "detach"):
+                name = again(self.seen.outputs, tap)
+                self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
             else:
-                self.seen.forget(tap)  # a part that gives several tensors is no seam
+                self.seen.forget(tap)
 
         return hook
+
+    def _whole(self, module: torch.nn.Module, args: Any, output: Any) -> None:
+        for tap, array in self.seams.final_outputs(module, output).items():
+            self.seen.note_output(tap, array)
 
     def _lstm(self, path: str) -> Callable[..., Any]:
         """torch tells nothing of the layers inside an LSTM: they run once more, one by one."""
-        taps = self.names.lstms[path]
+        taps = self.seams.lstms[path]
 
         def hook(lstm: torch.nn.LSTM, args: tuple[torch.Tensor, ...], output: Any) -> Any:
             x = args[0]

@@ -11,21 +11,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 
 from samevoice.converters.convert import Part
 from samevoice.errors import MissingExtraError
-from samevoice.parity.inputs import Example, Recording
-from samevoice.parity.listening import (
-    OUTPUT,
-    Listener,
-    Names,
-    ReferenceError,
-    names_of_part,
-    to_mlx,
-)
+from samevoice.parity.inputs import OUTPUT, Example, Recording
+from samevoice.parity.listening import Listener, ReferenceError, Seams, names_of_part, seams_of
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
@@ -37,13 +30,14 @@ Precision: TypeAlias = Literal["float32", "float64"]
 class Reference:
     """A torch module, its double in float64, and the taps of both."""
 
-    def __init__(self, module: torch.nn.Module, names: Names) -> None:
-        self.module, self.names = module.eval(), names
+    def __init__(self, module: torch.nn.Module, seams: Seams) -> None:
+        self.module, self.seams = module.eval(), seams
 
     @classmethod
     def load(cls, part: Part) -> Reference:
         """pyannote's module with the weights of a located checkpoint."""
-        return cls(load(part), names_of_part(part))
+        module = load(part)
+        return cls(module, seams_of(module, names_of_part(part)))
 
     @cached_property
     def double(self) -> torch.nn.Module:
@@ -59,8 +53,12 @@ class Reference:
 
     def run(self, example: Example, precision: Precision = "float32") -> Array:
         """The output alone, nobody listening."""
+        return self.outputs(example, precision)[OUTPUT]
+
+    def outputs(self, example: Example, precision: Precision = "float32") -> dict[str, Array]:
+        """The same where there may be several."""
         with self._running(precision):
-            return to_mlx(self._module(precision)(*_tensors(example, precision)), first=False)
+            return self.seams.final_outputs(*_called(self._module(precision), example, precision))
 
     def record(
         self,
@@ -96,8 +94,7 @@ class Reference:
         if deep:
             return self._recorded(module, example, "float32", None)
         with _arithmetic("float32"):
-            output = to_mlx(module(*_tensors(example, "float32")), first=False)
-        return Recording(outputs={OUTPUT: output})
+            return Recording(outputs=self.seams.final_outputs(*_called(module, example, "float32")))
 
     def _one_by_one(self, example: Example, deep: bool) -> Recording:
         count = len(example.waveforms)
@@ -114,8 +111,8 @@ class Reference:
         precision: Precision,
         fed: Mapping[str, Array] | None,
     ) -> Recording:
-        with self._running(precision), Listener(module, self.names, fed).listening() as seen:
-            module(*_tensors(example, precision))
+        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
+            _called(module, example, precision)
         return seen
 
     @contextmanager
@@ -123,15 +120,22 @@ class Reference:
         import torch
 
         # An LSTM in float64 is thousands of small products: threads only wait for each other.
-        alone = precision == "float64" and self.names.lstms
+        alone = precision == "float64" and self.seams.lstms
         with _arithmetic(precision), _threads(1 if alone else torch.get_num_threads()):
             yield
 
 
-def _tensors(example: Example, precision: Precision) -> list[torch.Tensor]:
+def _called(
+    module: torch.nn.Module, example: Example, precision: Precision
+) -> tuple[torch.nn.Module, Any]:
+    """The module, and what it gives."""
     import torch
 
-    return [torch.from_numpy(x).to(getattr(torch, precision)) for x in example.arrays]
+    def convert(x: Array) -> torch.Tensor:
+        tensor = torch.from_numpy(np.array(x))
+        return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
+
+    return module, example.call(module, convert)
 
 
 @contextmanager

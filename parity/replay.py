@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from samevoice.converters import bundle as bundles
 from samevoice.parity.bounds import Override
-from samevoice.parity.engine import OUTPUT, RECORDED, compare_traces
+from samevoice.parity.engine import RECORDED, compare_traces
 from samevoice.parity.golden import Golden, GoldenError, read, traces
 from samevoice.parity.identity import device_of, dtype_of, source_of
-from samevoice.parity.inputs import FORCED, FREE
+from samevoice.parity.inputs import FORCED, FREE, OUTPUT
 from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import limits_for
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -19,13 +18,6 @@ if TYPE_CHECKING:
 # Layers of a network ------------------------------------------------------------------------------
 
 
-# A pooling, and what stands beside it in its module: it holds nothing by which it would show.
-POOLINGS: Mapping[str, tuple[str, dict[str, int]]] = {
-    "pool": ("seg_1", {}),
-    "stats": ("out_nonlinear", {"rows": 1}),
-}
-
-
 def layers_of(network: Any) -> dict[str, Layer]:
     """Path -> layer, for all whose kind the module tells, in the order of the module tree."""
     found = {}
@@ -33,12 +25,6 @@ def layers_of(network: Any) -> dict[str, Layer]:
         layer = layer_of(path, module)
         if layer.kind:
             found[layer.path] = layer
-        for name, one in {**vars(module), **module}.items():
-            if hasattr(one, "mel_banks"):
-                found[_below(path, name)] = _fbank(_below(path, name), one)
-        for name, (beside, settings) in POOLINGS.items():
-            if beside in module:
-                found[_below(path, name)] = Layer("pool", _below(path, name), {}, settings)
     return found
 
 
@@ -46,13 +32,11 @@ def _in_order(path: str) -> list[tuple[int, str]]:
     return [(int(part), "") if part.isdigit() else (0, part) for part in path.split(".")]
 
 
-def _below(path: str, name: str) -> str:
-    return f"{path}.{name}" if path else name
-
-
 def layer_of(path: str, module: Any) -> Layer:
     """A module, or a layer's tensors by name, as data."""
     kind = _kind(module) if path else "network"
+    if kind == "fbank":
+        return _fbank(path, module)
     inner = kind in ("network", "bilstm", "attention")
     held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}
     return Layer(
@@ -77,6 +61,10 @@ def _kind(module: Any) -> str:
     name = type(module).__name__
     if "scales" in module or "Transpose" in name or "Embedding" in name:
         return ""
+    if hasattr(module, "mel_banks"):
+        return "fbank"
+    if name == "StatsPool":
+        return "pool"
     if "low_hz" in module and "band_hz" in module:
         return "sinc"
     if "running_mean" in module:
@@ -107,9 +95,11 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
         over = "time" if "InstanceNorm" in type(module).__name__ else "last"
         return {"eps": float(getattr(module, "eps", 1e-5)), "over": over}
     if kind == "lstm":
-        return {"backward": path.endswith("backward")}
+        return {"backward": getattr(module, "backward", path.endswith("backward"))}
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
+    if kind == "pool":
+        return {"rows": module.rows}
     if kind == "attention":
         return {"heads": int(getattr(module, "num_heads", 1))}
     return {}
@@ -168,7 +158,7 @@ def installed(network: Any, layer: Layer, changed: Layer) -> Iterator[None]:
         new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
         if new:
             stack.enter_context(_tensors_put(network, layer, new))
-        if changed.settings != layer.settings or (changed.kind == "pool" and changed is not layer):
+        if changed.settings != layer.settings:
             stack.enter_context(called(network, changed))
         yield
 
@@ -206,44 +196,26 @@ def at(network: Any, path: str) -> Any:
     return network
 
 
-def called(network: Any, layer: Layer) -> AbstractContextManager[None]:
+def called(network: Any, layer: Layer) -> AbstractContextManager[Any]:
     """The layer's tap passes on what the textbook computes for it."""
     from samevoice.models.layers import taps
 
-    if layer.kind == "pool":
-        return _pooling(network, layer)
-    return taps.change({layer.path: _calling(layer)})
+    return taps.listen(network, changes={layer.path: _calling(layer)})
 
 
 def _calling(layer: Layer) -> Callable[[Mapping[str, mx.array], mx.array], mx.array]:
+    import mlx.core as mx
+
     before = layer.settings.get("before", f"{layer.path}.input")
 
     def call(given: Mapping[str, mx.array], value: mx.array) -> mx.array:
-        return _computed(layer, given[before]).astype(value.dtype)
+        x, masks = as_numpy(given[before]), given.get(f"{before}.1")
+        found = compute(layer, x, None if masks is None else as_numpy(masks))
+        if found is None:
+            raise ValueError(f"{layer.path}: the textbook has no {layer.kind}")
+        return mx.array(found).astype(value.dtype)
 
     return call
-
-
-def _computed(layer: Layer, x: mx.array, masks: mx.array | None = None) -> mx.array:
-    import mlx.core as mx
-
-    found = compute(layer, as_numpy(x), None if masks is None else as_numpy(masks))
-    if found is None:
-        raise ValueError(f"{layer.path}: the textbook has no {layer.kind}")
-    return mx.array(found)
-
-
-@contextmanager
-def _pooling(network: Any, layer: Layer) -> Iterator[None]:
-    """Masks reach the pooling beside its tap: the function itself is replaced for a while."""
-    owner = at(network, layer.path.rpartition(".")[0])
-    code: Any = sys.modules[type(owner).__module__]
-    before = code.stats_pool
-    code.stats_pool = lambda x, masks=None: _computed(layer, x, masks)
-    try:
-        yield
-    finally:
-        code.stats_pool = before
 
 
 # Functions between layers -------------------------------------------------------------------------

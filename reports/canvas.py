@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeAlias
 import numpy as np
 
 from samevoice.errors import MissingExtraError, SamevoiceError
+from samevoice.reports.rendering import TEMPLATES
 from samevoice.reports.style import RC, moved, standalone, themed
 from samevoice.reports.text import visible
 
@@ -77,7 +78,7 @@ class Drawing(Generic[P]):
     def __call__(self, *given: P.args, **named: P.kwargs) -> Plot:
         """Draw in the one style, and leave matplotlib's settings as they were."""
         look: Any = dict(RC)
-        with matplotlib.rc_context(look):
+        with matplotlib.rc_context(look, TEMPLATES / "plots.mplstyle"):
             return plot_of(*self.draw(*given, **named), key=self.key, title=self.title)
 
     def tried(self, *given: P.args, **named: P.kwargs) -> Plot | Undrawn:
@@ -118,10 +119,6 @@ def plot_of(figure: Figure, caption: str, alt: str, *, key: str, title: str) -> 
 
 
 # Strokes ------------------------------------------------------------------------------------------
-
-
-def short(name: str, most: int = 28) -> str:
-    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"
 
 
 def legend_above(axes: Axes, height: float = 1.02, **options: Any) -> None:
@@ -183,4 +180,5 @@ def runs_of(values: Any) -> Runs:
 
 def label(name: str, most: int = 28) -> str:
     """A name from outside, as it stands in a plot."""
-    return short(visible(name), most)
+    name = visible(name)
+    return name if len(name) <= most else f"{name[: most // 2 - 1]}…{name[-(most // 2) :]}"

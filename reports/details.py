@@ -14,8 +14,13 @@ from samevoice.parity.result import Result
 from samevoice.reports.words import cosine, number, percent
 
 MOST_VOICES = 200  # whose nearest neighbours are listed
-# What became of tensors, where the bundle's own word for it says too little.
-FATES: Mapping[str, str] = {"identity": "without a tensor (layers that do nothing)"}
+# What became of tensors, in the order that it is told.
+FATES: Mapping[str, str] = {
+    "used": "used",
+    "derived": "derived",
+    "dropped": "dropped",
+    "identity": "without a tensor (layers that do nothing)",
+}
 
 
 def text(value: Any) -> str:
@@ -67,49 +72,35 @@ class Facts:
     facts: tuple[Fact, ...]
 
 
-# Figures that say something in a line; tables are drawn instead.
-TASK_NAMES: Mapping[str, str] = {
-    "decision_agreement": "frames decided alike",
-    "agreement_beyond_noise": "decided alike, apart from noise",
-    "decisions": "frames",
-    "flips": "frames that differ",
-    "flips_within_noise": "of these within float32 noise",
-    "embedding_cosine_min": "least cosine of a voice with itself",
-    "similarity_gap": "largest change of a similarity",
-    "eer_reference": "equal-error rate of PyTorch",
-    "eer_candidate": "equal-error rate of MLX",
-    "eer_gap": "difference of the equal-error rates",
-    "kendall_tau": "Kendall's tau over all rankings",
-    "neighbour_agreement": "voices whose ranking is the same",
-    "nearest_agreement": "voices with the same nearest neighbour",
-    "noise": "gaps below this are noise",
+# Figures that say something in a line, in words, and how each is written: what is all but 1 must
+# not become 1. Tables are drawn instead.
+TASK_FIGURES: Mapping[str, tuple[str, Callable[[float], str]]] = {
+    "decision_agreement": ("frames decided alike", percent),
+    "agreement_beyond_noise": ("decided alike, apart from noise", percent),
+    "decisions": ("frames", number),
+    "flips": ("frames that differ", number),
+    "flips_within_noise": ("of these within float32 noise", number),
+    "embedding_cosine_min": ("least cosine of a voice with itself", cosine),
+    "similarity_gap": ("largest change of a similarity", number),
+    "eer_reference": ("equal-error rate of PyTorch", number),
+    "eer_candidate": ("equal-error rate of MLX", number),
+    "eer_gap": ("difference of the equal-error rates", number),
+    "kendall_tau": ("Kendall's tau over all rankings", cosine),
+    "neighbour_agreement": ("voices whose ranking is the same", percent),
+    "nearest_agreement": ("voices with the same nearest neighbour", percent),
+    "noise": ("gaps below this are noise", number),
 }
 
 
-SHARES = frozenset(
-    ("decision_agreement", "agreement_beyond_noise", "neighbour_agreement", "nearest_agreement")
-)
-NEAR_ONE = frozenset(("embedding_cosine_min", "kendall_tau"))
-
-
 def task_facts(result: Result) -> Iterator[Facts]:
-    place = {name: k for k, name in enumerate(TASK_NAMES)}
     for title, found in result.task.items():
-        facts = [
-            Fact(
-                TASK_NAMES.get(name, name.replace("_", " ")),
-                _formatted(name)(real(found[name])),
-            )
-            for name in sorted(found, key=lambda name: (place.get(name, len(place)), name))
-            if type(found[name]) in (int, float)
-        ]
+        facts = []
+        for name in (*TASK_FIGURES, *sorted(found.keys() - TASK_FIGURES.keys())):
+            if type(found.get(name)) in (int, float):
+                words, shown = TASK_FIGURES.get(name, (name.replace("_", " "), number))
+                facts.append(Fact(words, shown(real(found[name]))))
         if facts:
             yield Facts(title.replace("_", " ").capitalize(), tuple(facts))
-
-
-def _formatted(name: str) -> Callable[[float], str]:
-    """How a figure of the task is written: what is all but 1 must not become 1."""
-    return percent if name in SHARES else cosine if name in NEAR_ONE else number
 
 
 def error_rates(details: Mapping[str, Any]) -> Iterator[float]:
@@ -120,33 +111,22 @@ def error_rates(details: Mapping[str, Any]) -> Iterator[float]:
             yield rate
 
 
-@dataclass(frozen=True)
-class Flip:
-    """A frame on which the two frameworks differ."""
-
-    place: str
-    reference: str
-    candidate: str
-    margin: float
-    within_noise: bool
-
-
-def flip_lines(result: Result) -> Iterator[Flip]:
+def flip_lines(result: Result) -> Iterator[dict[str, Any]]:
+    """Each frame on which the two frameworks differ."""
     names = class_names(result)
 
     def named(value: Any) -> str:
         return names.get(value, str(value)) if type(value) is int else text(value)
 
     for one in map(mapping, sequence(section(result, "agreement").get("flips_listed"))):
-        if not one:
-            continue
-        yield Flip(
-            place=", ".join(text(k) for k in sequence(one.get("index"))),
-            reference=named(one.get("reference")),
-            candidate=named(one.get("candidate")),
-            margin=real(one.get("margin")),
-            within_noise=one.get("within_noise") is True,
-        )
+        if one:
+            yield {
+                "place": ", ".join(text(k) for k in sequence(one.get("index"))),
+                "reference": named(one.get("reference")),
+                "candidate": named(one.get("candidate")),
+                "margin": real(one.get("margin")),
+                "within_noise": one.get("within_noise") is True,
+            }
 
 
 def class_names(result: Result) -> dict[Any, str]:
@@ -157,19 +137,7 @@ def class_names(result: Result) -> dict[Any, str]:
     return dict(enumerate(names)) if len(names) == len(counted) else {}
 
 
-@dataclass(frozen=True)
-class Nearest:
-    """Whom a voice sounds most like, to each framework."""
-
-    voice: str
-    reference: str
-    reference_similarity: float
-    candidate: str
-    candidate_similarity: float
-    same: bool
-
-
-def nearest(result: Result) -> Iterator[Nearest]:
+def nearest(result: Result) -> Iterator[dict[str, Any]]:
     """Each voice's nearest neighbour, where the similarity matrices are what they should be."""
     found, noise = section(result, "similarity"), section(result, "ranking").get("noise")
     sides = [_matrix(found.get(side)) for side in ("reference", "candidate")]
@@ -182,14 +150,14 @@ def nearest(result: Result) -> Iterator[Nearest]:
         others = [j for j in range(size) if j != k]
         ours, theirs = (max(others, key=lambda j: _low(table[k][j])) for table in sides)
         gap = _low(sides[0][k][ours]) - _low(sides[0][k][theirs])
-        yield Nearest(
-            names[k],
-            names[ours],
-            sides[0][k][ours],
-            names[theirs],
-            sides[1][k][theirs],
-            ours == theirs or gap <= (real(noise) if real(noise) > 0 else 0.0),
-        )
+        yield {
+            "voice": names[k],
+            "reference": names[ours],
+            "reference_similarity": sides[0][k][ours],
+            "candidate": names[theirs],
+            "candidate_similarity": sides[1][k][theirs],
+            "same": ours == theirs or gap <= (real(noise) if real(noise) > 0 else 0.0),
+        }
 
 
 def _matrix(found: Any) -> list[list[float]]:
@@ -205,71 +173,36 @@ def _low(value: float) -> float:
 # Tensors and bugs ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Dropped:
-    why: str
-    names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Tensors:
-    """What became of the checkpoint's tensors."""
-
-    counts: tuple[tuple[str, int], ...]
-    derived: tuple[tuple[str, str, str], ...]
-    dropped: tuple[Dropped, ...]
-    assumed: tuple[str, ...]
-
-    @property
-    def said(self) -> str:
-        return ", ".join(f"{count:,} {FATES.get(fate, fate)}" for fate, count in self.counts)
-
-
-def tensors(found: Any) -> Tensors | None:
-    """``details["tensors"]``, or nothing if it is not what it should be."""
-    said = mapping(found)
-    counts = {str(k): v for k, v in items(said.get("counts")) if type(v) is int}
+def tensors(found: Any) -> dict[str, Any] | None:
+    """What became of the checkpoint's tensors; nothing where that is not what it should be."""
+    told = mapping(found)
+    counts = {str(k): v for k, v in items(told.get("counts")) if type(v) is int}
     if not counts:
         return None
-    fates: list[str] = [
-        fate for fate in ("used", "derived", "dropped", "identity") if fate in counts
+    fates = [
+        *(fate for fate in FATES if fate in counts),
+        *(fate for fate in counts if fate not in FATES),
     ]
-    fates += [fate for fate in counts if fate not in fates]
-    derived = [[text(x) for x in row] for row in sequence(said.get("derived")) if sequence(row)]
-    dropped = [mapping(one) for one in sequence(said.get("dropped"))]
-    return Tensors(
-        tuple((fate, counts[fate]) for fate in fates),
-        tuple((row[0], row[1], row[2]) for row in derived if len(row) == 3),
-        tuple(
-            Dropped(text(one.get("why")), tuple(text(x) for x in sequence(one.get("names"))))
+    derived = [[text(x) for x in row] for row in sequence(told.get("derived")) if sequence(row)]
+    dropped = [mapping(one) for one in sequence(told.get("dropped"))]
+    return {
+        "said": ", ".join(f"{counts[fate]:,} {FATES.get(fate, fate)}" for fate in fates),
+        "derived": [row for row in derived if len(row) == 3],
+        "dropped": [
+            {"why": text(one.get("why")), "names": [text(x) for x in sequence(one.get("names"))]}
             for one in dropped
             if one
-        ),
-        tuple(text(note) for note in sequence(said.get("assumed"))),
-    )
+        ],
+        "assumed": [text(note) for note in sequence(told.get("assumed"))],
+    }
 
 
-@dataclass(frozen=True)
-class BugLine:
-    """One injected bug, and whether the harness found it."""
-
-    bug: str
-    effect: str
-    where: str
-    found: str
-    noise_ratio: float
-    right: bool
-
-
-def bug_lines(found: Any) -> Iterator[BugLine]:
+def bug_lines(found: Any) -> Iterator[dict[str, Any]]:
+    """Each bug that was put in, and whether the harness found it."""
     for one in map(mapping, sequence(found)):
-        if not text(one.get("bug")):
-            continue
-        yield BugLine(
-            bug=text(one.get("bug")),
-            effect=text(one.get("effect")),
-            where=text(one.get("where")),
-            found=text(one.get("found")),
-            noise_ratio=real(one.get("noise_ratio")),
-            right=one.get("right") is True,
-        )
+        if text(one.get("bug")):
+            yield {
+                **{key: text(one.get(key)) for key in ("bug", "effect", "where", "found")},
+                "noise_ratio": real(one.get("noise_ratio")),
+                "right": one.get("right") is True,
+            }

@@ -8,46 +8,20 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import samevoice
-from samevoice.errors import MissingExtraError
+from samevoice.parity.result import Result
 from samevoice.reports import plots, style
 from samevoice.reports.canvas import Plot, Undrawn
-from samevoice.reports.text import visible
-from samevoice.reports.verdict import State
+from samevoice.reports.rendering import file_text, rendered
+from samevoice.reports.verdict import worst_of
 from samevoice.reports.view import View, shared_taps
-from samevoice.reports.words import cosine, number, ratio
+from samevoice.reports.words import UNSAID, ratio
 
-try:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    from markupsafe import Markup
-except ImportError:
-    raise MissingExtraError("jinja2, which writes the reports,", "parity") from None
-
-TEMPLATES = Path(__file__).resolve().parent / "templates"
 ALWAYS = ("mlx", "torch", "pyannote.audio", "blas")  # versions shown even where all agree
 TASK_PLOTS = ("similarities", "timelines", "confusion", "diarizations")
-
-# Words and grounds of the three verdicts; the plots' colours are style.py's.
-LIGHT = {
-    "good": "#0a6b39",
-    "good-tint": "#eef8f2",
-    "care": "#7d5200",
-    "care-tint": "#fff7e6",
-    "bad-tint": "#fdf0f4",
-}
-DARK = {
-    "good": "#63d297",
-    "good-tint": "#13241b",
-    "care": "#f2bd4b",
-    "care-tint": "#2a2212",
-    "bad-tint": "#301720",
-}
 
 
 def html(
@@ -77,29 +51,28 @@ def _one(view: View, drawn: Sequence[Plot | Undrawn]) -> str:
         ("gallery", "Gallery", bool(view.gallery)),
     )
     contents = [(key, name) for key, name, there in sections if there]
-    return rendered("result.html", view=view, plots=drawn, task_plots=task, contents=contents)
+    return framed("result.html", view=view, plots=drawn, task_plots=task, contents=contents)
 
 
 # Several ------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Beside:
-    """One figure of each result."""
-
-    name: str
-    cells: tuple[str, ...]
-    code: bool = False
-
-    @property
-    def differs(self) -> bool:
-        return len(set(self.cells)) > 1
+# Name, what each result has there, and whether that is code.
+BESIDE: tuple[tuple[str, Callable[[Result], str], bool], ...] = (
+    ("worst noise ratio", lambda r: ratio(max((x.judged_ratio for x in r.taps), default=0)), False),
+    ("first divergence", lambda r: r.first_divergence or "none", True),
+    ("loosened limits", lambda r: str(len(r.loosened)), False),
+    ("kind", lambda r: r.model_type, False),
+    ("weights", lambda r: r.dtype, False),
+    ("device", lambda r: r.device, False),
+    ("source", lambda r: r.source.notes.get("name", UNSAID), False),
+    ("source sha256", lambda r: r.source.sha256[:12] or UNSAID, True),
+    ("bundle sha256", lambda r: r.bundle.sha256[:12] or UNSAID, True),
+)
 
 
 def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -> str:
     trusted = sum(view.state == "good" for view in views)
-    states: set[State] = {view.state for view in views}
-    state: State = next(one for one in ("bad", "care", "good") if one in states)
     every = "Both" if len(views) == 2 else f"All {len(views)}"
     some = f"{trusted} of {len(views)} ports may be trusted."
     ladders = [
@@ -108,102 +81,46 @@ def _several(views: Sequence[View], drawn: Sequence[Sequence[Plot | Undrawn]]) -
         for one in found
         if one.key == "ladder"
     ]
-    return rendered(
+    return framed(
         "several.html",
         views=views,
-        state=state,
+        state=worst_of(view.state for view in views),
         headline=f"{every} ports may be trusted." if trusted == len(views) else some,
-        rows=_beside(views),
+        rows=list(_beside(views)),
         overlay=plots.comparison.tried(views),
         ladders=ladders,
         shared=shared_taps(views),
     )
 
 
-def _beside(views: Sequence[View]) -> list[Beside]:
+def _beside(views: Sequence[View]) -> Iterator[tuple[str, list[str], bool]]:
+    """Each figure of all results."""
+    figures = [{one.name: one.value for one in view.figures} for view in views]
+    for name in dict.fromkeys(name for found in figures for name in found):
+        yield name, [found.get(name, UNSAID) for found in figures], False
     results = [view.result for view in views]
-    rows = [
-        Beside(name, tuple(_figure(view, name) for view in views))
-        for name in dict.fromkeys(figure.name for view in views for figure in view.figures)
-    ]
-    rows += [
-        Beside(
-            "worst noise ratio",
-            tuple(ratio(max((x.judged_ratio for x in r.taps), default=0.0)) for r in results),
-        ),
-        Beside("first divergence", tuple(r.first_divergence or "none" for r in results), code=True),
-        Beside("loosened limits", tuple(str(len(r.loosened)) for r in results)),
-        Beside("kind", tuple(r.model_type for r in results)),
-        Beside("weights", tuple(r.dtype for r in results)),
-        Beside("device", tuple(r.device for r in results)),
-        Beside("source", tuple(r.source.notes.get("name", "–") for r in results)),
-        Beside("source sha256", tuple(r.source.sha256[:12] or "–" for r in results), code=True),
-        Beside("bundle sha256", tuple(r.bundle.sha256[:12] or "–" for r in results), code=True),
-    ]
-    names = dict.fromkeys(name for r in results for name in r.versions)
-    versions = [Beside(name, tuple(r.versions.get(name, "–") for r in results)) for name in names]
-    return rows + [one for one in versions if one.differs or one.name in ALWAYS]
+    for name, tell, is_code in BESIDE:
+        yield name, [tell(result) for result in results], is_code
+    for name in dict.fromkeys(name for result in results for name in result.versions):
+        versions = [result.versions.get(name, UNSAID) for result in results]
+        if len(set(versions)) > 1 or name in ALWAYS:
+            yield name, versions, False
 
 
-def _figure(view: View, name: str) -> str:
-    return next((one.value for one in view.figures if one.name == name), "–")
+# The frame ----------------------------------------------------------------------------------------
 
 
-# Rendering ----------------------------------------------------------------------------------------
-
-
-def rendered(template: str, **content: Any) -> str:
+def framed(template: str, **content: Any) -> str:
     """A template of this package in the pages' common frame."""
-    script = _file("report.js")
+    script = file_text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    page: str = (
-        _environment()
-        .get_template(template)
-        .render(
-            style=Markup(_style()),
-            script=Markup(script),
-            script_hash=Markup(f"sha256-{digest}"),
-            version=samevoice.__version__,
-            **content,
-        )
-    )
-    return page
-
-
-@cache
-def _environment() -> Environment:
-    made = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_seen,
-        trim_blocks=True,
-    )
-    made.filters |= {
-        "num": number,
-        "ratio": ratio,
-        "num6": lambda value: number(value, 6),
-        "cos": cosine,
-        "n": lambda value: f"{value:,}",
-        "drawn": Markup,  # matplotlib has escaped what stands in a picture
-    }
-    return made
-
-
-def _seen(value: Any) -> Any:
-    """Texts with nothing hidden in them."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-@cache
-def _file(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _style() -> str:
-    light = style.variables({**style.LIGHT, **LIGHT})
-    dark = style.variables({**style.DARK, **DARK})
-    return (
-        f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
-        + _file("report.css")
+    light, dark = style.variables(style.LIGHT), style.variables(style.DARK)
+    colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return rendered(
+        template,
+        style=colours + file_text("report.css"),
+        script=script,
+        script_hash=f"sha256-{digest}",
+        version=samevoice.__version__,
+        **content,
     )

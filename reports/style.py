@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 # Variable -> its colour in matplotlib, which no other part of a picture has, on light, and on dark:
@@ -33,44 +32,14 @@ INK, MUTED, GRID, TORCH, MLX, WRONG, LIMIT, SOFT, PAPER = VARIABLES
 PALETTE = ("#0072b2", "#e69f00", "#009e73", "#56b4e9", "#cc79a7", "#b8a800", "#8c6bb1", "#7f7f7f")
 LINES = ("-", "--", "-.", ":")
 
-RC: Mapping[str, Any] = {
-    "svg.fonttype": "none",
-    "svg.hashsalt": "samevoice",
-    "text.parse_math": False,  # a tensor's name may hold a dollar
-    "path.simplify": True,
-    "font.family": "DejaVu Sans",
-    "font.size": 8.0,
-    "axes.titlesize": 8.5,
-    "axes.titleweight": "bold",
-    "axes.titlelocation": "left",
+RC: Mapping[str, str] = {  # beside templates/plots.mplstyle
     "axes.titlecolor": INK,
-    "axes.titlepad": 7.0,
     "axes.edgecolor": MUTED,
     "axes.labelcolor": MUTED,
-    "axes.linewidth": 0.6,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.axisbelow": True,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
     "grid.color": GRID,
-    "grid.linewidth": 0.5,
-    "figure.facecolor": "none",
-    "savefig.facecolor": "none",
     "text.color": INK,
     "xtick.color": MUTED,
     "ytick.color": MUTED,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
-    "ytick.minor.size": 0.0,
-    "xtick.minor.size": 0.0,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "legend.handlelength": 2.6,
-    "lines.linewidth": 1.3,
-    "lines.markersize": 3.2,
 }
 
 _PLACEHOLDER = re.compile("|".join(VARIABLES))

@@ -6,7 +6,7 @@ Nothing here decides: the verdict is the result's own.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -56,6 +56,18 @@ def state_of(result: Result) -> State:
     if not result.passed:
         return "bad"
     return "care" if result.loosened else "good"
+
+
+def worst_of(states: Iterable[State]) -> State:
+    return min(states, key=("bad", "care", "good").index)
+
+
+def word(result: Result) -> str:
+    return WORDS[state_of(result)]
+
+
+def headline(result: Result) -> str:
+    return (FAST_HEADLINES if result.model_type == FAST else HEADLINES)[state_of(result)]
 
 
 def because(result: Result) -> str:

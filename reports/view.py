@@ -4,172 +4,27 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from samevoice.parity.bounds import METRICS, Limit
 from samevoice.parity.judge import TapVerdict
-from samevoice.parity.result import FAST, Result
+from samevoice.parity.overrides import Loosened
+from samevoice.parity.result import Result
 from samevoice.reports import details, verdict
-from samevoice.reports.details import BugLine, Fact, Facts, Flip, Nearest, Tensors, mapping, text
-from samevoice.reports.diagnose import Diagnosis, diagnose
-from samevoice.reports.tree import Branch, Line, tree
-from samevoice.reports.verdict import FAST_HEADLINES, HEADLINES, WORDS, Figure, State
+from samevoice.reports.details import Fact, Facts, mapping, text
+from samevoice.reports.diagnose import diagnose
+from samevoice.reports.tree import tree
 from samevoice.reports.words import number, shape
 
 WORST = 12  # taps in a short list
 
 
-@dataclass(frozen=True)
-class LimitLine:
-    """A limit as it was used, and the default where it was set looser."""
-
-    limit: Limit
-    place: str
-    default: float | None = None
-
-    @property
-    def loosened(self) -> bool:
-        return self.default is not None
-
-
-@dataclass(frozen=True)
-class InputLine:
-    """What was fed, and how that went."""
-
-    name: str
-    shape: str
-    notes: str
-    sha256: str
-    taps: int
-    failed: int
-    worst: float
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class View:
-    """Everything that a report says of one result; ``bugs`` replace its own gallery."""
-
-    name: str
-    result: Result
-    bugs: Sequence[Any] | None = None
-
-    @property
-    def passed(self) -> bool:
-        return self.result.passed
-
-    @property
-    def state(self) -> State:
-        return verdict.state_of(self.result)
-
-    @property
-    def headline(self) -> str:
-        return (FAST_HEADLINES if self.result.model_type == FAST else HEADLINES)[self.state]
-
-    @property
-    def word(self) -> str:
-        return WORDS[self.state]
-
-    @property
-    def title(self) -> str:
-        """What was compared, in one line."""
-        return f"{self.name}: {compared(self.result)}"
-
-    @property
-    def loosened(self) -> tuple[str, ...]:
-        return tuple(str(one) for one in self.result.loosened)
-
-    @property
-    def command(self) -> str:
-        return shlex.join(self.result.command)
-
-    @property
-    def reproduction(self) -> str:
-        return text(self.result.details.get("reproduction"))
-
-    @cached_property
-    def because(self) -> str:
-        return verdict.because(self.result)
-
-    @cached_property
-    def figures(self) -> tuple[Figure, ...]:
-        return verdict.figures(self.result)
-
-    @cached_property
-    def failed(self) -> tuple[TapVerdict, ...]:
-        return self.result.verdict.failed
-
-    @cached_property
-    def doubtful(self) -> tuple[TapVerdict, ...]:
-        return self.result.verdict.doubtful
-
-    @cached_property
-    def worst(self) -> tuple[TapVerdict, ...]:
-        """The failed taps in order, then those that came nearest to it."""
-        passing = [tap for tap in self.result.taps if tap.passed]
-        nearest = sorted(passing, key=lambda tap: -tap.judged_ratio)
-        return (*self.failed, *nearest)[:WORST]
-
-    @cached_property
-    def tree(self) -> tuple[Branch | Line, ...]:
-        """Every tap, in the order of the run, under the modules that it belongs to."""
-        return tuple(tree(self.result))
-
-    @cached_property
-    def provenance(self) -> tuple[Facts, ...]:
-        return provenance(self.result)
-
-    @cached_property
-    def limits(self) -> tuple[LimitLine, ...]:
-        return tuple(limit_lines(self.result))
-
-    @cached_property
-    def inputs(self) -> tuple[InputLine, ...]:
-        return tuple(input_lines(self.result))
-
-    @cached_property
-    def task(self) -> tuple[Facts, ...]:
-        return tuple(details.task_facts(self.result))
-
-    @cached_property
-    def flips(self) -> tuple[Flip, ...]:
-        return tuple(details.flip_lines(self.result))
-
-    @cached_property
-    def rankings(self) -> tuple[Nearest, ...]:
-        return tuple(details.nearest(self.result))
-
-    @cached_property
-    def tensors(self) -> Tensors | None:
-        return details.tensors(self.result.details.get("tensors"))
-
-    @cached_property
-    def gallery(self) -> tuple[BugLine, ...]:
-        own = self.result.details.get("gallery")
-        return tuple(details.bug_lines(own if self.bugs is None else self.bugs))
-
-    @cached_property
-    def diagnoses(self) -> tuple[Diagnosis, ...]:
-        return tuple(diagnose(self.result))
-
-
-def view(
-    result: Result, name: str | Path | None = None, *, gallery: Sequence[Any] | None = None
-) -> View:
-    """A checked result -> all that there is to say of it; ``gallery`` replaces its own."""
-    named = result.bundle.notes.get("name") or result.model_type if name is None else str(name)
-    return View(named, result, gallery)
-
-
 def compared(result: Result) -> str:
     return f"{result.model_type}, {result.dtype} on {result.device}"
-
-
-# What was compared --------------------------------------------------------------------------------
 
 
 def provenance(result: Result) -> tuple[Facts, ...]:
@@ -209,34 +64,107 @@ def _tf32(setting: str) -> str:
     return {"0": "off", "1": "on", "unset": "not set", "": ""}.get(setting, setting)
 
 
-def input_lines(result: Result) -> Iterator[InputLine]:
+def input_lines(result: Result) -> Iterator[dict[str, Any]]:
+    """What was fed, and how that went."""
     errors = mapping(result.details.get("errors"))
     by_input: dict[str, list[TapVerdict]] = {}
     for tap in result.taps:
         by_input.setdefault(tap.input, []).append(tap)
     for one in result.inputs:
         taps = by_input.get(one.name, [])
-        yield InputLine(
-            name=one.name,
-            shape=shape(one.shape),
-            notes=", ".join(f"{key} {value}" for key, value in sorted(one.notes.items())),
-            sha256=one.sha256,
-            taps=len(taps),
-            failed=sum(not tap.passed for tap in taps),
-            worst=max((tap.judged_ratio for tap in taps), default=math.nan),
-            error="; ".join(text(v) for k, v in errors.items() if k.split(",")[0] == one.name),
-        )
+        yield {
+            "name": one.name,
+            "shape": shape(one.shape),
+            "notes": ", ".join(f"{key} {value}" for key, value in sorted(one.notes.items())),
+            "sha256": one.sha256,
+            "taps": len(taps),
+            "failed": sum(not tap.passed for tap in taps),
+            "worst": max((tap.judged_ratio for tap in taps), default=math.nan),
+            "error": "; ".join(text(v) for k, v in errors.items() if k.split(",")[0] == one.name),
+        }
 
 
-def limit_lines(result: Result) -> Iterator[LimitLine]:
-    default = {(x.metric, x.where, x.tap): x.default for x in result.loosened}
-    places = {"tap": "every tap", "output": "the outputs", "task": "the task"}
+def limit_lines(result: Result) -> Iterator[tuple[Limit, Loosened | None]]:
+    """Each limit as it was used, and how it was loosened; at the end those that were removed."""
+    loose = {(x.metric, x.where, x.tap): x for x in result.loosened}
     for limit in result.limits.limits:
-        place = places[limit.where] if limit.tap is None else limit.tap
-        yield LimitLine(limit, place, default.pop((limit.metric, limit.where, limit.tap), None))
-    for (metric, where, tap), was in default.items():
-        gone = Limit(metric, METRICS[metric].no_limit, "removed", where, tap)
-        yield LimitLine(gone, tap or places[where], was)
+        yield limit, loose.pop((limit.metric, limit.where, limit.tap), None)
+    for gone in loose.values():
+        bound = METRICS[gone.metric].no_limit
+        yield Limit(gone.metric, bound, "removed", gone.where, gone.tap), gone
+
+
+def worst(result: Result) -> tuple[TapVerdict, ...]:
+    """The failed taps in order, then those that came nearest to it."""
+    passing = [tap for tap in result.taps if tap.passed]
+    nearest = sorted(passing, key=lambda tap: -tap.judged_ratio)
+    return (*result.verdict.failed, *nearest)[:WORST]
+
+
+def beside_taps(result: Result) -> tuple[str, ...]:
+    """What failed that is no tap."""
+    nothing = () if result.taps else ("no tap was compared",)
+    return (*nothing, *result.verdict.task_reasons)
+
+
+# All that there is to say -------------------------------------------------------------------------
+
+T = TypeVar("T")
+
+
+def _of(tell: Callable[[Result], T]) -> cached_property[T]:
+    """What a function tells of the view's result."""
+    return cached_property(lambda view: tell(view.result))
+
+
+def _all_of(tell: Callable[[Result], Iterable[T]]) -> cached_property[tuple[T, ...]]:
+    return cached_property(lambda view: tuple(tell(view.result)))
+
+
+@dataclass(frozen=True)
+class View:
+    """Everything that a report says of one result; ``bugs`` replace its own gallery."""
+
+    name: str
+    result: Result
+    bugs: Sequence[Any] | None = None
+
+    passed = _of(lambda result: result.passed)
+    state = _of(verdict.state_of)
+    word = _of(verdict.word)
+    headline = _of(verdict.headline)
+    because = _of(verdict.because)
+    compared = _of(compared)
+    command = _of(lambda result: shlex.join(result.command))
+    reproduction = _of(lambda result: text(result.details.get("reproduction")))
+    loosened = _all_of(lambda result: map(str, result.loosened))
+    figures = _all_of(verdict.figures)
+    failed = _all_of(lambda result: result.verdict.failed)
+    doubtful = _all_of(lambda result: result.verdict.doubtful)
+    beside_taps = _all_of(beside_taps)
+    worst = _all_of(worst)
+    tree = _all_of(tree)  # every tap, in the order of the run, under its modules
+    provenance = _all_of(provenance)
+    limits = _all_of(limit_lines)
+    inputs = _all_of(input_lines)
+    task = _all_of(details.task_facts)
+    flips = _all_of(details.flip_lines)
+    rankings = _all_of(details.nearest)
+    tensors = _of(lambda result: details.tensors(result.details.get("tensors")))
+    diagnoses = _all_of(diagnose)
+
+    @cached_property
+    def gallery(self) -> tuple[dict[str, Any], ...]:
+        own = self.result.details.get("gallery")
+        return tuple(details.bug_lines(own if self.bugs is None else self.bugs))
+
+
+def view(
+    result: Result, name: str | Path | None = None, *, gallery: Sequence[Any] | None = None
+) -> View:
+    """A checked result -> all that there is to say of it; ``gallery`` replaces its own."""
+    named = result.bundle.notes.get("name") or result.model_type if name is None else str(name)
+    return View(named, result, gallery)
 
 
 # Several results ----------------------------------------------------------------------------------

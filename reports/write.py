@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
-from samevoice.outputs import Target
+from samevoice.outputs import OutputError, Target, write
 from samevoice.parity.result import Result, read
 
 Format: TypeAlias = Literal["html", "markdown", "junit", "plots"]
@@ -82,13 +82,11 @@ def write_all(
     formats = set(formats)
     texts = _texts(results, formats, gallery)
     try:
-        for name, words in texts.items():
-            (output / name).parent.mkdir(parents=True, exist_ok=True)
-            write_text(output / name, words)
-        if "plots" in formats:
-            _remove_old_plots(output, texts)
-    except OSError as error:
-        raise ReportError(f"cannot write a report to {output}: {error.strerror or error}") from None
+        write({output / name: words for name, words in texts.items()})
+    except OutputError as error:
+        raise ReportError(f"cannot write a report to {output}: {error}") from None
+    if "plots" in formats:
+        _remove_old_plots(output, texts)
     return [output / name for name in texts]
 
 
@@ -110,52 +108,30 @@ def _texts(
     results: Mapping[str, Result], formats: set[Format], gallery: Sequence[Any] | None
 ) -> dict[str, str]:
     """File name -> its text, all made before any is written."""
-    texts: dict[str, str] = {}
-    if formats & {"html", "markdown", "plots"}:
-        texts |= _drawn_texts(results, formats, gallery)
-    if "junit" in formats:
-        from samevoice.reports.junit import junit
-
-        texts[JUNIT] = junit(results)
-    return texts
-
-
-def _drawn_texts(
-    results: Mapping[str, Result], formats: set[Format], gallery: Sequence[Any] | None
-) -> dict[str, str]:
-    from samevoice.reports import canvas, page, plots
-    from samevoice.reports.markdown import markdown
+    from samevoice.reports import canvas, ci, page, plots
     from samevoice.reports.view import view
 
-    views = [view(result, name, gallery=gallery) for name, result in results.items()]
-    drawn = [plots.plots(result) for result in results.values()]
+    drawn = [plots.plots(result) for result in results.values()] if formats - {"junit"} else []
     pictures = [
         {_plot_name(one.key, k, len(drawn)): one for one in found if isinstance(one, canvas.Plot)}
         for k, found in enumerate(drawn)
     ]
     texts: dict[str, str] = {}
     if "html" in formats:
+        views = [view(result, name, gallery=gallery) for name, result in results.items()]
         texts[HTML] = page.html(views, drawn=drawn)
     if "markdown" in formats:
         parts = [
-            markdown(name, result, {path: one.alt for path, one in shown.items()})
+            ci.markdown(name, result, {path: one.alt for path, one in shown.items()})
             for (name, result), shown in zip(results.items(), pictures, strict=True)
         ]
         texts[MARKDOWN] = "\n".join(parts)
     if formats & {"markdown", "plots"}:
         texts |= {path: one.file for shown in pictures for path, one in shown.items()}
+    if "junit" in formats:
+        texts[JUNIT] = ci.junit(results)
     return texts
 
 
 def _plot_name(key: str, result: int, count: int) -> str:
     return f"{PLOTS}/{key}.svg" if count == 1 else f"{PLOTS}/{result + 1}-{key}.svg"
-
-
-def write_text(path: Path, words: str) -> None:
-    """Aside first: whoever reads the file finds all of it or what was there before."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
-        aside.write_text(words, encoding="utf-8", newline="\n")
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -87,14 +87,14 @@ def test_a_plug_in_brings_a_model(site: Path, tmp_path: Path) -> None:
     assert command(site, "convert", source, "--mlx-path", bundle).returncode == 0
     assert json.loads((bundle / "config.json").read_text())["architecture"] == "Whisker"
     assert command(site, "inspect", bundle).returncode == 0
-    done = command(site, "convert", bundle, "--to", "torch", "--output", back)
+    done = command(site, "export", bundle, "--output", back)
     assert (done.returncode, done.stderr) == (0, "")
     found = load_file(back)
     assert set(found) == {f"model.{name}" for name in weights}
     for name, array in weights.items():
         np.testing.assert_array_equal(found[f"model.{name}"], array)
     # Whoever has not installed it is told so, and nothing is called broken.
-    done = command(None, "convert", bundle, "--to", "torch", "--output", tmp_path / "x.bin")
+    done = command(None, "export", bundle, "--output", tmp_path / "x.bin")
     assert done.returncode == 2
     assert "no installed family knows the architecture 'Whisker'" in done.stderr
 

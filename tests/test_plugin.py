@@ -44,7 +44,7 @@ NETWORK = """
 import mlx.core as mx
 from mlx.nn import Conv1d, Linear
 
-from samevoice.models.layers import leaky_relu, taps
+from samevoice.models.layers import leaky_relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.network import Network, as_batch
 
@@ -63,10 +63,10 @@ class Ear(Network):
 
     def __call__(self, waveforms):
         x = as_batch(mx.array(waveforms))[:, :, None]
-        x = mx.maximum(taps.call("ear", self.ear, x), 0)
-        x = leaky_relu(taps.call("hidden", self.hidden, x))
-        x = taps.call("classifier", self.classifier, x)
-        return taps.call("output", lambda x: x - mx.logsumexp(x, axis=-1, keepdims=True), x)
+        x = mx.maximum(self.ear(x), 0)
+        x = leaky_relu(self.hidden(x))
+        x = self.classifier(x)
+        return x - mx.logsumexp(x, axis=-1, keepdims=True)
 """
 ORIGINAL = """
 import sys

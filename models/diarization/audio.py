@@ -13,7 +13,8 @@ import stat
 import tempfile
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -33,6 +34,7 @@ _SPOOL = 1 << 20
 LOUDEST = 2.0**31  # floats on the scale of 32-bit integers; beyond it float32 overflows on the way
 
 
+@dataclass(eq=False)
 class Audio:
     """One recording. ``notes`` says, once it was read, what about it was not as its header claims.
 
@@ -40,22 +42,17 @@ class Audio:
     else.
     """
 
-    def __init__(
-        self,
-        reader: Reader,
-        *,
-        name: str,
-        uri: str,
-        path: Path | None = None,
-        sample_rate: int = 16_000,
-        channel: int | None = None,
-        kept: object = None,
-    ) -> None:
-        self.uri, self.path, self.sample_rate = uri, path, sample_rate
-        self.duration = reader.seconds
-        self.notes: list[str] = []
-        self._reader, self._name, self._channel = reader, name, channel
-        self._kept = kept  # a temporary file lives as long as this object
+    reader: Reader
+    name: str
+    uri: str
+    sample_rate: int = 16_000
+    channel: int | None = None
+    kept: object = None  # a temporary file lives as long as this object
+    notes: list[str] = field(default_factory=list, init=False)
+
+    @cached_property
+    def duration(self) -> float | None:
+        return self.reader.seconds
 
     def blocks(self, size: int = 160_000) -> Generator[Samples]:
         """(N,) mono blocks at ``sample_rate``, read ``size`` frames at a time; again on each call.
@@ -64,7 +61,7 @@ class Audio:
         """
         self.notes.clear()
         given = 0
-        with self._reader.open(size, self.notes) as stream:
+        with self.reader.open(size, self.notes) as stream:
             self._check(stream)
             resampler = Resampler(stream.rate, self.sample_rate)
             plain = stream.rate == self.sample_rate
@@ -78,21 +75,21 @@ class Audio:
             if len(rest):
                 yield rest
         if not given:
-            raise AudioError(f"{self._name} holds no samples: is the recording complete?")
+            raise AudioError(f"{self.name} holds no samples: is the recording complete?")
         held = given / self.sample_rate
         # Half, as ffmpeg can only guess the length of some formats.
         if not self.notes and held < 0.5 * (self.duration or 0.0):
-            self.notes.append(f"{self._name} claims {self.duration:.3f} s and holds {held:.3f} s")
+            self.notes.append(f"{self.name} claims {self.duration:.3f} s and holds {held:.3f} s")
 
     def _check(self, stream: Stream) -> None:
         if not LOWEST_RATE <= stream.rate <= HIGHEST_RATE:
             raise AudioError(
-                f"{self._name} claims {stream.rate} samples a second: it must be "
+                f"{self.name} claims {stream.rate} samples a second: it must be "
                 f"{LOWEST_RATE} to {HIGHEST_RATE}"
             )
-        if self._channel is not None and not 0 <= self._channel < stream.channels:
+        if self.channel is not None and not 0 <= self.channel < stream.channels:
             raise AudioError(
-                f"{self._name} has no channel {self._channel}: it has {stream.channels}, "
+                f"{self.name} has no channel {self.channel}: it has {stream.channels}, "
                 "counted from 0"
             )
 
@@ -102,8 +99,8 @@ class Audio:
         for block in stream.blocks:
             if not (np.abs(block) <= LOUDEST).all():
                 self._refuse(block, at, stream.rate)
-            if self._channel is not None:
-                block = block[:, self._channel : self._channel + 1]
+            if self.channel is not None:
+                block = block[:, self.channel : self.channel + 1]
             at += len(block)
             yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
@@ -113,7 +110,7 @@ class Audio:
         what = "NaN" if math.isnan(value) else "infinity" if math.isinf(value) else f"{value:.3g}"
         scale = ", where full scale is 1" if math.isfinite(value) else ""
         raise AudioError(
-            f"{self._name} holds {what} at {(at + int(frame)) / rate:.3f} s{scale}: "
+            f"{self.name} holds {what} at {(at + int(frame)) / rate:.3f} s{scale}: "
             "mend it, or cut that part out"
         )
 
@@ -134,13 +131,7 @@ def open_audio(source: Source, sample_rate: int = 16_000) -> Audio:
             raise AudioError('a mapping must hold "waveform" and "sample_rate", or "audio"')
         return _file(source["audio"], sample_rate, uri, channel)
     reader = _Waveform(_waveform(source["waveform"]), _rate(source))
-    return Audio(
-        reader,
-        name="the waveform",
-        uri=uri or "waveform",
-        sample_rate=sample_rate,
-        channel=channel,
-    )
+    return Audio(reader, "the waveform", uri or "waveform", sample_rate, channel)
 
 
 # Waveforms ---------------------------------------------------------------------------------------
@@ -204,33 +195,24 @@ def _file(
     source: Any, sample_rate: int, uri: str | None = None, channel: int | None = None
 ) -> Audio:
     """A path, or a file object: that is read once, into a temporary file."""
-    path = Path(source) if isinstance(source, str | Path) else None
-    name = str(path) if path is not None else uri or "the file object"
-    if path is None and not hasattr(source, "read"):
+    kept = None
+    if isinstance(source, str | Path):
+        path = Path(source)
+        # pyannote calls a recording by its file's name; so does its RTTM.
+        name, uri = str(path), uri or path.stem
+        _refuse_strange(path)
+        if not path.is_file():  # a pipe, such as the shell's <(...)
+            kept = _spooled(_from_pipe(path), name)
+    elif hasattr(source, "read"):
+        name, uri = uri or "the file object", uri or "stream"
+        kept = _spooled(_from_start(source), name)
+    else:
         raise AudioError(
             f"{type(source).__name__} is no recording: give a path, a file object opened in "
             'binary, or {"waveform": ..., "sample_rate": ...}'
         )
-    if path is not None:
-        _refuse_strange(path)
-    kept = None
-    if path is None:
-        kept = _spooled(source, name)
-    elif not path.is_file():  # a pipe, such as the shell's <(...)
-        with readable(name), _Pipe(path, name) as pipe:
-            kept = _spooled(pipe, name)
-    where = Path(f"/dev/fd/{kept.fileno()}") if kept is not None else path
-    assert where is not None
-    return Audio(
-        _reader(where, name),
-        name=name,
-        # pyannote calls a recording by its file's name; so does its RTTM.
-        uri=uri or (path.stem if path is not None else "stream"),
-        path=path,
-        sample_rate=sample_rate,
-        channel=channel,
-        kept=kept,
-    )
+    where = path if kept is None else Path(f"/dev/fd/{kept.fileno()}")
+    return Audio(_reader(where, name), name, uri, sample_rate, channel, kept)
 
 
 def _refuse_strange(path: Path) -> None:
@@ -244,46 +226,44 @@ def _refuse_strange(path: Path) -> None:
         raise AudioError(f"{path} is no ordinary file: name an audio file")
 
 
-class _Pipe:
+def _from_pipe(path: Path) -> Iterator[bytes]:
     """A pipe's bytes; one into which nobody writes is an error, not a wait without end."""
-
-    def __init__(self, path: Path, name: str) -> None:
-        self._name = name
-        # Opening blocks until somebody writes, where it is not asked not to.
-        self._descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-
-    def __enter__(self) -> _Pipe:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        os.close(self._descriptor)
-
-    def read(self, size: int) -> bytes:
-        if not ready(self._descriptor):
-            raise AudioError(
-                f"{self._name} is a pipe, and gave nothing for {decoding.PATIENCE:g} s"
-            )
-        return os.read(self._descriptor, size)
+    # Opening blocks until somebody writes, where it is not asked not to.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        while True:
+            if not ready(descriptor):
+                raise AudioError(f"{path} is a pipe, and gave nothing for {decoding.PATIENCE:g} s")
+            if not (piece := os.read(descriptor, _SPOOL)):
+                return
+            yield piece
+    finally:
+        os.close(descriptor)
 
 
-def _spooled(source: Any, name: str) -> Any:
-    """A file object's bytes in a temporary file, which any reader can go through again and again.
+def _from_start(source: Any) -> Iterator[Any]:
+    """A file object's content; a seekable one is read from its start and left where it stood."""
+    stood = source.tell() if getattr(source, "seekable", lambda: False)() else None
+    if stood is not None:
+        source.seek(0)
+    while piece := source.read(_SPOOL):
+        yield piece
+    if stood is not None:
+        source.seek(stood)
 
-    A seekable one is read from its start and left where it stood. The temporary file has no name,
-    so that a process that is killed leaves nothing behind.
+
+def _spooled(pieces: Iterator[Any], name: str) -> Any:
+    """All bytes in a temporary file, which any reader can go through again and again.
+
+    It has no name, so that a process that is killed leaves nothing behind.
     """
     kept = tempfile.TemporaryFile()  # noqa: SIM115  closed with its Audio
     with readable(name):
-        stood = source.tell() if getattr(source, "seekable", lambda: False)() else None
-        if stood is not None:
-            source.seek(0)
-        while piece := source.read(_SPOOL):
+        for piece in pieces:
             if not isinstance(piece, bytes | bytearray | memoryview):
                 raise AudioError(f"{name} gives text: open it in binary")
             kept.write(piece)
         kept.flush()
-        if stood is not None:
-            source.seek(stood)
     if not kept.tell():
         raise AudioError(f"{name} is empty (0 bytes): is the recording complete?")
     return kept

@@ -19,7 +19,7 @@ from samevoice.errors import DiarizationError
 from samevoice.models.diarization.kmeans import kmeans
 from samevoice.models.diarization.plda import Plda, unit
 from samevoice.models.diarization.settings import AGGLOMERATIVE, CENTROID, VBX
-from samevoice.models.diarization.vbx import Posterior, vbx
+from samevoice.models.diarization.vbx import Steps, vbx
 from samevoice.models.fast.cpu import one_blas_thread
 
 NOBODY = -2  # the cluster of slots that got none
@@ -68,15 +68,13 @@ def _counts(value: object) -> bool:
 
 @dataclass(frozen=True)
 class Clustering:
-    """Every step's outcome; those that were not taken are None."""
+    """Clusters and what led to them; steps that were not taken are None."""
 
     hard: np.ndarray  # (C, S): cluster, or NOBODY
     soft: np.ndarray  # (C, S, K): 2 minus the cosine distance
     centroids: np.ndarray  # (K, E)
     train: tuple[np.ndarray, np.ndarray]  # chunks (N,), slots (N,) of what was clustered
-    ahc: np.ndarray | None = None  # (N,)
-    features: np.ndarray | None = None  # (N, D)
-    posterior: Posterior | None = None
+    steps: Steps | None = None  # of VBx
     forced: np.ndarray | None = None  # (N,): KMeans' labels
     notes: tuple[str, ...] = ()
 
@@ -115,9 +113,8 @@ def _vbx(
     train = embeddings[chosen]
     normed = unit(train)
     first = ahc(normed, float(settings["threshold"]))
-    features = plda(train)
-    posterior = vbx(first, features, plda.phi, float(settings["Fa"]), float(settings["Fb"]))
-    weights = posterior.gamma[:, posterior.pi > KEPT]
+    steps = vbx(first, plda(train), plda.phi, float(settings["Fa"]), float(settings["Fb"]))
+    weights = steps.gamma[:, steps.pi > KEPT]
     centroids = weights.T @ train / weights.sum(axis=0)[:, None]
     wanted, forced, notes = bounds.wanted(len(centroids)), None, []
     if wanted is not None:
@@ -132,9 +129,7 @@ def _vbx(
     # Once a count is forced, two slots of a chunk may be one speaker.
     free = soft.argmax(axis=2)
     hard = constrained(silenced(soft, segmentations)) if forced is None else free
-    return Clustering(
-        hard, soft, centroids, chosen, first, features, posterior, forced, tuple(notes)
-    )
+    return Clustering(hard, soft, centroids, chosen, steps, forced, tuple(notes))
 
 
 def _agglomerative(
@@ -151,7 +146,7 @@ def _agglomerative(
         labels = large_clusters(unit(train), float(settings["threshold"]), least, bounds)
     centroids = means(train, labels)
     soft = similarities(embeddings, centroids)
-    return Clustering(soft.argmax(axis=2), soft, centroids, chosen, ahc=labels)
+    return Clustering(soft.argmax(axis=2), soft, centroids, chosen)
 
 
 def large_clusters(

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -87,7 +87,8 @@ class Ffmpeg:
                 bufsize=0,
                 pass_fds=(descriptor,),
             )
-            try:
+            with process, ExitStack() as stack:
+                stack.callback(process.kill)
                 header = self._read(process, _AU_HEADER)
                 if len(header) < _AU_HEADER or header[:4] != _AU_MAGIC:
                     process.wait()
@@ -98,11 +99,6 @@ class Ffmpeg:
                 self._read(process, offset - _AU_HEADER)
                 blocks = self._blocks(process, size, channels, rate, said, notes)
                 yield Stream(rate, channels, blocks)
-            finally:
-                process.kill()
-                process.wait()
-                if process.stdout is not None:
-                    process.stdout.close()
 
     def _read(self, process: subprocess.Popen[bytes], size: int) -> bytes:
         """So many bytes, or all up to the end."""

@@ -24,7 +24,7 @@ def kmeans(points: np.ndarray, clusters: int) -> np.ndarray:
     for _ in range(RUNS):
         centres = _plusplus(centred, clusters, random)
         labels, inertia = _lloyd(centred, centres, tolerance)
-        if best is None or (inertia < best[0] and not _same(labels, best[1], clusters)):
+        if best is None or (inertia < best[0] and not _same(labels, best[1])):
             best = (inertia, labels)
     assert best is not None
     return best[1]
@@ -103,12 +103,7 @@ def _means(points: np.ndarray, centres: np.ndarray, labels: np.ndarray) -> np.nd
     return means
 
 
-def _same(a: np.ndarray, b: np.ndarray, clusters: int) -> bool:
-    """Whether two labellings are one partition."""
-    partner = np.full(clusters, -1)
-    for one, other in zip(a, b, strict=True):
-        if partner[one] == -1:
-            partner[one] = other
-        elif partner[one] != other:
-            return False
-    return True
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether each cluster of the one lies within a cluster of the other."""
+    pairs = set(zip(a.tolist(), b.tolist(), strict=True))
+    return len(pairs) == len({one for one, _ in pairs})

@@ -39,30 +39,35 @@ class Turns(Sequence[Turn]):
     pyannote's. Empty segments are dropped, as pyannote.core does.
     """
 
-    turns: Iterable[Turn] = ()
+    turns: tuple[Turn, ...] = ()
     uri: str = ""
 
     def __post_init__(self) -> None:
         kept = [turn for turn in self.turns if turn[0].duration > SHORTEST]
         object.__setattr__(self, "turns", tuple(sorted(kept, key=lambda turn: turn[0])))
 
+    @classmethod
+    def of(cls, spans: Iterable[formats.Span], uri: str = "") -> Turns:
+        """From start, end and speaker of each."""
+        return cls(tuple((Segment(start, end), who) for start, end, who in spans), uri)
+
     def __len__(self) -> int:
-        return len(self._turns)
+        return len(self.turns)
 
     @overload
     def __getitem__(self, index: int) -> Turn: ...
     @overload
     def __getitem__(self, index: slice) -> tuple[Turn, ...]: ...
     def __getitem__(self, index: int | slice) -> Turn | tuple[Turn, ...]:
-        return self._turns[index]
+        return self.turns[index]
 
     def __iter__(self) -> Iterator[Turn]:
-        return iter(self._turns)
+        return iter(self.turns)
 
     @property
-    def _turns(self) -> tuple[Turn, ...]:
-        assert isinstance(self.turns, tuple)
-        return self.turns
+    def spans(self) -> list[formats.Span]:
+        """Start, end and speaker of each."""
+        return [(segment.start, segment.end, who) for segment, who in self]
 
     def labels(self) -> list[str]:
         """Every speaker once, sorted."""
@@ -90,17 +95,13 @@ class Turns(Sequence[Turn]):
 
     def to_rttm(self) -> str:
         """As pyannote.core writes it; see ``formats.rttm`` for names with spaces."""
-        return formats.rttm(self._spans, self.uri)
+        return formats.rttm(self.spans, self.uri)
 
     def to_srt(self) -> str:
-        return formats.srt(self._spans)
+        return formats.srt(self.spans)
 
     def to_vtt(self) -> str:
-        return formats.vtt(self._spans)
-
-    @property
-    def _spans(self) -> list[formats.Span]:
-        return [(segment.start, segment.end, who) for segment, who in self]
+        return formats.vtt(self.spans)
 
     def to_annotation(self) -> Any:
         """pyannote.core's Annotation, which writes the same RTTM."""
@@ -116,19 +117,16 @@ class Turns(Sequence[Turn]):
     def from_annotation(annotation: Any) -> Turns:
         """From pyannote.core's Annotation, or anything that has its ``itertracks`` and ``uri``."""
         found = (
-            (Segment(float(segment.start), float(segment.end)), str(who))
+            (float(segment.start), float(segment.end), str(who))
             for segment, _, who in annotation.itertracks(yield_label=True)
         )
-        return Turns(tuple(found), "" if annotation.uri is None else str(annotation.uri))
+        return Turns.of(found, "" if annotation.uri is None else str(annotation.uri))
 
 
 def read_rttm(path: str | Path) -> dict[str, Turns]:
     """Every recording's turns by its uri."""
     found = formats.spans_of_rttm(Path(path))
-    return {
-        uri: Turns(tuple((Segment(start, end), who) for start, end, who in spans), uri)
-        for uri, spans in found.items()
-    }
+    return {uri: Turns.of(spans, uri) for uri, spans in found.items()}
 
 
 def _pyannote_core() -> Any:
@@ -171,9 +169,9 @@ class Diarization:
     def at_least(self, duration: float) -> Diarization:
         """Without shorter turns, and without the speakers who have no others."""
         kept = self.speaker_diarization.at_least(duration)
-        rows = [number for number, label in enumerate(self.labels) if label in kept.labels()]
-        exclusive = self.exclusive_speaker_diarization.at_least(duration)
         known = set(kept.labels())
+        rows = [number for number, label in enumerate(self.labels) if label in known]
+        exclusive = self.exclusive_speaker_diarization.at_least(duration)
         return replace(
             self,
             speaker_diarization=kept,
@@ -246,9 +244,9 @@ class Diarization:
     def _speakers(self, embeddings: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         for label, voice in zip(self.labels, self.speaker_embeddings, strict=True):
-            mine = [turn for turn, speaker in self.speaker_diarization if speaker == label]
-            spoken = round(sum(turn.duration for turn in mine), 3)
-            found.append({"label": label, "seconds": spoken, "turns": len(mine)})
+            spoken = round(self.speaker_diarization.seconds(label), 3)
+            turns = sum(speaker == label for _, speaker in self.speaker_diarization)
+            found.append({"label": label, "seconds": spoken, "turns": turns})
             if embeddings:
                 found[-1]["embedding"] = [float(x) if np.isfinite(x) else None for x in voice]
         return found
@@ -256,8 +254,8 @@ class Diarization:
 
 def _listed(turns: Turns) -> list[dict[str, Any]]:
     return [
-        {"start": round(turn.start, 3), "end": round(turn.end, 3), "speaker": speaker}
-        for turn, speaker in turns
+        {"start": round(start, 3), "end": round(end, 3), "speaker": speaker}
+        for start, end, speaker in turns.spans
     ]
 
 

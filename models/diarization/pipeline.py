@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -30,10 +30,9 @@ import numpy as np
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.chunks import Chunks
 from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
-from samevoice.models.diarization.frames import Frames
-from samevoice.models.diarization.output import Diarization, Segment, Turns
+from samevoice.models.diarization.frames import Chunks, Frames
+from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.settings import OVERLAP, algorithm
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
@@ -75,8 +74,8 @@ class Stages:
     analysis: Analysis
     counts: np.ndarray  # (T,)
     clustering: Clustering | None = None  # None where nobody speaks
-    discrete: reconstruction.Discrete | None = None
-    exclusive: reconstruction.Discrete | None = None
+    discrete: np.ndarray | None = None  # (T, K) of zeros and ones
+    exclusive: np.ndarray | None = None  # the same with one speaker at a time
 
 
 @dataclass
@@ -176,7 +175,7 @@ class SpeakerDiarizationPipeline:
         bounds = Bounds.of(num_speakers, min_speakers, max_speakers)
         source = open_audio(audio, self.frames.sample_rate)
         clock = Clock()
-        tell = _named(hook, source.uri)
+        tell = partial(hook, file=source.uri) if hook else _nobody
         with closing(source.blocks()) as blocks:  # a file, or ffmpeg, ends with it
             analysis = self.analyse(blocks, clock, tell, source.duration)
         stages = self.assign(analysis, bounds, clock, tell)
@@ -199,7 +198,9 @@ class SpeakerDiarizationPipeline:
             silent = self.silent_embedding()
             self._refuse_damage("embedding", [silent])
             self._refuse_other_plda(silent)
-            shared = self._shared(silent)
+            shared = None
+            if self.fast:
+                shared = SharedTrunk(self.embedding, self.frames, silent, self.apart)
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)
@@ -284,11 +285,6 @@ class SpeakerDiarizationPipeline:
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
 
-    def _shared(self, silent: np.ndarray) -> SharedTrunk | None:
-        if not self.fast:
-            return None
-        return SharedTrunk(self.embedding, self.frames, silent, self.apart)
-
     def _batch(self) -> int:
         most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
         return max(1, min(most, int(available_memory() // (4 * CHUNK_MEMORY))))
@@ -329,12 +325,12 @@ class SpeakerDiarizationPipeline:
             stages.discrete, stages.exclusive = self.reconstruct(
                 segmentations, clustering.hard, np.minimum(counts, bounds.most).astype(np.int64)
             )
-        tell("discrete_diarization", stages.discrete.speakers)
+        tell("discrete_diarization", stages.discrete)
         return stages
 
     def reconstruct(
         self, segmentations: np.ndarray, hard: np.ndarray, counts: np.ndarray
-    ) -> tuple[reconstruction.Discrete, reconstruction.Discrete]:
+    ) -> tuple[np.ndarray, np.ndarray]:
         """(C, F, S), (C, S), (T,) -> with overlaps, and with one speaker at a time."""
         hard = np.where(segmentations.any(axis=1), hard, NOBODY)
         votes = reconstruction.activations(segmentations, hard, self.frames)
@@ -370,13 +366,13 @@ class SpeakerDiarizationPipeline:
             notes,
         )
 
-    def _turns(self, discrete: reconstruction.Discrete) -> list[tuple[float, float, int]]:
+    def _turns(self, discrete: np.ndarray) -> list[tuple[float, float, int]]:
         gap = float(self.settings["min_duration_off"])
-        return reconstruction.turns(discrete.speakers, self.frames, gap)
+        return reconstruction.turns(discrete, self.frames, gap)
 
 
 def _with_names(found: list[tuple[float, float, int]], named: Mapping[int, str], uri: str) -> Turns:
-    return Turns(tuple((Segment(start, end), named[who]) for start, end, who in found), uri)
+    return Turns.of(((start, end, named[who]) for start, end, who in found), uri)
 
 
 def _centroids(centroids: np.ndarray, clusters: list[int]) -> np.ndarray:
@@ -408,16 +404,6 @@ def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
 
 def _nobody(step: str, artefact: Any, **_: Any) -> None:
     """A hook that does nothing."""
-
-
-def _named(hook: Hook | None, uri: str) -> Hook:
-    if hook is None:
-        return _nobody
-
-    def tell(step: str, artefact: Any, **progress: Any) -> None:
-        hook(step, artefact, file=uri, **progress)
-
-    return tell
 
 
 def available_memory() -> float:

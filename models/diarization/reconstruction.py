@@ -6,7 +6,6 @@ C chunks, F frames a chunk, S slots, K speakers, T frames of the whole recording
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,14 +13,6 @@ from samevoice.models.diarization.clustering import NOBODY
 from samevoice.models.diarization.frames import Frames
 
 SHORTEST = 1e-6  # seconds; pyannote.core takes a segment below that for empty
-
-
-@dataclass(frozen=True)
-class Discrete:
-    """Who speaks at each frame: zeros and ones, and the frames at which votes were tied."""
-
-    speakers: np.ndarray  # (T, K) in uint8
-    tied: np.ndarray  # (T,): the choice there fell on the lower number for no other reason
 
 
 def count_speakers(segmentations: np.ndarray, frames: Frames) -> np.ndarray:
@@ -48,8 +39,8 @@ def activations(segmentations: np.ndarray, hard: np.ndarray, frames: Frames) -> 
     return votes
 
 
-def discretise(votes: np.ndarray, counts: np.ndarray) -> Discrete:
-    """(T, K), (T,) -> at each frame the ``counts`` speakers with the most votes.
+def discretise(votes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """(T, K), (T,) -> (T, K) of 0 and 1: at each frame the ``counts`` speakers with the most votes.
 
     Of equal ones the lower number wins. (The reference leaves that to an unstable sort.)
     """
@@ -61,17 +52,7 @@ def discretise(votes: np.ndarray, counts: np.ndarray) -> Discrete:
     chosen = np.arange(votes.shape[1]) < counts[:, None]
     speakers = np.zeros(votes.shape, dtype=np.uint8)
     np.put_along_axis(speakers, order, chosen.astype(np.uint8), axis=1)
-    return Discrete(speakers, _tied(np.take_along_axis(votes, order, axis=1), counts))
-
-
-def _tied(ranked: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """(T, K) votes from the most to the least, (T,) -> where the last in equals the first out."""
-    rows = np.arange(len(ranked))
-    between = (counts > 0) & (counts < ranked.shape[1])
-    last = ranked[rows, np.maximum(counts - 1, 0)] if ranked.shape[1] else np.zeros(len(rows))
-    first = ranked[rows, np.where(between, counts, 0)] if ranked.shape[1] else last
-    tied: np.ndarray = between & (last == first)
-    return tied
+    return speakers
 
 
 def turns(
@@ -103,8 +84,6 @@ def _runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
 
 def _joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """Spans of one speaker with gaps shorter than that many seconds closed."""
-    if gap <= 0:
-        return spans
     joined: list[tuple[float, float]] = []
     for start, end in spans:
         if joined and start - joined[-1][1] < gap:

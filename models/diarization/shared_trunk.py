@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import mlx.core as mx
 import numpy as np
@@ -92,7 +92,7 @@ class Features:
     def __init__(self, fbank: Fbank) -> None:
         self._fbank = fbank
         self._samples = np.zeros(0, dtype=np.float32)
-        self._frames: np.ndarray | None = None
+        self._frames = np.zeros((0, fbank.num_mel_bins), dtype=np.float32)
         self.first = self.end = 0  # of the frames that are held
 
     def add(self, samples: np.ndarray, *, last: bool = False) -> None:
@@ -106,18 +106,16 @@ class Features:
         kernel, hop, _ = self._fbank.window
         samples = mx.array(self._samples[None, : (count - 1) * hop + kernel])
         made = np.array(self._fbank.log_mel(samples * self._fbank.full_scale)[0])
-        self._frames = made if self._frames is None else np.concatenate([self._frames, made])
+        self._frames = np.concatenate([self._frames, made])
         self._samples = self._samples[count * hop :].copy()
         self.end += count
 
     def __getitem__(self, wanted: slice) -> np.ndarray:
         """Frames by their number in the stream."""
-        assert self._frames is not None
-        found: np.ndarray = self._frames[wanted.start - self.first : wanted.stop - self.first]
-        return found
+        return self._frames[wanted.start - self.first : wanted.stop - self.first]
 
     def forget(self, before: int) -> None:
-        if self._frames is not None and before > self.first:
+        if before > self.first:
             self._frames = self._frames[before - self.first :].copy()
             self.first = before
 
@@ -127,31 +125,28 @@ class Group:
     """Chunks in a row that go through the trunk together, silent ones among them."""
 
     masks: Mapping[int, np.ndarray] = field(default_factory=dict)  # chunk -> (S, F)
-    spoken: tuple[int, ...] = ()
-    low: np.ndarray | None = None  # (M,): the least and the largest of the spoken chunks' means
-    high: np.ndarray | None = None
+    means: Mapping[int, np.ndarray] = field(default_factory=dict)  # spoken chunk -> (M,)
 
     def with_one(self, chunk: int, masks: np.ndarray, mean: np.ndarray | None) -> Group:
         """``mean`` (M,) of what is heard, or None of a chunk in which nobody speaks."""
-        grown = replace(self, masks={**self.masks, chunk: masks})
-        if mean is None:
-            return grown
-        low = mean if self.low is None else np.minimum(self.low, mean)
-        high = mean if self.high is None else np.maximum(self.high, mean)
-        return replace(grown, spoken=(*self.spoken, chunk), low=low, high=high)
+        means = self.means if mean is None else {**self.means, chunk: mean}
+        return Group({**self.masks, chunk: masks}, means)
+
+    @property
+    def spoken(self) -> tuple[int, ...]:
+        return tuple(self.means)
 
     @property
     def centre(self) -> np.ndarray:
         """(M,): as far from the lowest mean as from the highest."""
-        assert self.low is not None
-        assert self.high is not None
-        middle: np.ndarray = (self.low + self.high) / 2
-        return middle
+        means = np.stack(list(self.means.values()))
+        return np.asarray((means.min(axis=0) + means.max(axis=0)) / 2)
 
     @property
     def apart(self) -> float:
         """How far a mean may be from the centre."""
-        return float(np.sqrt(np.square(self.low - self.centre).mean()))
+        low = np.min(list(self.means.values()), axis=0)
+        return float(np.sqrt(np.square(low - self.centre).mean()))
 
 
 class SharedTrunk:
@@ -161,11 +156,7 @@ class SharedTrunk:
     """
 
     def __init__(
-        self,
-        embedding: SharesFrames,
-        frames: Frames,
-        silent: np.ndarray,
-        apart: float = APART,
+        self, embedding: SharesFrames, frames: Frames, silent: np.ndarray, apart: float = APART
     ) -> None:
         self.grid, self.apart = Grid.of(embedding, frames), apart
         self._embedding, self._silent = embedding, silent

@@ -149,8 +149,7 @@ _PAGE, _PAGE_HEADER, _IS_LAST = b"OggS", 27, 4
 
 def _lacks_last_page(path: Path) -> bool:
     """Whether an Ogg ends before the page that says it is the last: no header tells its length."""
-    with open(path, "rb") as file:
-        file.seek(0)  # /dev/fd/N may share another's place
+    with open(opened(path), "rb") as file:
         if file.read(len(_PAGE)) != _PAGE:
             return False
         file.seek(max(file.seek(0, os.SEEK_END) - (1 << 17), 0))  # a page has at most 64 KiB

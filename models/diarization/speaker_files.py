@@ -43,6 +43,8 @@ INDEX = "speakers.json"
 LOCK = ".lock"
 VOICES = re.compile(r"voices-[0-9a-f]{16}\.safetensors")
 PARTIAL = ".partial"
+# What taking a damaged file for a whole one raises.
+_DAMAGED = LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError
 
 
 def read(folder: Path) -> State | None:
@@ -99,14 +101,7 @@ def understood(path: Path) -> Iterator[None]:
     """A file that was edited or damaged is one sentence."""
     try:
         yield
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ValueError,
-        ArithmeticError,
-        RecursionError,
-    ) as error:
+    except _DAMAGED as error:
         said = f"{type(error).__name__}: {error}"
         raise SpeakersError(f"{path} is damaged ({said}): restore it, or enrol again") from error
 

@@ -27,8 +27,8 @@ from samevoice.models.diarization.voices import (
     checked_rows,
     checked_seconds,
     cosine_distances,
+    from_the_rest,
     printable,
-    unit,
     with_recordings,
 )
 
@@ -100,10 +100,6 @@ class Database:
     def calibration(self) -> Calibration | None:
         """Where the threshold comes from; None for the default."""
         return self._state.calibration
-
-    @property
-    def calibrated(self) -> bool:
-        return self.calibration is not None
 
     def enroll(
         self, name: str, embeddings: Array, sources: Sequence[str], seconds: Sequence[float]
@@ -201,8 +197,7 @@ class Database:
         for i, recording in enumerate(speaker.recordings):
             row = speaker.embeddings[i : i + 1]
             if len(speaker.recordings) > 1:
-                rest = unit(np.delete(speaker.embeddings, i, axis=0)).mean(axis=0, keepdims=True)
-                apart = cosine_distances(row, rest)[0, 0]
+                apart = from_the_rest(speaker.embeddings, i)
                 if apart >= self.threshold:
                     found.append(
                         f"{recording.source} is {apart:.2f} from the other recordings of "
@@ -221,16 +216,14 @@ class Database:
 
         Without ``recordings``, on those that are enrolled.
         """
-        if recordings is not None:
-            found = calibration(recordings, "recordings")
-            self._change(lambda state: replace(state, calibration=found))
-            return found
 
-        def on_enrolled(state: State) -> State:
+        def calibrated(state: State) -> State:
             voices = {speaker.name: speaker.embeddings for speaker in state.speakers}
-            return replace(state, calibration=calibration(voices, "enrolled"))
+            origin = "enrolled" if recordings is None else "recordings"
+            found = calibration(voices if recordings is None else recordings, origin)
+            return replace(state, calibration=found)
 
-        self._change(on_enrolled)
+        self._change(calibrated)
         assert self.calibration is not None
         return self.calibration
 

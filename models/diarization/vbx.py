@@ -6,7 +6,7 @@ without the Markov chain. Everything is float64: rounding may lead to another fi
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -16,18 +16,19 @@ EPSILON = 1e-4  # the least that one more iteration must gain
 TINY = 1e-8
 
 
-class Posterior(NamedTuple):
-    """What VBx ends with."""
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """What VBx begins and ends with."""
 
+    ahc: np.ndarray  # (N,): the first clusters
+    features: np.ndarray  # (N, D), of the PLDA
     gamma: np.ndarray  # (N, S): how much each embedding belongs to each speaker
     pi: np.ndarray  # (S,): how likely each speaker is
     elbo: np.ndarray  # (iterations,)
 
 
-def vbx(
-    labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb: float
-) -> Posterior:
-    """First clusters (N,), PLDA features (N, D), variances (D,) -> the posterior."""
+def vbx(labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb: float) -> Steps:
+    """First clusters (N,), PLDA features (N, D), variances (D,) -> what they end with."""
     from scipy.special import logsumexp, softmax
 
     first = np.zeros((len(labels), int(labels.max()) + 1))
@@ -56,4 +57,4 @@ def vbx(
         # A fall ends it, too; the gamma of that last iteration is the one that counts.
         if len(elbo) > 1 and elbo[-1] - elbo[-2] < EPSILON:
             break
-    return Posterior(gamma, pi, np.array(elbo))
+    return Steps(labels, features, gamma, pi, np.array(elbo))

@@ -148,14 +148,19 @@ def calibration(recordings: Mapping[str, Array], origin: str) -> Calibration:
 def distances_of(rows: Mapping[str, Array]) -> tuple[Array, Array]:
     """(N, D) a name -> distances to the rest of the own recordings, and to other speakers."""
     centroids = {name: unit(x).mean(axis=0, keepdims=True) for name, x in rows.items()}
-    same, different = [], []
+    same: list[float] = []
+    different = []
     for name, x in rows.items():
         others = [c for other, c in centroids.items() if other != name]
         different.append(cosine_distances(x, np.concatenate(others)).ravel())
-        for i in range(len(x) if len(x) > 1 else 0):
-            rest = unit(np.delete(x, i, axis=0)).mean(axis=0, keepdims=True)
-            same.append(cosine_distances(x[i : i + 1], rest)[0, 0])
+        same += [from_the_rest(x, i) for i in range(len(x) if len(x) > 1 else 0)]
     return np.array(same), np.concatenate(different)
+
+
+def from_the_rest(rows: Array, number: int) -> float:
+    """(N, D) -> how far one recording of a speaker is from the others together."""
+    rest = unit(np.delete(rows, number, axis=0)).mean(axis=0, keepdims=True)
+    return float(cosine_distances(rows[number : number + 1], rest)[0, 0])
 
 
 def equal_error(same: Array, different: Array) -> tuple[float, float]:

@@ -28,6 +28,7 @@ from samevoice.models.fast.resnet import (
     whole,
 )
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, as_float64
+from samevoice.models.layers.pooling import StatsPool
 
 # Frames that are normalised and multiplied at once, so that they stay in the cache. They begin at
 # fixed places: the number of cores must not show in the result.
@@ -179,7 +180,8 @@ def rectified(x: Floats) -> Floats:
 
 def of(network: Any) -> Layers | None:
     """The form of a ``networks.campplus.CAMPPlus``, or None where it would compute otherwise."""
-    if not are_plain([network], (BatchNorm, Conv1d, Conv2d, Linear)):
+    kinds = (BatchNorm, Conv1d, Conv2d, Linear, StatsPool)
+    if not are_plain([network.head, network.xvector], kinds):
         return None
     head, xvector = network.head, network.xvector
     blocks = ((f"block{n}", f"transit{n}") for n in (1, 2, 3))

@@ -11,7 +11,7 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models.layers import total
+from samevoice.models.layers import Module, total
 from samevoice.models.layers.geometry import Window, num_frames
 
 FLOOR = float(np.finfo(np.float32).eps)
@@ -22,8 +22,8 @@ FULL_SCALE = 32768.0  # Kaldi counts samples as 16-bit integers
 WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
 
 
-@dataclass(frozen=True)
-class Fbank:
+@dataclass(eq=False)
+class Fbank(Module):
     """The options of ``torchaudio.compliance.kaldi.fbank`` that pyannote passes on, and its scale.
 
     Always float32: the power of a full-scale sample does not fit float16.
@@ -42,6 +42,7 @@ class Fbank:
     full_scale: float = FULL_SCALE  # what the largest sample counts as
 
     def __post_init__(self) -> None:
+        super().__init__()
         if self.window_type not in WINDOWS:
             raise ValueError(f"window_type {self.window_type!r}: one of {', '.join(WINDOWS)}")
         if self.num_mel_bins <= 3:

@@ -9,47 +9,56 @@ import numpy as np
 
 from samevoice.models import fast
 from samevoice.models.fast import cpu, lstm_kernel
-from samevoice.models.layers import Module, taps
+from samevoice.models.layers import Module
 
 
 class LSTM(Module):
-    """The weights of one direction: Wx (4H, D), Wh (4H, H), and torch's two biases as one (4H,)."""
+    """One direction: Wx (4H, D), Wh (4H, H), and torch's two biases as one (4H,).
 
-    def __init__(self, inputs: int, hidden: int) -> None:
+    (B, T, D) -> (B, T, H). A backward one reads from the last frame on, and its output is turned
+    around again.
+    """
+
+    def __init__(self, inputs: int, hidden: int, backward: bool = False) -> None:
         super().__init__()
         bound = 1 / math.sqrt(hidden)
         self.Wx = mx.random.uniform(-bound, bound, (4 * hidden, inputs))
         self.Wh = mx.random.uniform(-bound, bound, (4 * hidden, hidden))
         self.bias = mx.random.uniform(-bound, bound, (4 * hidden,))
+        self.backward = backward
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return run([self], x)[0]
 
 
 class BiLSTM(Module):
-    """One layer; ``backward`` reads from the last frame on and exists only when bidirectional."""
+    """Both directions, or forward alone, side by side."""
 
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
         super().__init__()
         self.forward = LSTM(inputs, hidden)
         if bidirectional:
-            self.backward = LSTM(inputs, hidden)
+            self.backward = LSTM(inputs, hidden, backward=True)
 
     @property
     def ways(self) -> list[LSTM]:
         """Forward, and backward where there is one."""
         return [self[way] for way in ("forward", "backward") if way in self]
 
-    def __call__(self, x: mx.array, name: str = "lstm") -> mx.array:
+    def __call__(self, x: mx.array) -> mx.array:
         """(B, T, D) -> (B, T, H) or, forward's features first, (B, T, 2H)."""
-        ways = ["forward", "backward"] if "backward" in self else ["forward"]
-        inputs = [taps.feed(f"{name}.{way}", x).swapaxes(0, 1) for way in ways]
-        # The backward direction sees time reversed, and its output is turned around again.
-        inputs[1:] = [reverse(x) for x in inputs[1:]]
-        run = on_host if fast.on_cpu() else on_gpu if fast.on_gpu() else in_graph
-        outputs = run(inputs, [self[way] for way in ways])
-        outputs[1:] = [reverse(y) for y in outputs[1:]]
-        pairs = zip(ways, outputs, strict=True)
-        return mx.concatenate(
-            [taps.emit(f"{name}.{way}", y.swapaxes(0, 1)) for way, y in pairs], axis=-1
-        )
+        alone = not (fast.whole_on_cpu() or fast.whole_on_gpu())
+        outputs = [way(x) for way in self.ways] if alone else run(self.ways, x)
+        return mx.concatenate(outputs, axis=-1)
+
+
+def run(ways: list[LSTM], x: mx.array) -> list[mx.array]:
+    """(B, T, D) -> (B, T, H) of each direction."""
+    along = x.swapaxes(0, 1)
+    inputs = [reverse(along) if way.backward else along for way in ways]
+    form = on_host if fast.on_cpu() else on_gpu if fast.on_gpu() else in_graph
+    outputs = zip(ways, form(inputs, ways), strict=True)
+    return [(reverse(y) if way.backward else y).swapaxes(0, 1) for way, y in outputs]
 
 
 def reverse(x: mx.array) -> mx.array:

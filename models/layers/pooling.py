@@ -5,9 +5,25 @@ from __future__ import annotations
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models.layers import total
+from samevoice.models.layers import Module, total
 
 TINY = 1e-8  # pyannote's; without it an empty or a one-frame mask divides by zero
+
+
+class StatsPool(Module):
+    """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF), in the type of the frames.
+
+    With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks.
+    """
+
+    def __init__(self, rows: int | None = None) -> None:
+        super().__init__()
+        self.rows = rows
+
+    def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        alone = self.rows == 1
+        stats = stats_pool(frames[:, None] if alone else frames, masks).astype(frames.dtype)
+        return stats[:, None] if alone and masks is None else stats
 
 
 def stats_pool(x: mx.array, weights: mx.array | None = None) -> mx.array:

@@ -6,7 +6,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.convolution import Conv1d
 
-from samevoice.models.layers import InstanceNorm, Module, as_float64, leaky_relu, taps
+from samevoice.models.layers import InstanceNorm, Module, as_float64, leaky_relu
 from samevoice.models.layers.geometry import Window
 
 KERNEL = 251
@@ -95,14 +95,14 @@ class SincNet(Module):
         ]
         self.norm = [InstanceNorm(FILTERS), InstanceNorm(CHANNELS), InstanceNorm(CHANNELS)]
 
-    def __call__(self, x: mx.array, name: str = "sincnet") -> mx.array:
+    def __call__(self, x: mx.array) -> mx.array:
         # Levels of a waveform differ by 60 dB: only behind the first norm does float16 suffice.
-        x = taps.call(f"{name}.wav_norm", self.wav_norm, x).astype(self.conv[1].weight.dtype)
+        x = self.wav_norm(x).astype(self.conv[1].weight.dtype)
         for i, (conv, norm) in enumerate(zip(self.conv, self.norm, strict=True)):
-            x = taps.call(f"{name}.conv.{i}", conv, x)
+            x = conv(x)
             if i == 0:
                 x = mx.abs(x)
-            x = leaky_relu(taps.call(f"{name}.norm.{i}", norm, max_pool(x)))
+            x = leaky_relu(norm(max_pool(x)))
         return x
 
 

@@ -1,7 +1,9 @@
-"""Taps: see what a layer gives, or feed a layer something else than its neighbour's output.
+"""Taps: see what every layer of a network gives, or feed a layer something of your own.
 
-Every layer that parity looks at runs through ``call`` under its path in the module tree
-("resnet.layer1.0.conv1"). Outside ``record`` and ``replace`` that is one test of a flag.
+A network says nothing about them. While somebody listens, each of its modules has a class of its
+own, whose ``__call__`` notes what goes in and what comes out under the module's path in the tree
+("resnet.layer1.0.conv1"). What the whole network gives is "output". A layer that runs again has
+taps of its own: "conv1#2".
 """
 
 from __future__ import annotations
@@ -9,104 +11,160 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
 
 import mlx.core as mx
 
-_seen: ContextVar[dict[str, mx.array] | None] = ContextVar("taps_seen", default=None)
-_heard: ContextVar[dict[str, mx.array] | None] = ContextVar("taps_heard", default=None)
-Change = Callable[[Mapping[str, mx.array], mx.array], mx.array]
-_changed: ContextVar[tuple[Mapping[str, Change], dict[str, mx.array]] | None] = ContextVar(
-    "taps_changed", default=None
-)
-_fed: ContextVar[Mapping[str, mx.array] | None] = ContextVar("taps_fed", default=None)
+from samevoice.models import fast
+
+# From all that was given until here, and what a tap would pass on, to what it passes on.
+Change: TypeAlias = Callable[[Mapping[str, mx.array], mx.array], mx.array]
+
+OUTPUT = "output"
+
+
+@dataclass
+class Heard:
+    """What each layer took and gave in the last run, in its order."""
+
+    inputs: dict[str, mx.array] = field(default_factory=dict)
+    outputs: dict[str, mx.array] = field(default_factory=dict)
+    fed: Mapping[str, mx.array] = field(default_factory=dict)
+    changes: Mapping[str, Change] = field(default_factory=dict)
+    # By path alone, whichever run of a layer was the last: what changes are made of.
+    given: dict[str, mx.array] = field(default_factory=dict)
+
+    def take(self, path: str, x: mx.array, *others: Any) -> mx.array:
+        """What a layer is to take for ``x``."""
+        name = again(self.inputs, path)
+        self.inputs[name] = x = self._changed(f"{path}.input", x)
+        self.given |= {f"{path}.input.{n}": y for n, y in enumerate(others, 1) if _is_array(y)}
+        if (forced := self.fed.get(name)) is None:
+            return x
+        if forced.shape != x.shape:
+            raise ValueError(f"{name} takes {x.shape}, but was to be fed {forced.shape}")
+        self.given[f"{path}.input"] = forced = forced.astype(x.dtype)
+        return forced
+
+    def give(self, path: str, x: mx.array) -> mx.array:
+        """What a layer passes on for ``x``."""
+        self.outputs[again(self.outputs, path)] = x = self._changed(path, x)
+        return x
+
+    def _changed(self, tap: str, x: mx.array) -> mx.array:
+        change = self.changes.get(tap)
+        self.given[tap] = x if change is None else change(self.given, x)
+        return self.given[tap]
+
+
+_heard: ContextVar[Heard | None] = ContextVar("heard", default=None)
 
 
 @contextmanager
-def record() -> Iterator[dict[str, mx.array]]:
-    """Collects every layer's output by its path, in the order of the computation."""
-    seen: dict[str, mx.array] = {}
-    token = _seen.set(seen)
-    try:
-        yield seen
-    finally:
-        _seen.reset(token)
+def listen(
+    network: Any,
+    fed: Mapping[str, mx.array] | None = None,
+    changes: Mapping[str, Change] | None = None,
+) -> Iterator[Heard]:
+    """Hear every layer of ``network``; those in ``fed`` take the input given for them.
 
-
-@contextmanager
-def hear() -> Iterator[dict[str, mx.array]]:
-    """Collects what reaches every layer, before anything is put in its place."""
-    heard: dict[str, mx.array] = {}
+    Each tap in ``changes`` passes on what its function makes of all taps before it, and of itself;
+    what reaches a layer has the layer's name and ".input". Changes hold for those who listen
+    inside, too.
+    """
+    around = _heard.get()
+    heard = Heard(fed=fed or {}, changes={**(around.changes if around else {}), **(changes or {})})
     token = _heard.set(heard)
     try:
-        yield heard
+        with fast.layer_by_layer(), _wrapped(network):
+            yield heard
     finally:
         _heard.reset(token)
 
 
-@contextmanager
-def replace(inputs: Mapping[str, mx.array]) -> Iterator[None]:
-    """Teacher forcing: each layer named here is fed with the input given for it."""
-    token = _fed.set(inputs)
-    try:
-        yield
-    finally:
-        _fed.reset(token)
-
-
-@contextmanager
-def change(changes: Mapping[str, Change]) -> Iterator[None]:
-    """Each tap named here passes on what its function makes of all taps before it, and of itself.
-
-    What reaches a layer has the name of the layer and ".input".
-    """
-    before = _changed.get()
-    token = _changed.set(({**(before[0] if before else {}), **changes}, {}))
-    try:
-        yield
-    finally:
-        _changed.reset(token)
-
-
-def _passed(name: str, x: mx.array) -> mx.array:
-    changed = _changed.get()
-    if changed is None:
-        return x
-    changes, given = changed
-    given[name] = changes[name](given, x) if name in changes else x
-    return given[name]
-
-
 def active() -> bool:
-    """Whether anyone listens; fused forms that hide a layer step aside then."""
-    return any(tap.get() is not None for tap in (_seen, _heard, _fed, _changed))
+    """Whether anyone listens."""
+    return _heard.get() is not None
 
 
-def feed(name: str, x: mx.array) -> mx.array:
-    """What layer ``name`` is to take as its input: ``x``, unless something was put in its place."""
-    x = _passed(f"{name}.input", x)
-    heard, fed = _heard.get(), _fed.get()
-    if heard is not None:
-        heard[name] = x
-    if fed is None or name not in fed:
-        return x
-    forced = fed[name]
-    if forced.shape != x.shape:
-        raise ValueError(f"taps.replace: {name} takes {x.shape}, got {forced.shape}")
-    x = forced.astype(x.dtype)
-    if (changed := _changed.get()) is not None:
-        changed[1][f"{name}.input"] = x
-    return x
+def again(seen: Mapping[str, Any], name: str) -> str:
+    """The name for a layer that may have run before."""
+    numbers = (f"{name}#{n}" if n > 1 else name for n in range(1, len(seen) + 2))
+    return next(one for one in numbers if one not in seen)
 
 
-def emit(name: str, x: mx.array) -> mx.array:
-    """Note ``x`` as what layer ``name`` gave."""
-    x = _passed(name, x)
-    seen = _seen.get()
-    if seen is not None:
-        seen[name] = x
-    return x
+def outputs_of(output: Any, name: str = OUTPUT) -> Iterator[tuple[str, Any]]:
+    """All that a network gives, each under a name: output, output.1, output.key."""
+    if isinstance(output, Mapping):
+        parts = [(f".{key}", part) for key, part in output.items()]
+    elif isinstance(output, tuple | list):
+        parts = [(f".{n}" if n else "", part) for n, part in enumerate(output)]
+    else:
+        parts = []
+        if output is not None:
+            yield name, output
+    for key, part in parts:
+        yield from outputs_of(part, f"{name}{key}")
 
 
-def call(name: str, layer: Callable[[mx.array], mx.array], x: mx.array) -> mx.array:
-    """``layer(x)``, noted under ``name`` and fed by it."""
-    return emit(name, layer(feed(name, x)))
+def first_of(output: Any) -> Any:
+    """The first of several things, or what is none."""
+    while isinstance(output, tuple | list):
+        output = output[0] if output else None
+    return output
+
+
+class _Tapped:
+    """What a class that listens can be told by."""
+
+
+@contextmanager
+def _wrapped(network: Any) -> Iterator[None]:
+    modules = []
+    try:
+        for path, module in network.named_modules():
+            kind = type(module)
+            if not issubclass(kind, _Tapped) and _is_called(kind):
+                modules.append((module, kind))
+                module.__class__ = _tapped(kind, path)
+        yield
+    finally:
+        for module, kind in modules:
+            module.__class__ = kind
+
+
+def _tapped(kind: type, path: str) -> type:
+    """Python looks ``__call__`` up in the class, so one object alone is heard by its own class.
+
+    It keeps the name, because some modules look at it.
+    """
+
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        heard = _heard.get()
+        if heard is None:
+            return kind.__call__(self, *args, **kwargs)
+        if not path:
+            heard.inputs.clear()
+            heard.outputs.clear()
+        elif args and _is_array(args[0]):
+            args = (heard.take(path, *args), *args[1:])
+        output = kind.__call__(self, *args, **kwargs)
+        if _is_array(output):
+            return heard.give(path or OUTPUT, output)
+        # Of several things a layer's first counts; an LSTM gives its states behind it.
+        for name, part in outputs_of(output) if not path else [(path, first_of(output))]:
+            if _is_array(part):
+                heard.outputs[again(heard.outputs, name)] = part
+        return output
+
+    named = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
+    return type(kind.__name__, (kind, _Tapped), named)
+
+
+def _is_called(kind: type) -> bool:
+    return any("__call__" in vars(one) for one in kind.__mro__)
+
+
+def _is_array(x: Any) -> bool:
+    return isinstance(x, mx.array)

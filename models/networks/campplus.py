@@ -11,9 +11,9 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
 from samevoice.models.fast import campplus as cpu_campplus
-from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu, taps
+from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
-from samevoice.models.layers.pooling import stats_pool
+from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.network import Embedding
 
 SEGMENT = 100  # frames that share a context
@@ -28,8 +28,8 @@ class Nonlinear(Module):
         super().__init__()
         self.batchnorm = BatchNorm(channels)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        return relu(taps.call(f"{name}.batchnorm", self.batchnorm, x))
+    def __call__(self, x: mx.array) -> mx.array:
+        return relu(self.batchnorm(x))
 
 
 class ResBlock(Module):
@@ -42,13 +42,11 @@ class ResBlock(Module):
         if stride != 1:
             self.shortcut = [Conv2d(channels, channels, 1, (stride, 1)), BatchNorm(channels)]
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        y = taps.call(f"{name}.conv1", self.conv1, x)
-        y = relu(taps.call(f"{name}.bn1", self.bn1, y))
-        y = taps.call(f"{name}.conv2", self.conv2, y)
-        y = taps.call(f"{name}.bn2", self.bn2, y)
-        for number, layer in enumerate(self.get("shortcut", ())):
-            x = taps.call(f"{name}.shortcut.{number}", layer, x)
+    def __call__(self, x: mx.array) -> mx.array:
+        y = relu(self.bn1(self.conv1(x)))
+        y = self.bn2(self.conv2(y))
+        for layer in self.get("shortcut", ()):
+            x = layer(x)
         return relu(y + x)
 
 
@@ -62,15 +60,13 @@ class Head(Module):
         self.layer2 = [ResBlock(channels, 2), ResBlock(channels, 1)]
         self.conv2, self.bn2 = Conv2d(channels, channels, 3, (2, 1)), BatchNorm(channels)
 
-    def __call__(self, fbank: mx.array, name: str) -> mx.array:
+    def __call__(self, fbank: mx.array) -> mx.array:
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
-        x = taps.call(f"{name}.conv1", self.conv1, x)
-        x = relu(taps.call(f"{name}.bn1", self.bn1, x))
+        x = relu(self.bn1(self.conv1(x)))
         for stage in ("layer1", "layer2"):
-            for number, block in enumerate(self[stage]):
-                x = _seen(f"{name}.{stage}.{number}", block, x)
-        x = taps.call(f"{name}.conv2", self.conv2, x)
-        x = relu(taps.call(f"{name}.bn2", self.bn2, x))
+            for block in self[stage]:
+                x = block(x)
+        x = relu(self.bn2(self.conv2(x)))
         # Channels before frequencies, as the next layer's weights expect.
         return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
 
@@ -83,9 +79,8 @@ class TDNN(Module):
         self.linear = Conv1d(inputs, outputs, kernel, stride)
         self.nonlinear = Nonlinear(outputs)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        x = taps.call(f"{name}.linear", self.linear, x)
-        return self.nonlinear(x, f"{name}.nonlinear")
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.nonlinear(self.linear(x))
 
 
 class ContextMask(Module):
@@ -100,10 +95,9 @@ class ContextMask(Module):
         self.linear1 = Linear(inputs, inputs // 2)
         self.linear2 = Linear(inputs // 2, outputs)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        y = taps.call(f"{name}.linear_local", self.linear_local, x)
-        context = relu(taps.call(f"{name}.linear1", self.linear1, context_of(x)))
-        return y * mx.sigmoid(taps.call(f"{name}.linear2", self.linear2, context))
+    def __call__(self, x: mx.array) -> mx.array:
+        context = relu(self.linear1(context_of(x)))
+        return self.linear_local(x) * mx.sigmoid(self.linear2(context))
 
 
 def context_of(x: mx.array) -> mx.array:
@@ -129,11 +123,8 @@ class DenseLayer(Module):
         self.nonlinear2 = Nonlinear(middle)
         self.cam_layer = ContextMask(middle, outputs, dilation)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        x = self.nonlinear1(x, f"{name}.nonlinear1")
-        x = taps.call(f"{name}.linear1", self.linear1, x)
-        x = self.nonlinear2(x, f"{name}.nonlinear2")
-        return _seen(f"{name}.cam_layer", self.cam_layer, x)
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.cam_layer(self.nonlinear2(self.linear1(self.nonlinear1(x))))
 
 
 class DenseBlock(Module):
@@ -145,9 +136,9 @@ class DenseBlock(Module):
         for number, layer in enumerate(self.names):
             self[layer] = DenseLayer(inputs + number * growth, growth, middle, dilation)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
+    def __call__(self, x: mx.array) -> mx.array:
         for layer in self.names:
-            x = mx.concatenate([x, _seen(f"{name}.{layer}", self[layer], x)], axis=-1)
+            x = mx.concatenate([x, self[layer](x)], axis=-1)
         return x
 
 
@@ -159,8 +150,8 @@ class Transit(Module):
         self.nonlinear = Nonlinear(inputs)
         self.linear = Linear(inputs, inputs // 2, bias=False)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        return taps.call(f"{name}.linear", self.linear, self.nonlinear(x, f"{name}.nonlinear"))
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.linear(self.nonlinear(x))
 
 
 class Dense(Module):
@@ -171,10 +162,9 @@ class Dense(Module):
         self.linear = Linear(inputs, outputs, bias=False)
         self.nonlinear = Norm(outputs)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        x = taps.call(f"{name}.linear", self.linear, x)
+    def __call__(self, x: mx.array) -> mx.array:
         # No ReLU behind it: a copy that is in use has one, and its voices are much alike.
-        return self.nonlinear(x, f"{name}.nonlinear")
+        return self.nonlinear(self.linear(x))
 
 
 class Norm(Module):
@@ -184,8 +174,8 @@ class Norm(Module):
         super().__init__()
         self.batchnorm = BatchNorm(channels, affine=False)
 
-    def __call__(self, x: mx.array, name: str) -> mx.array:
-        return taps.call(f"{name}.batchnorm", self.batchnorm, x)
+    def __call__(self, x: mx.array) -> mx.array:
+        return self.batchnorm(x)
 
 
 class XVector(Module):
@@ -205,17 +195,17 @@ class XVector(Module):
             channels //= 2
             self.parts += [f"block{number}", f"transit{number}"]
         self.out_nonlinear = Nonlinear(channels)
+        self.stats = StatsPool(rows=1)
         self.dense = Dense(2 * channels, int(config["embedding_size"]))
 
-    def frames(self, x: mx.array, name: str) -> mx.array:
+    def frames(self, x: mx.array) -> mx.array:
         for part in self.parts:
-            x = _seen(f"{name}.{part}", self[part], x)
-        return self.out_nonlinear(x, f"{name}.out_nonlinear")
+            x = self[part](x)
+        return self.out_nonlinear(x)
 
-    def embed(self, frames: mx.array, masks: mx.array | None, name: str) -> mx.array:
+    def embed(self, frames: mx.array, masks: mx.array | None) -> mx.array:
         """(B, T, C), (B, S, T') or None -> (B, S, E), S 1 without masks."""
-        stats = taps.call(f"{name}.stats", lambda x: statistics(x, masks), frames)
-        return _seen(f"{name}.dense", self.dense, stats)
+        return self.dense(self.stats(frames, masks))
 
     @property
     def windows(self) -> tuple[Window, ...]:
@@ -224,17 +214,6 @@ class XVector(Module):
         layers = ((len(self[f"block{n}"].names), d) for n, d in enumerate(DILATIONS, start=1))
         reach = (Window(1 + (KERNEL - 1) * d, 1, d) for count, d in layers for _ in range(count))
         return (Window(5, 2, 2), *reach)
-
-
-def statistics(frames: mx.array, masks: mx.array | None) -> mx.array:
-    """(B, T, C), (B, S, T') or None -> (B, S, 2C), S 1 without masks: mean, then unbiased std."""
-    stats = stats_pool(frames[:, None], masks).astype(frames.dtype)
-    return stats[:, None] if masks is None else stats
-
-
-def _seen(name: str, part: Any, x: mx.array) -> mx.array:
-    """A part of several layers under its path, which they continue."""
-    return taps.call(name, lambda fed: part(fed, name), x)
 
 
 class CAMPPlus(Embedding):
@@ -252,12 +231,12 @@ class CAMPPlus(Embedding):
 
     def frames(self, x: mx.array) -> mx.array:
         features = self.features(x)
-        if fast.on_cpu() and not taps.active() and (host := self._on_cpu()) is not None:
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
-        return self.xvector.frames(_seen("head", self.head, features), "xvector")
+        return self.xvector.frames(self.head(features))
 
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
-        return self.xvector.embed(frames, masks, "xvector")
+        return self.xvector.embed(frames, masks)
 
     def _on_cpu(self) -> cpu_campplus.Layers | None:
         """The same layers in numpy, made anew when a weight was put in another's place."""

@@ -11,7 +11,7 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
 from samevoice.models.fast import pyannet as cpu_pyannet
-from samevoice.models.layers import Kept, leaky_relu, sincnet, taps
+from samevoice.models.layers import Kept, leaky_relu, sincnet
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.lstm import BiLSTM, as_float32
 from samevoice.models.layers.sincnet import SincNet
@@ -62,23 +62,23 @@ class PyanNet(Network):
 
     def __call__(self, waveforms: mx.array | np.ndarray) -> mx.array:
         """Of numpy's chunks, those that overlap in memory share work on a CPU."""
-        if fast.on_cpu() and not taps.active() and (host := self._on_cpu()) is not None:
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
             if isinstance(waveforms, mx.array):
                 waveforms = as_float32(waveforms)
             x = mx.array(host(as_batch(waveforms)))
         else:
             x = self._by_layers(mx.array(waveforms))
-        return taps.call("output", ACTIVATIONS[self.activation], x)
+        return ACTIVATIONS[self.activation](x)
 
     def _by_layers(self, waveforms: mx.array) -> mx.array:
         """(B, 1, N) or (B, N) -> (B, T, classes), before the activation."""
         x = as_batch(waveforms)[:, :, None].astype(mx.float32)
         x = self.sincnet(x)
-        for i, layer in enumerate(self.lstm):
-            x = layer(x, f"lstm.{i}")
-        for i, linear in enumerate(self.get("linear", ())):
-            x = leaky_relu(taps.call(f"linear.{i}", linear, x))
-        return taps.call("classifier", self.classifier, x).astype(mx.float32)
+        for layer in self.lstm:
+            x = layer(x)
+        for linear in self.get("linear", ()):
+            x = leaky_relu(linear(x))
+        return self.classifier(x).astype(mx.float32)
 
     def _on_cpu(self) -> cpu_pyannet.Layers | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""

@@ -11,9 +11,9 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
 from samevoice.models.fast import resnet as cpu_resnet
-from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu, taps
+from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
-from samevoice.models.layers.pooling import stats_pool
+from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.network import Embedding
 
 
@@ -51,15 +51,14 @@ class Block(Module):
             self.shortcut = [Conv2d(inputs, outputs, 1, stride), BatchNorm(outputs)]
         self.depth = 3 if bottleneck else 2
 
-    def __call__(self, x: mx.array, name: str = "block") -> mx.array:
+    def __call__(self, x: mx.array) -> mx.array:
         y = x
         for i in range(1, self.depth + 1):
-            y = taps.call(f"{name}.conv{i}", self[f"conv{i}"], y)
-            y = taps.call(f"{name}.bn{i}", self[f"bn{i}"], y)
+            y = self[f"bn{i}"](self[f"conv{i}"](y))
             if i < self.depth:
                 y = relu(y)
-        for i, layer in enumerate(self.get("shortcut", ())):
-            x = taps.call(f"{name}.shortcut.{i}", layer, x)
+        for layer in self.get("shortcut", ()):
+            x = layer(x)
         return relu(y + x)
 
     @property
@@ -87,6 +86,7 @@ class ResNet(Module):
                 blocks.append(Block(inputs, planes, stride, layout.bottleneck))
                 inputs = planes * expansion
             self[f"layer{stage + 1}"] = blocks
+        self.pool = StatsPool()
         self.seg_1 = Linear(2 * (mels // 8) * 8 * channels * expansion, embed_dim)
         if two_emb_layer:
             self.seg_bn_1 = BatchNorm(embed_dim, affine=False)
@@ -105,58 +105,49 @@ class ResNet(Module):
         inner = (window for _, block in self.blocks for window in block.windows)
         return (Window(3, 1, 1), *inner)
 
-    def frames(self, fbank: mx.array, name: str = "resnet", *, between: bool = False) -> mx.array:
+    def frames(self, fbank: mx.array, *, between: bool = False) -> mx.array:
         """(B, T, M) -> (B, F, T', C); with the frames that lie ``between``, twice as many.
 
         Only the last stage runs twice for them: what it sees has half of its stride.
         """
-        if fast.on_gpu() and not taps.active():
+        if fast.whole_on_gpu():
             return self._on_gpu(between)(fbank)
-        if fast.on_cpu() and not taps.active() and (trunk := self._on_cpu()) is not None:
+        if fast.whole_on_cpu() and (trunk := self._on_cpu()) is not None:
             return mx.array(trunk(np.array(fbank, dtype=np.float32), between=between))
-        return self._by_layers(fbank, name, between)
+        return self._by_layers(fbank, between)
 
     def _on_gpu(self, between: bool) -> Callable[[mx.array], mx.array]:
         """The layers as one function, so that MLX joins what stands between the convolutions."""
 
         def layers(fbank: mx.array) -> mx.array:
-            return self._by_layers(fbank, "resnet", between)
+            return self._by_layers(fbank, between)
 
         return self._fused.of(self.arrays, lambda: mx.compile(layers), between)
 
-    def _by_layers(self, fbank: mx.array, name: str, between: bool) -> mx.array:
+    def _by_layers(self, fbank: mx.array, between: bool) -> mx.array:
         x = fbank.swapaxes(1, 2)[..., None].astype(self.conv1.weight.dtype)
-        x = taps.call(f"{name}.conv1", self.conv1, x)
-        x = relu(taps.call(f"{name}.bn1", self.bn1, x))
+        x = relu(self.bn1(self.conv1(x)))
         *early, last = range(1, 5)
         for stage in early:
-            x = self._stage(x, stage, name)
-        found = self._stage(x, last, name)
+            x = self._stage(x, stage)
+        found = self._stage(x, last)
         if not between or x.shape[2] < 2:
             return found
-        return interleaved(found, self._stage(x[:, :, 1:], last, name))
+        return interleaved(found, self._stage(x[:, :, 1:], last))
 
-    def _stage(self, x: mx.array, stage: int, name: str) -> mx.array:
-        for i, block in enumerate(self[f"layer{stage}"]):
-            here = f"{name}.layer{stage}.{i}"
-            x = taps.emit(here, block(taps.feed(here, x), here))
+    def _stage(self, x: mx.array, stage: int) -> mx.array:
+        for block in self[f"layer{stage}"]:
+            x = block(x)
         return x
 
     def _on_cpu(self) -> cpu_resnet.Trunk | None:
         """The same layers for a CPU, made anew when a weight was put in another's place."""
         return self._host.of(self.arrays, lambda: cpu_resnet.of(self))
 
-    def embed(
-        self, frames: mx.array, masks: mx.array | None = None, name: str = "resnet"
-    ) -> mx.array:
+    def embed(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
         """(B, F, T', C), (B, S, T'') or None -> (B, S, E) or (B, E)."""
-        stats = stats_pool(taps.feed(f"{name}.pool", frames), masks)
-        stats = taps.emit(f"{name}.pool", stats.astype(frames.dtype))
-        first = taps.call(f"{name}.seg_1", self.seg_1, stats)
-        if "seg_2" not in self:
-            return first
-        middle = taps.call(f"{name}.seg_bn_1", self.seg_bn_1, relu(first))
-        return taps.call(f"{name}.seg_2", self.seg_2, middle)
+        first = self.seg_1(self.pool(frames, masks))
+        return self.seg_2(self.seg_bn_1(relu(first))) if "seg_2" in self else first
 
 
 def interleaved(x: mx.array, y: mx.array) -> mx.array:

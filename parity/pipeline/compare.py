@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -52,20 +52,25 @@ def run(
     chosen = recordings_of(inputs, audio, references)
     identity.strict_float32()
     candidate = Listening(folder, device, fast=fast)
-    kind = results.FAST if fast else convert.WHOLE
     precision = identity.dtype_of_pipeline(folder), identity.device_of(candidate)
-    limits = limits_for(kind, *precision).overridden(asked)
+    limits = limits_for(results.FAST if fast else convert.WHOLE, *precision).overridden(asked)
     reference = ReferencePipeline.load(planned)
     loaded = time.monotonic()
     whole = compare(reference, candidate, chosen, limits, progress)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
-    typed = _command(folder, source, inputs, audio, references, device, asked, fast=fast)
-    made = _result(whole, folder, planned, candidate, seconds, command or typed)
-    if output is None:
-        return made
+    named = inputs if isinstance(inputs, str) else roles.QUICK
+    typed = identity.command_of(folder, source, named, audio, device, asked)
+    command = command or (*typed, *_more_words(references, fast))
+    made = _result(whole, folder, planned, candidate, seconds, command)
     # The recordings of the set come first; those that were given are somebody's own.
     shown = [] if fast else whole.compared[: len(chosen) - len(audio)]
-    return _saved(made, whole, shown, Path(output))
+    return made if output is None else _saved(made, whole, shown, Path(output))
+
+
+def _more_words(references: Sequence[str | Path], fast: bool) -> Iterator[str]:
+    for path in references:
+        yield from ("--reference", str(path))
+    yield from ("--only", "pipeline", *(["--fast"] if fast else []))
 
 
 def _result(
@@ -123,23 +128,6 @@ def _source(planned: convert.Conversion) -> Artefact:
     for part in planned.parts:
         files |= {f"{part.folder}/{name}": digest for name, digest in part.source_hashes.items()}
     return identity.artefact_of(planned.pipeline, files, planned.note)
-
-
-def _command(
-    folder: Path,
-    source: str | Path,
-    inputs: roles.Set | Sequence[Recorded | Example],
-    audio: Sequence[str | Path],
-    references: Sequence[str | Path],
-    device: str,
-    overrides: Iterable[Override],
-    *,
-    fast: bool,
-) -> tuple[str, ...]:
-    some = inputs if isinstance(inputs, str) else "quick"
-    plain = identity.command_of(folder, source, some, audio, device, overrides)
-    spoken = [word for path in references for word in ("--reference", str(path))]
-    return (*plain, *spoken, "--only", "pipeline", *(["--fast"] if fast else []))
 
 
 def _saved(made: Result, whole: Comparison, shown: Sequence[Compared], folder: Path) -> Result:

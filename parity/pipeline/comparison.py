@@ -21,12 +21,11 @@ from samevoice.parity.pipeline.original import (
     TorchRun,
     Truth,
 )
-from samevoice.parity.pipeline.outcome import Outcome
 from samevoice.parity.pipeline.port import Exact, Listening, PortRun, run_port
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.pipeline.stages import FREE, NETWORK, ORDER, OUTPUTS, TABLE, after
 from samevoice.parity.task import Decisions, columns, compare_decisions
-from samevoice.parity.turns import Errors
+from samevoice.parity.turns import Errors, Turn
 
 SCORES = "log_probabilities"
 
@@ -101,16 +100,46 @@ class Compared:
             for k in found
         ]
 
+    def _errors(self, spoken: Sequence[Turn], got: Sequence[Turn] | None) -> Errors:
+        return outcome.errors(spoken, got, self.recording.duration)
+
     @cached_property
-    def outcome(self) -> Outcome:
-        return Outcome.of(
-            self.recording,
-            self.original,
-            self.port.turns,
-            self.port.exclusive_turns,
-            explained=self.explained,
-            tied=self.tied_spans,
-        )
+    def der(self) -> Errors:
+        return self._errors(self.original.turns, self.port.turns)
+
+    @cached_property
+    def exclusive_der(self) -> Errors:
+        got = self.port.turns and self.port.exclusive_turns
+        return self._errors(self.original.exclusive_turns, got)
+
+    @cached_property
+    def unexplained_der(self) -> Errors:
+        """What is left of it where float32 settled who spoke when, tied frames left out."""
+        plain, got = self.original.turns, self.port.turns
+        if not self.der.wrong or (got is not None and self.explained):
+            return Errors()
+        return outcome.errors(plain, got, self.recording.duration, self.tied_spans)
+
+    @cached_property
+    def against_spoken(self) -> tuple[Errors, Errors] | None:
+        """pyannote's and the port's errors, where it is known who really spoke."""
+        spoken = self.recording.spoken
+        if spoken is None:
+            return None
+        return self._errors(spoken, self.original.turns), self._errors(spoken, self.port.turns)
+
+    @property
+    def drawn(self) -> dict[str, Any]:
+        """What reports draw; the port's labels are pyannote's where they overlap."""
+        plain, spoken = self.original.turns, self.recording.spoken
+        found: dict[str, Any] = {
+            "duration": self.recording.duration,
+            "waveform": outcome.envelope(self.recording.samples),
+            "reference": [list(turn) for turn in plain],
+            "candidate": [list(turn) for turn in outcome.mapped(plain, self.port.turns or ())],
+            "der": self.der.rate,
+        }
+        return found if spoken is None else found | {"truth": [list(turn) for turn in spoken]}
 
     @property
     def left_out(self) -> dict[str, str]:
@@ -234,12 +263,7 @@ def judged(compared: Sequence[Compared], limits: Limits) -> Comparison:
     order = [name for name in ORDER if name in came]
     verdict = judge_taps(taps, limits, outputs=OUTPUTS, order=order)
     details = {
-        "diarization": {
-            one.recording.name: outcome.drawn(
-                one.recording, one.original, one.port.turns or (), one.outcome
-            )
-            for one in compared
-        },
+        "diarization": {one.recording.name: one.drawn for one in compared},
         "errors": {
             f"{one.recording.name}, {what}": words
             for one in compared
@@ -265,19 +289,18 @@ def _reasons(left_out: Mapping[str, str]) -> dict[str, list[str]]:
 
 def task_of(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
     """The task's figures over all recordings: decisions, and who spoke when."""
-    outcomes = [one.outcome for one in compared]
     rows = {one.recording.name: _row(one) for one in compared}
     counted = ("turns", "flips", "flips_on_floor", "decisions_near_floor", "tied_frames")
     whole: dict[str, Any] = {
-        "der": _total(one.whole for one in outcomes),
-        "exclusive_der": _total(one.exclusive for one in outcomes),
+        "der": _total(one.der for one in compared),
+        "exclusive_der": _total(one.exclusive_der for one in compared),
         # Of the worst recording: a good long one does not make up for it.
-        "unexplained_der": max((x.unexplained.rate for x in outcomes), default=math.inf),
+        "unexplained_der": max((x.unexplained_der.rate for x in compared), default=math.inf),
         **{name: sum(row[name] for row in rows.values()) for name in counted},
         "clusters_on_floor": sum(bool(row["clusters_on_floor"]) for row in rows.values()),
         "recordings": rows,
     }
-    if given := [x.against_spoken for x in outcomes if x.against_spoken is not None]:
+    if given := [x.against_spoken for x in compared if x.against_spoken is not None]:
         plain, got = map(_total, zip(*given, strict=True))
         whole |= {"der_reference": plain, "der_candidate": got}
     return {"diarization": whole, **_agreement(compared), **_shared(compared)}
@@ -288,11 +311,11 @@ def _total(found: Iterable[Errors]) -> float:
 
 
 def _row(one: Compared) -> dict[str, Any]:
-    found, turns = one.outcome, one.port.turns or ()
+    turns = one.port.turns or ()
     row: dict[str, Any] = {
-        "der": found.whole.rate,
-        "exclusive_der": found.exclusive.rate,
-        "unexplained_der": found.unexplained.rate,
+        "der": one.der.rate,
+        "exclusive_der": one.exclusive_der.rate,
+        "unexplained_der": one.unexplained_der.rate,
         "speakers_reference": len({label for *_, label in one.original.turns}),
         "speakers_candidate": len({label for *_, label in turns}),
         "turns": len(one.original.turns),
@@ -305,8 +328,8 @@ def _row(one: Compared) -> dict[str, Any]:
         "clusters_on_floor": one.clusters_on_floor or "",
         "tied_frames": int(one.original.tied.sum()),
     }
-    if found.against_spoken is not None:
-        plain, got = found.against_spoken
+    if one.against_spoken is not None:
+        plain, got = one.against_spoken
         row |= {"der_reference": plain.rate, "der_candidate": got.rate}
     return row
 
@@ -350,10 +373,9 @@ def _shared(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
 
 def _shared_row(one: Compared, exact: Exact) -> dict[str, Any]:
     """Cosines of the voices that are clustered, 1 where none is."""
-    spoken = exact.trained.astype(bool)
-    found = row_cosines(exact.embeddings[spoken], one.port.free["embeddings"][spoken])
+    found = row_cosines(exact.embeddings[exact.train], one.port.free["embeddings"][exact.train])
     return {
-        "voices": int(spoken.sum()),
+        "voices": len(exact.train[0]),
         "cosine_median": float(np.median(found)) if found.size else 1.0,
         "cosine_min": float(found.min()) if found.size else 1.0,
         "seconds": one.port.seconds,

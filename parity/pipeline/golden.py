@@ -24,8 +24,8 @@ from samevoice.parity.limits import limits_for, precision_of
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
 from samevoice.parity.pipeline.comparison import SCORES
-from samevoice.parity.pipeline.original import Spoke, TorchRun
-from samevoice.parity.pipeline.port import Listening, of_clustering, turns_of
+from samevoice.parity.pipeline.original import Spoke, TorchRun, turns_of
+from samevoice.parity.pipeline.port import Listening, clustered
 from samevoice.parity.task import Decisions, columns, compare_decisions
 from samevoice.parity.turns import Errors, Turn, errors
 
@@ -112,10 +112,8 @@ class Replayed:
             {"waveform": example.waveforms[0], "sample_rate": RATE, "uri": example.name}
         )
         self.scores = np.concatenate(pipeline.scores)
-        self.got = {
-            "turns": turns_of(found.speaker_diarization),
-            "exclusive_turns": turns_of(found.exclusive_speaker_diarization),
-        }
+        both = found.speaker_diarization, found.exclusive_speaker_diarization
+        self.got = {kind: turns_of(turns) for kind, turns in zip(KINDS, both, strict=True)}
 
     @property
     def decisions(self) -> Decisions:
@@ -133,13 +131,7 @@ class Replayed:
 
 
 def _stages_of(pipeline: Listening, given: Mapping[str, Array]) -> dict[str, Array]:
-    """The port's clustering of pyannote's own embeddings."""
-    from samevoice.models.diarization import clustering
-    from samevoice.models.diarization.pipeline import Analysis
-
-    embeddings, masks = given["embeddings"], given["segmentations"]
-    found = clustering.cluster(embeddings, masks, pipeline.plda, pipeline.settings)
-    seams = of_clustering(pipeline, Analysis(masks, embeddings, 0), found)
+    seams = clustered(pipeline, given["segmentations"], given["embeddings"])
     named = {name: seams[name] for name in CLUSTERED if name in seams}
     return {**named, "phi": np.array(pipeline.plda.phi, dtype=np.float64)}
 
@@ -189,10 +181,6 @@ def _task_of(found: Sequence[Replayed]) -> dict[str, dict[str, Any]]:
     beside = [0.0 if one.explained else one.errors("turns").rate for one in found]
     plain, got, truth = columns((one.plain, one.scores, one.truth) for one in found)
     return {
-        "diarization": {
-            "der": whole,
-            "exclusive_der": exclusive,
-            "unexplained_der": max(beside),
-        },
+        "diarization": {"der": whole, "exclusive_der": exclusive, "unexplained_der": max(beside)},
         **compare_decisions(plain, got, truth=truth).sections(),
     }

@@ -20,8 +20,10 @@ import numpy as np
 from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
+from samevoice.models.diarization.clustering import Clustering
+from samevoice.models.diarization.vbx import Steps
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
-from samevoice.parity.listening import ReferenceError, names_of_part
+from samevoice.parity.listening import ReferenceError, names_of_part, seams_of
 from samevoice.parity.metrics import Array
 from samevoice.parity.reference import Reference
 from samevoice.parity.turns import Turn
@@ -32,19 +34,16 @@ OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
 KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
 
 Notes = defaultdict[str, list[Any]]
+# What came out of a call, then what went in -> what is noted of it, by name.
+Take: TypeAlias = Callable[..., Mapping[str, Any]]
 
 
 @dataclass(frozen=True, eq=False)
-class Vbx:
-    """The steps of clustering by VBx: N slots, A clusters to begin with, D numbers of the PLDA."""
+class Vbx(Steps):
+    """VBx, and what the PLDA made of the voices: N slots, D numbers, A first clusters."""
 
-    ahc: Array  # (N,)
     xvectors: Array  # (N, D)
-    features: Array  # (N, D)
     phi: Array  # (D,)
-    gamma: Array  # (N, A)
-    pi: Array  # (A,)
-    elbo: Array  # (iterations,)
 
     @property
     def columns(self) -> Array:
@@ -59,13 +58,9 @@ class Vbx:
 
 
 @dataclass(frozen=True, eq=False)
-class Clusters:
-    """A clustering, and its steps where there was enough to cluster."""
+class Clusters(Clustering):
+    """A clustering, and the steps of VBx where there was enough to cluster."""
 
-    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
-    hard: Array  # (C, S)
-    soft: Array  # (C, S, K)
-    centroids: Array  # (K, E)
     steps: Vbx | None = None
 
     @property
@@ -173,7 +168,10 @@ class ReferencePipeline:
         }
         for name, module in networks.items():
             _check_same(name, module, references[name].module)
-        made = {name: Reference(networks[name], names_of_part(parts[name])) for name in networks}
+        made = {
+            name: Reference(networks[name], seams_of(networks[name], names_of_part(parts[name])))
+            for name in networks
+        }
         return cls(pipeline, made["segmentation"], made["embedding"])
 
     def run(self, waveform: Array, uri: str = "recording") -> TorchRun:
@@ -195,8 +193,7 @@ class ReferencePipeline:
             return Truth(scores)
         weights, fbanks = run.weights, Notes(list)
         double = self.embedding.double
-        note = _noting(fbanks, "fbank")
-        with _quietly(), _overheard(double, "compute_fbank", note):
+        with _quietly(), _overheard(double, "compute_fbank", fbanks, _output("fbank")):
             embeddings = _batched(
                 lambda at: self.embedding.run(_example(run.chunks[at], weights[at]), "float64"),
                 run.chunks,
@@ -218,34 +215,38 @@ class ReferencePipeline:
                 min_clusters=1,
                 max_clusters=np.inf,
             )
-        return _clusters(notes, segmentations.shape[::2])
+        return _clusters(notes)
 
     @contextmanager
     def _listening(self) -> Iterator[Notes]:
+        """What comes out of pyannote's own functions, and what goes in where that is wanted."""
         from pyannote.audio.core.inference import Inference
         from pyannote.audio.pipelines import clustering
         from pyannote.audio.utils import vbx
 
         notes, pipeline = Notes(list), self.pipeline
-        network = pipeline._embedding.model_
-        overheard: list[tuple[Any, str, Callable[..., None]]] = [
-            (network, "compute_fbank", _noting(notes, "fbank")),
-            (Inference, "aggregate", _noting(notes, "votes")),
-            (type(pipeline), "reconstruct", _timeline(notes)),
-            (type(pipeline.clustering), "filter_embeddings", _trained(notes)),
-            (type(pipeline.clustering), "__call__", _noting(notes, "clusters")),
-            (clustering, "cluster_vbx", _vbx(notes)),
-            (vbx, "VBx", _elbo(notes)),
+        segmentation, embedding = pipeline._segmentation.model, pipeline._embedding.model_
+        clusters = type(pipeline.clustering)
+        calls: list[tuple[Any, str, Take]] = [
+            (segmentation, "forward", lambda found, x: {"chunks": x[:, 0], "scores": found}),
+            (embedding, "forward", lambda found, x, weights: {"weights": weights}),
+            (embedding, "compute_fbank", _output("fbank")),
+            (Inference, "aggregate", _output("votes")),
+            (
+                type(pipeline),
+                "reconstruct",
+                lambda found, *given: {"timelines": (found, notes["votes"][-1], given[-1])},
+            ),
+            (clusters, "filter_embeddings", lambda found, *_, **__: {"trained": found[1:]}),
+            (clusters, "__call__", _output("clusters")),
+            (clustering, "cluster_vbx", _vbx),
+            (vbx, "VBx", lambda found, *_, **__: {"elbo": np.ravel(found[2])}),
         ]
         if hasattr(pipeline._plda, "_xvec_tf"):
-            overheard.append((pipeline._plda, "_xvec_tf", _noting(notes, "xvectors")))
+            calls.append((pipeline._plda, "_xvec_tf", _output("xvectors")))
         with ExitStack() as stack:
-            for owner, name, note in overheard:
-                stack.enter_context(_overheard(owner, name, note))
-            segmented = pipeline._segmentation.model.register_forward_hook(_segmented(notes))
-            stack.callback(segmented.remove)
-            weighted = network.register_forward_hook(_weighted(notes), with_kwargs=True)
-            stack.callback(weighted.remove)
+            for owner, name, take in calls:
+                stack.enter_context(_overheard(owner, name, notes, take))
             yield notes
 
 
@@ -317,13 +318,14 @@ def _check_same(name: str, module: Any, checked: Any) -> None:
 
 
 @contextmanager
-def _overheard(owner: Any, name: str, note: Callable[..., None]) -> Iterator[None]:
-    """Calls of ``owner.name`` go on as before; ``note`` gets what came out, then what went in."""
+def _overheard(owner: Any, name: str, notes: Notes, take: Take) -> Iterator[None]:
+    """Calls of ``owner.name`` go on as before; what is taken of each is noted."""
     call, own = getattr(owner, name), vars(owner).get(name)
 
     def calling(*args: Any, **kwargs: Any) -> Any:
         found = call(*args, **kwargs)
-        note(found, *args)
+        for key, value in take(found, *args, **kwargs).items():
+            notes[key].append(_copied(value))
         return found
 
     setattr(owner, name, staticmethod(calling) if isinstance(own, staticmethod) else calling)
@@ -346,12 +348,13 @@ def _copied(found: Any) -> Any:
     return np.array(found)
 
 
-def _noting(notes: Notes, name: str) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes[name].append(_copied(found))
+def _output(name: str) -> Take:
+    """Just what came out, under this name."""
+    return lambda found, *_, **__: {name: found}
 
-    return note
+
+def _vbx(found: Any, ahc: Array, features: Array, phi: Array, *_: Any, **__: Any) -> dict[str, Any]:
+    return {"ahc": ahc, "features": features, "phi": phi, "gamma": found[0], "pi": found[1]}
 
 
 def _hook(notes: Notes) -> Callable[..., None]:
@@ -362,58 +365,6 @@ def _hook(notes: Notes) -> Callable[..., None]:
             notes[step].append(_copied(artefact))
 
     return hook
-
-
-def _segmented(notes: Notes) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], output: Any) -> None:
-        del module
-        notes["chunks"].append(_copied(args[0])[:, 0])
-        notes["scores"].append(_copied(output))
-
-    return hook
-
-
-def _weighted(notes: Notes) -> Callable[..., None]:
-    def hook(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any], output: Any) -> None:
-        del module, args, output
-        notes["weights"].append(_copied(kwargs["weights"]))
-
-    return hook
-
-
-def _trained(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes["trained"].append(_copied(found[1:]))
-
-    return note
-
-
-def _vbx(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, ahc: Array, features: Array, phi: Array, *args: Any) -> None:
-        del args
-        given = {"ahc": ahc, "features": features, "phi": phi, "gamma": found[0], "pi": found[1]}
-        for name, array in given.items():
-            notes[name].append(_copied(array))
-
-    return note
-
-
-def _elbo(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, *args: Any) -> None:
-        del args
-        notes["elbo"].append(np.array(found[2], dtype=np.float64).ravel())
-
-    return note
-
-
-def _timeline(notes: Notes) -> Callable[..., None]:
-    def note(found: Any, pipeline: Any, segmentations: Any, hard: Any, counts: Any) -> None:
-        del pipeline, segmentations, hard
-        speakers, votes = _copied(found), notes["votes"][-1]
-        notes["timelines"].append(Timeline(speakers, tied(votes, _copied(counts)[:, 0])))
-
-    return note
 
 
 def tied(votes: Array, counts: Array) -> Array:
@@ -448,7 +399,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
         "chunks": np.concatenate(notes["chunks"]),
         "scores": np.concatenate(notes["scores"]),
         "segmentations": segmentations,
-        "counts": counts[:, 0],
+        "counts": np.asarray(counts[:, 0], dtype=np.int64),
         "turns": turns_of(made.speaker_diarization),
         "exclusive_turns": turns_of(made.exclusive_speaker_diarization),
         "voices": np.array(made.speaker_embeddings),
@@ -456,35 +407,34 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     if not notes["embeddings"]:
         return Silent(**common)
     weights = np.concatenate(notes["weights"])
-    discrete, exclusive = notes["timelines"]
+    discrete, exclusive = (
+        Timeline(speakers.astype(np.uint8), tied(votes, counts[:, 0]))
+        for speakers, votes, counts in notes["timelines"]
+    )
     return Spoke(
         **common,
         weights=weights.reshape(chunks, slots, -1),
         # Each chunk goes through once for each of its slots.
         fbank=np.concatenate(notes["fbank"])[::slots],
         embeddings=notes["embeddings"][-1],
-        clusters=_clusters(notes, (chunks, slots)),
+        clusters=_clusters(notes),
         discrete=discrete,
         exclusive=exclusive,
     )
 
 
-def _clusters(notes: Notes, shape: tuple[int, ...]) -> Clusters:
+def _clusters(notes: Notes) -> Clusters:
     hard, soft, centroids = notes["clusters"][-1]
-    trained = np.zeros(shape, dtype=np.int64)
-    trained[notes["trained"][-1]] = 1
     # With too little to cluster, pyannote gives everything to one cluster without VBx.
     given = {one.name: notes[one.name] for one in fields(Vbx)}
     steps = Vbx(**{name: found[-1] for name, found in given.items()}) if notes["elbo"] else None
-    return Clusters(trained, hard, soft, centroids, steps)
+    hard = np.asarray(hard, dtype=np.int64)
+    return Clusters(hard, soft, centroids, notes["trained"][-1], steps)
 
 
-def turns_of(annotation: Any) -> tuple[Turn, ...]:
-    """pyannote.core's Annotation -> start, end, label, in its own order."""
-    return tuple(
-        (float(segment.start), float(segment.end), str(label))
-        for segment, _, label in annotation.itertracks(yield_label=True)
-    )
+def turns_of(turns: Any) -> tuple[Turn, ...]:
+    """Start, end and label, of either side's turns in their own order."""
+    return tuple((float(segment.start), float(segment.end), str(who)) for segment, who in turns)
 
 
 def _example(chunks: Array, weights: Array | None = None) -> Example:

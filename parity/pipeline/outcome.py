@@ -1,18 +1,15 @@
-"""Who spoke when, on both sides: diarization errors, and the turns that reports draw."""
+"""Diarization errors, and what reports draw of a recording."""
 
 from __future__ import annotations
 
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from samevoice.parity.metrics import Array
-from samevoice.parity.pipeline.original import TorchRun
-from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.turns import Errors, Turn
 
 BROKEN = Errors(math.inf, 1.0)
@@ -53,57 +50,6 @@ def annotation_of(turns: Sequence[Turn]) -> Any:
     for number, (start, end, label) in enumerate(turns):
         annotation[Segment(start, end), number] = label
     return annotation
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """Who spoke when, on both sides of one recording."""
-
-    whole: Errors
-    exclusive: Errors
-    unexplained: Errors
-    against_spoken: tuple[Errors, Errors] | None
-
-    @classmethod
-    def of(
-        cls,
-        recording: Recorded,
-        original: TorchRun,
-        turns: tuple[Turn, ...] | None,
-        exclusive_turns: tuple[Turn, ...],
-        *,
-        explained: bool,
-        tied: Sequence[Span],
-    ) -> Self:
-        """``explained``: float32 could not settle who spoke when; ``tied``: nor when exactly."""
-        duration, spoken = recording.duration, recording.spoken
-        whole = errors(original.turns, turns, duration)
-        exclusive = errors(original.exclusive_turns, turns and exclusive_turns, duration)
-        settled = not whole.wrong or (turns is not None and explained)
-        beside = Errors() if settled else errors(original.turns, turns, duration, tied)
-        against = None
-        if spoken is not None:
-            against = errors(spoken, original.turns, duration), errors(spoken, turns, duration)
-        return cls(whole, exclusive, beside, against)
-
-
-# What reports draw --------------------------------------------------------------------------------
-
-
-def drawn(
-    recording: Recorded, original: TorchRun, turns: Sequence[Turn], outcome: Outcome
-) -> dict[str, Any]:
-    """One recording; the port's labels are pyannote's where they overlap."""
-    found: dict[str, Any] = {
-        "duration": recording.duration,
-        "waveform": envelope(recording.samples),
-        "reference": [list(turn) for turn in original.turns],
-        "candidate": [list(turn) for turn in mapped(original.turns, turns)],
-        "der": outcome.whole.rate,
-    }
-    if recording.spoken is not None:
-        found["truth"] = [list(turn) for turn in recording.spoken]
-    return found
 
 
 def envelope(samples: Array, most: int = WAVEFORM) -> list[list[float]]:

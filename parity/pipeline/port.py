@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, TypeAlias
 
 from samevoice.models import backend  # isort: split
@@ -22,7 +22,7 @@ from samevoice.parity.candidate import as_numpy, one_line
 from samevoice.parity.inputs import RATE
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
-from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, TorchRun, Vbx
+from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, TorchRun, Vbx, turns_of
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.pipeline.stages import Seams
 from samevoice.parity.turns import Turn
@@ -52,7 +52,7 @@ class Exact:
     """What the port gives of the same recording when it does not share: voices, and how long."""
 
     embeddings: Array  # (C, S, E)
-    trained: Array  # (C, S) of 0 and 1: the slots that are clustered
+    train: tuple[Array, Array]  # chunks (N,), slots (N,) of what is clustered
     turns: tuple[Turn, ...]
     seconds: float
 
@@ -69,10 +69,11 @@ class PortRun:
     seconds: float = math.inf  # of the free run
     exact: Exact | None = None  # where the free run was in the fast configuration
 
-    def attempt(self, what: str, run: Callable[[], None]) -> None:
+    @contextmanager
+    def attempt(self, what: str) -> Iterator[None]:
         """A port that breaks off has diverged, too: its taps are missing, and here is why."""
         try:
-            run()
+            yield
         except Exception as error:
             self.errors[what] = one_line(error)
 
@@ -80,21 +81,20 @@ class PortRun:
 def run_port(candidate: Listening, recording: Recorded, original: TorchRun) -> PortRun:
     run = PortRun()
     if candidate.fast:
-        run.attempt("exact", lambda: _run_exact(candidate, recording, run))
-    run.attempt("free", lambda: _run_free(candidate, recording, original, run))
+        with run.attempt("exact"):
+            run.exact = _exact(candidate, recording)
+    with run.attempt("free"):
+        _run_free(candidate, recording, original, run)
     for name, stage in _forced(candidate, original, run):
-        run.attempt(f"{name}, forced", partial(_keep, run.forced, stage))
+        with run.attempt(f"{name}, forced"):
+            run.forced |= stage()
     return run
-
-
-def _keep(seams: Seams, stage: Stage) -> None:
-    seams |= stage()
 
 
 # Free ---------------------------------------------------------------------------------------------
 
 
-def _run_exact(candidate: Listening, recording: Recorded, run: PortRun) -> None:
+def _exact(candidate: Listening, recording: Recorded) -> Exact:
     candidate.fast = False
     try:
         started = time.perf_counter()
@@ -104,8 +104,9 @@ def _run_exact(candidate: Listening, recording: Recorded, run: PortRun) -> None:
         seconds = time.perf_counter() - started
     finally:
         candidate.fast = True
-    trained = _trained(analysis, found.clustering)
-    run.exact = Exact(analysis.embeddings, trained, turns_of(made.speaker_diarization), seconds)
+    nothing = np.zeros(0, dtype=np.int64)
+    train = found.clustering.train if found.clustering else (nothing, nothing)
+    return Exact(analysis.embeddings, train, turns_of(made.speaker_diarization), seconds)
 
 
 def _analysed(candidate: Listening, recording: Recorded) -> Analysis:
@@ -147,11 +148,6 @@ def _fbank(candidate: Listening, chunks: Array) -> Array:
     return np.concatenate(found)
 
 
-def turns_of(turns: Any) -> tuple[Turn, ...]:
-    """The port's turns, as they are compared."""
-    return tuple((segment.start, segment.end, who) for segment, who in turns)
-
-
 def _of_result(made: Any) -> Seams:
     return {
         "turns": stages.turns_array(turns_of(made.speaker_diarization)),
@@ -166,33 +162,18 @@ def _of_stages(candidate: Listening, found: Stages, original: TorchRun) -> Seams
         return seams
     seams |= of_clustering(candidate, found.analysis, found.clustering)
     if isinstance(original, Spoke):
-        seams["discrete"] = stages.untied(found.discrete.speakers, original.discrete.tied)
-        seams["exclusive"] = stages.untied(found.exclusive.speakers, original.exclusive.tied)
+        seams |= stages.timelines(original, found.discrete, found.exclusive)
     return seams
 
 
 def of_clustering(candidate: Listening, analysis: Analysis, found: Clustering) -> Seams:
     """Each step of the port's clustering, as it is compared."""
     steps = None
-    if found.ahc is not None and found.posterior is not None and found.features is not None:
-        steps = Vbx(
-            ahc=found.ahc,
-            xvectors=candidate.plda.whiten(analysis.embeddings[found.train]),
-            features=found.features,
-            phi=np.asarray(candidate.plda.phi),
-            **found.posterior._asdict(),
-        )
-    trained = _trained(analysis, found)
-    made = Clusters(trained, found.hard, found.soft, found.centroids, steps)
+    if found.steps is not None:
+        xvectors = candidate.plda.whiten(analysis.embeddings[found.train])
+        steps = Vbx(**vars(found.steps), xvectors=xvectors, phi=candidate.plda.phi)
+    made = Clusters(found.hard, found.soft, found.centroids, found.train, steps)
     return stages.of_clusters(made, np.asarray(analysis.segmentations.sum(axis=1) == 0))
-
-
-def _trained(analysis: Analysis, found: Clustering | None) -> Array:
-    """(C, S) of 0 and 1: the slots that were clustered."""
-    trained = np.zeros(analysis.segmentations.shape[::2], dtype=np.int64)
-    if found is not None:
-        trained[found.train] = 1
-    return trained
 
 
 # Forced -------------------------------------------------------------------------------------------
@@ -233,13 +214,17 @@ def _embeddings(candidate: Listening, original: Spoke) -> Array:
 
 
 def _clustering(candidate: Listening, original: Spoke) -> Seams:
-    masks, voices = original.segmentations.astype(np.uint8), original.embeddings
-    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings)
-    seams = of_clustering(candidate, Analysis(masks, voices, len(original.waveform)), found)
+    seams = clustered(candidate, original.segmentations.astype(np.uint8), original.embeddings)
     own = ["trained", "ahc", "xvectors", "plda", "centroids"]
     # With nothing to cluster, the assignment is no stage of its own.
     own += ["similarity", "hard"] if original.clusters.steps is None else []
     return {name: seams[name] for name in own if name in seams}
+
+
+def clustered(candidate: Listening, masks: Array, voices: Array) -> Seams:
+    """The port's clustering of pyannote's own embeddings."""
+    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings)
+    return of_clustering(candidate, Analysis(masks, voices, samples=0), found)
 
 
 def _vbx(steps: Vbx, settings: Mapping[str, Any]) -> Seams:
@@ -260,15 +245,9 @@ def _assignment(original: Spoke) -> Seams:
 
 
 def _timelines(candidate: Listening, original: Spoke) -> Seams:
-    whole, single = candidate.reconstruct(
-        original.segmentations.astype(np.uint8),
-        np.asarray(original.clusters.hard, dtype=np.int64),
-        np.asarray(original.counts, dtype=np.int64),
-    )
-    return {
-        "discrete": stages.untied(whole.speakers, original.discrete.tied),
-        "exclusive": stages.untied(single.speakers, original.exclusive.tied),
-    }
+    masks = original.segmentations.astype(np.uint8)
+    made = candidate.reconstruct(masks, original.clusters.hard, original.counts)
+    return stages.timelines(original, *made)
 
 
 def _turns(candidate: Listening, original: TorchRun) -> Seams:
@@ -277,16 +256,7 @@ def _turns(candidate: Listening, original: TorchRun) -> Seams:
         nothing = np.zeros((*masks.shape[::2], original.voices.shape[1]), dtype=np.float32)
         found = Stages(Analysis(masks, nothing, samples), original.counts)
         return _of_result(candidate.result(found, "recording"))
-    plain = original.clusters
-    trained = np.nonzero(plain.trained)
-    hard = np.asarray(plain.hard, dtype=np.int64)
-    found = Stages(
-        Analysis(masks, original.embeddings, samples),
-        np.asarray(original.counts, dtype=np.int64),
-        Clustering(hard, plain.soft, plain.centroids, (trained[0], trained[1])),
-        *(
-            reconstruction.Discrete(x.speakers.astype(np.uint8), x.tied)
-            for x in (original.discrete, original.exclusive)
-        ),
-    )
+    analysis = Analysis(masks, original.embeddings, samples)
+    timelines = original.discrete.speakers, original.exclusive.speakers
+    found = Stages(analysis, original.counts, original.clusters, *timelines)
     return _of_result(candidate.result(found, "recording"))

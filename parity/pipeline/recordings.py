@@ -97,7 +97,4 @@ def read_rttm(path: str | Path) -> dict[str, tuple[Turn, ...]]:
     found = output.read_rttm(path)
     if not found:
         raise InputError(f"{path} holds no line of a SPEAKER: is it an RTTM?")
-    return {
-        uri: tuple((segment.start, segment.end, who) for segment, who in turns)
-        for uri, turns in found.items()
-    }
+    return {uri: tuple(turns.spans) for uri, turns in found.items()}

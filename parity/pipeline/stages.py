@@ -12,14 +12,7 @@ from typing import TypeAlias
 import numpy as np
 
 from samevoice.parity.metrics import Array
-from samevoice.parity.pipeline.original import (
-    NOBODY,
-    Clusters,
-    Spoke,
-    SpokenTruth,
-    TorchRun,
-    Truth,
-)
+from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, SpokenTruth, TorchRun, Truth
 from samevoice.parity.turns import Turn
 
 Seams: TypeAlias = dict[str, Array]  # tap -> array
@@ -93,8 +86,10 @@ def canonical(labels: Array) -> Array:
 def of_clusters(found: Clusters, empty: Array) -> Seams:
     """A clustering, and its steps where there are any; ``empty`` slots belong to nobody."""
     ranks, soft = found.ranks, found.soft[~empty]
+    trained = np.zeros(empty.shape, dtype=np.int64)
+    trained[found.train] = 1
     seams = {
-        "trained": np.asarray(found.trained, dtype=np.int64),
+        "trained": trained,
         "hard": canonical(np.where(empty, NOBODY, found.hard)),
         "centroids": found.centroids[ranks],
         "similarity": soft[:, ranks],
@@ -117,15 +112,14 @@ def of_original(run: TorchRun) -> Seams:
     seams: Seams = {
         "log_probabilities": run.scores,
         "masks": run.segmentations,
-        "count": np.asarray(run.counts, dtype=np.int64),
+        "count": run.counts,
         "turns": turns_array(run.turns),
         "exclusive_turns": turns_array(run.exclusive_turns),
     }
     if isinstance(run, Spoke):
         seams |= {"weights": run.weights, "fbank": run.fbank, "embeddings": run.embeddings}
         seams |= of_clusters(run.clusters, run.empty_slots)
-        seams["discrete"] = untied(run.discrete.speakers, run.discrete.tied)
-        seams["exclusive"] = untied(run.exclusive.speakers, run.exclusive.tied)
+        seams |= timelines(run, run.discrete.speakers, run.exclusive.speakers)
         seams["voices"] = run.voices
     # Without a slot to cluster, pyannote's centroid is the mean of nothing.
     return {name: x for name, x in seams.items() if np.isfinite(x).all() or name == "embeddings"}
@@ -173,8 +167,13 @@ def first_difference(plain: Clusters, other: Clusters) -> str | None:
     return None if np.array_equal(canonical(plain.hard), canonical(other.hard)) else HARD
 
 
-def untied(speakers: Array, tied: Array) -> Array:
-    """(T, K) -> the frames at which the votes decide."""
+def timelines(run: Spoke, discrete: Array, exclusive: Array) -> Seams:
+    """Either side's (T, K), at the frames at which pyannote's votes decide."""
+    sides = {"discrete": (discrete, run.discrete), "exclusive": (exclusive, run.exclusive)}
+    return {name: _untied(one, plain.tied) for name, (one, plain) in sides.items()}
+
+
+def _untied(speakers: Array, tied: Array) -> Array:
     speakers = np.asarray(speakers, dtype=np.int64)
     return speakers if len(speakers) != len(tied) else speakers[~tied]
 

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from samevoice.parity.result import Result
 from samevoice.reports.canvas import Drawing, Plot, Undrawn
-from samevoice.reports.plots.decisions import confusion, timelines
-from samevoice.reports.plots.errors import histogram, scatter
-from samevoice.reports.plots.ladder import comparison, ladder
-from samevoice.reports.plots.turns import diarizations
-from samevoice.reports.plots.voices import similarities
+from samevoice.reports.plots.errors import comparison, histogram, ladder, scatter
+from samevoice.reports.plots.task import confusion, diarizations, similarities, timelines
 
 __all__ = ["comparison", "plots"]
 

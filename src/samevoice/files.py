@@ -82,10 +82,7 @@ def parse_json(text: str) -> dict[str, Any]:
     """
     try:
         found = json.loads(
-            text,
-            object_pairs_hook=_no_name_twice,
-            parse_constant=_finite,
-            parse_float=_finite,
+            text, object_pairs_hook=_no_name_twice, parse_constant=_finite, parse_float=_finite
         )
         if _HALVES.search(text):
             json.dumps(found, ensure_ascii=False).encode("utf-8")

@@ -9,6 +9,8 @@ from __future__ import annotations
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -65,16 +67,19 @@ class Npz:
 
     def header(self, name: str) -> Header:
         """Shape and type of one array; its values are not read."""
-        return self._read(name)[0]
+        with self._member(name) as file:
+            return _header(file, self._members[name].file_size)
 
     def read(self, name: str) -> np.ndarray[Any, Any]:
-        array = self._read(name, values=True)[1]
-        assert array is not None
-        return array
+        header = self.header(name)
+        with self._member(name) as file:
+            array: np.ndarray[Any, Any] = np.lib.format.read_array(file, allow_pickle=False)
+            if header.dtype.kind == "U":
+                array.tolist()  # a letter that does not exist is an error now, and not at its use
+            return array
 
-    def _read(
-        self, name: str, *, values: bool = False
-    ) -> tuple[Header, np.ndarray[Any, Any] | None]:
+    @contextmanager
+    def _member(self, name: str) -> Iterator[IO[bytes]]:
         info = self._members[name]
         try:
             if info.flag_bits & _ENCRYPTED:
@@ -82,14 +87,7 @@ class Npz:
             if info.compress_type not in _FORMATS:
                 raise ValueError("it is compressed in a way that np.savez_compressed does not use")
             with self._zip.open(info) as file:
-                header = _header(file, info.file_size)
-            if not values:
-                return header, None
-            with self._zip.open(info) as file:
-                array = np.lib.format.read_array(file, allow_pickle=False)
-            if header.dtype.kind == "U":
-                array.tolist()  # a letter that does not exist is an error now, and not at its use
-            return header, array
+                yield file
         except Exception as found:  # damaged bytes can fail in any way
             raise self._error(
                 f"{self.path}: {name!r} cannot be read ({_reason(found)}): save it again"

@@ -1,11 +1,13 @@
-"""Where results may go: asked before the work, so that nothing is lost and nothing is in vain."""
+"""Where results may go, asked before the work; and files that are whole or not there."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from samevoice.errors import SamevoiceError
@@ -145,3 +147,60 @@ def _is_there(path: Path) -> bool:
     except OSError as error:
         raise OutputError(f"{path} cannot be made: {error.strerror}") from None
     return True
+
+
+# Writing ------------------------------------------------------------------------------------------
+
+
+_PARTIAL = re.compile(r"\.samevoice-(\d+)-\d+\.partial")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed runs left: their process is gone here, and nobody elsewhere writes it."""
+    paths: list[Path] = []
+    with suppress(OSError):  # one may write into a folder that one may not look into
+        paths += folder.iterdir()
+    for path in paths:
+        found = _PARTIAL.fullmatch(path.name)
+        if found and not _lives(int(found[1])):
+            with suppress(OSError), open(path) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                path.unlink()
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass  # somebody else's
+    return True
+
+
+def write(texts: Mapping[Path, str]) -> None:
+    """Files that are whole or not there: all are written aside before the first gets its name."""
+    asides: dict[Path, Path] = {}
+    at = next(iter(texts))
+    try:
+        for at, text in texts.items():
+            target = Path(os.path.realpath(at))
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists() and not target.is_file():  # a device or a pipe has no aside
+                target.write_text(text, encoding="utf-8")
+                continue
+            _sweep(target.parent)
+            aside = target.parent / f".samevoice-{os.getpid()}-{len(asides)}.partial"
+            asides[aside] = target
+            with open(aside, "w", encoding="utf-8", newline="\n") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+        for aside, target in asides.items():
+            aside.replace(target)
+    except OSError as error:
+        raise OutputError(f"{at} cannot be written: {error.strerror or error}") from error
+    finally:
+        for aside in asides:
+            aside.unlink(missing_ok=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from samevoice.bench.parts import SIZES, Plan
 from samevoice.bench.rows import Series
 from samevoice.bench.workers import BenchError
 
-TURNS = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
+TURNS: list[list[Any]] = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
 
 
 def test_only_a_long_run_writes_gigabytes_unasked() -> None:
@@ -30,19 +31,23 @@ def test_targets_of_the_lstm_depend_on_the_batch() -> None:
     assert parts.targets("resnet", 8)["torch, 3 passes"].most == 0.45
 
 
+def saying(who: str, turns: list[list[Any]], seconds: float = 1.0, stage: float = 1.0) -> Series:
+    stages = dict.fromkeys(parts.STAGES, stage)
+    return Series(who, (seconds,), found={"turns": turns, "stages": stages})
+
+
 def test_diarizations_are_set_side_by_side() -> None:
-    assert parts._likeness(TURNS, [[0.0, 1.0, "A"], [1.0, 2.0, "B"]], "hers") == "turns are hers"
     longer = [[0.0, 1.0, "A"], [1.0, 2.1, "B"]]
-    assert parts._likeness(TURNS, longer, "hers") == "DER 5 % from hers"
+    one, same, other = (saying("", turns) for turns in (TURNS, list(TURNS), longer))
+    assert parts._likeness(one, same, "hers") == "turns are hers"
+    assert parts._likeness(one, other, "hers") == "DER 5 % from hers"
 
 
 def test_a_pipeline_gives_its_stages_and_the_fast_tier_beside_both() -> None:
-    stages = dict.fromkeys(parts.STAGES, 1.0)
-    theirs = Series("pyannote", (30.0,), stages=dict.fromkeys(parts.STAGES, 10.0))
     found = {
-        "pyannote": (theirs, {"turns": TURNS}),
-        "samevoice": (Series("samevoice", (6.0,), stages=stages), {"turns": TURNS}),
-        "samevoice --fast": (Series("fast", (2.0,), stages=stages), {"turns": TURNS[:1]}),
+        "pyannote": saying("pyannote", TURNS, 30.0, 10.0),
+        "samevoice": saying("samevoice", TURNS, 6.0),
+        "samevoice --fast": saying("fast", TURNS[:1], 2.0),
     }
     rows = list(parts._set_beside("0.5 min", found))
     whole, fast, against = (row for row in rows if not row.is_stage)

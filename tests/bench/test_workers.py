@@ -25,11 +25,11 @@ class Pretended:
         self.told.append(self.who)
         return Ran(float(self.count), 0.5, 0.1 * len(self.told), {"stages": {"all": self.count}})
 
-    def close(self) -> None:
-        self.told.append(f"{self.who} ends")
+    def __enter__(self) -> Pretended:
+        return self
 
-    def kill(self) -> None:
-        pass
+    def __exit__(self, *_: object) -> None:
+        self.told.append(f"{self.who} ends")
 
 
 @pytest.fixture
@@ -46,7 +46,7 @@ def two() -> list[Contender]:
 def test_contenders_take_turns_and_the_first_round_does_not_count(told: list[str]) -> None:
     found = interleaved(two(), 2)
     begun = ["one begins", "other begins"]
-    assert told == [*begun, *["one", "other"] * 3, "one ends", "other ends"]
+    assert told == [*begun, *["one", "other"] * 3, "other ends", "one ends"]
     assert found["one"].seconds == (2.0, 3.0)
     assert found["other"].stages == {"all": 3}
 
@@ -55,10 +55,10 @@ def test_each_in_a_process_of_its_own(told: list[str]) -> None:
     found = once_each(two(), 2)
     rounds = ["one begins", "one", "one ends", "other begins", "other", "other ends"]
     assert told == rounds * 2
-    ours, last = found["one"]
+    ours = found["one"]
     assert ours.seconds == (1.0, 1.0)
     assert ours.peak_gb == pytest.approx(0.8)  # of the second run, the larger
-    assert last == {"stages": {"all": 1}}
+    assert ours.found == {"stages": {"all": 1}}
 
 
 def test_a_failing_contender_is_named_with_its_last_words() -> None:

@@ -14,7 +14,7 @@ from made_audio import recording
 from made_pipeline import RTTM, Told, left
 from typed import Run
 
-from samevoice.cli import paths
+from samevoice import outputs
 from samevoice.models.diarization.output import read_rttm
 
 KEPT = " exists and is not a result of this kind: choose another path, or pass --overwrite"
@@ -185,7 +185,7 @@ DEAD = 1 << 30  # no system gives such a number to a process
 
 def test_what_a_killed_run_left_goes(tmp_path: Path) -> None:
     (tmp_path / f".samevoice-{DEAD}-0.partial").write_text("half")
-    paths.write({tmp_path / "a.rttm": "whole"})
+    outputs.write({tmp_path / "a.rttm": "whole"})
     assert [path.name for path in tmp_path.iterdir()] == ["a.rttm"]
 
 
@@ -196,5 +196,5 @@ def test_what_others_write_stays(tmp_path: Path) -> None:
         path.write_text("more to come")
     with open(kept[-1]) as written:
         fcntl.flock(written, fcntl.LOCK_EX)
-        paths.write({tmp_path / "a.rttm": "whole"})
+        outputs.write({tmp_path / "a.rttm": "whole"})
     assert {path.name for path in tmp_path.iterdir()} == {"a.rttm", *(x.name for x in kept)}

@@ -269,10 +269,8 @@ class TestRefusals:
             sys.executable,
             "-m",
             "samevoice",
-            "convert",
+            "export",
             str(mlx),
-            "--to",
-            "torch",
             "--output",
             out,
         ]

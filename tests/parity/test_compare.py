@@ -59,7 +59,7 @@ def pair() -> tuple[Torch, Mlx]:
 def test_a_right_pair_passes(pair: tuple[Torch, Mlx]) -> None:
     verdict = compare(*pair, X, names=NAMES)
     assert verdict.passed, verdict.reasons
-    assert [tap.name for tap in verdict.taps] == ["conv", "head", "output"]
+    assert [tap.name for tap in verdict.taps] == ["conv", "head", "output", "output.recorded"]
     assert verdict.outputs == ("output",)
     assert verdict.taps[0].shape == (2, 18, 4)
 
@@ -139,7 +139,7 @@ def test_a_layer_that_runs_twice_has_two_taps() -> None:
     ours.a.bias = mx.array(theirs.a.bias.detach().numpy())
     verdict = compare(theirs, ours, np.ones((2, 4), np.float32))
     assert verdict.passed
-    assert [tap.name for tap in verdict.taps] == ["a", "a#2", "output"]
+    assert [tap.name for tap in verdict.taps] == ["a", "a#2", "output", "output.recorded"]
 
 
 def test_limits_can_be_overridden(pair: tuple[Torch, Mlx]) -> None:

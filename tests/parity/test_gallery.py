@@ -90,11 +90,12 @@ def test_what_no_bug_explains_is_not_named(spoilers: dict[str, gallery.Spoiler])
     from samevoice.models.layers import taps
 
     spoiler = spoilers["segmentation"]
-    with taps.change({"linear.1": lambda given, y: 1.5 * y}):
+    network = spoiler.candidate.network
+    with taps.listen(network, changes={"linear.1": lambda given, y: 1.5 * y}):
         cause = spoiler.cause(spoiler.verdict())
     assert cause is not None
     assert (cause.tap, cause.bug) == ("linear.1", causes.UNNAMED)
-    with taps.change({"lstm.1.forward.input": lambda given, x: x + 0.5}):
+    with taps.listen(network, changes={"lstm.1.forward.input": lambda given, x: x + 0.5}):
         verdict = spoiler.verdict()
         cause = spoiler.cause(verdict)
     assert verdict.first_divergence == "lstm.1.forward.input"

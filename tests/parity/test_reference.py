@@ -12,7 +12,7 @@ import pytest
 
 from samevoice.converters import convert
 from samevoice.parity.inputs import Example, batch, noise
-from samevoice.parity.listening import ReferenceError, layers_of, names_of, watched
+from samevoice.parity.listening import ReferenceError, layers_of, names_of, seams_of
 from samevoice.parity.metrics import rms
 from samevoice.parity.reference import Reference
 from samevoice.parity.roles.embedding import masks
@@ -78,7 +78,7 @@ def test_the_resnet_shows_filterbank_blocks_and_pooling(embedding: Reference) ->
 def test_a_rule_for_a_module_that_is_not_there_is_refused(embedding: Reference) -> None:
     names = names_of([("resnet.conv9.weight", "resnet.conv9.weight")])
     with pytest.raises(ReferenceError, match=r"no module 'resnet\.conv9'"):
-        watched(embedding.module, names)
+        seams_of(embedding.module, names)
 
 
 def test_hooks_change_nothing_and_go_away(embedding: Reference) -> None:
@@ -187,5 +187,5 @@ def test_a_layer_that_loses_its_name_is_missed(part_of: Any) -> None:
     part = part_of(made_up.pyannet())
     whole = Reference.load(part)
     kept = [(source, target) for source, target in pairs(part) if "linear.0" not in source]
-    without = Reference(whole.module, names_of(kept))
+    without = Reference(whole.module, seams_of(whole.module, names_of(kept)))
     assert set(whole.record(SOUND).outputs) - set(without.record(SOUND).outputs) == {"linear.0"}

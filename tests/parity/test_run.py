@@ -249,12 +249,12 @@ def test_a_missing_tap_fails(
 ) -> None:
     from samevoice.models.layers import taps
 
-    call = taps.call
+    give = taps.Heard.give
 
-    def forgetful(name: str, layer: Any, x: mx.array) -> mx.array:
-        return layer(x) if name == "sincnet.norm.1" else call(name, layer, x)
+    def forgetful(self: taps.Heard, path: str, x: mx.array) -> mx.array:
+        return x if path == "sincnet.norm.1" else give(self, path, x)
 
-    monkeypatch.setattr(taps, "call", forgetful)
+    monkeypatch.setattr(taps.Heard, "give", forgetful)
     verdict = small.judged(candidate)
     assert "sincnet.norm.1" in {tap.name for tap in verdict.failed}
     assert any("missing in the candidate" in words for words in verdict.reasons)
@@ -305,7 +305,7 @@ def test_a_lucky_reference_is_held_to_its_other_evaluations(small: Pair) -> None
         network = Candidate.load(small.bundle, "cpu").network
 
         def try_run(self, example: Example) -> tuple[Any, str]:
-            return wrong, ""
+            return {"output": wrong}, ""
 
     limits = limits_for("segmentation", "float32", "cpu")
     without = compare_traces([replace(first, evaluate=dict)], Fake(), limits)  # type: ignore[arg-type]

@@ -8,8 +8,8 @@ import made_results
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samevoice.reports import github
-from samevoice.reports.github import error_line, summary
+from samevoice.reports import ci
+from samevoice.reports.ci import error_line, summary
 
 COMMAND = re.compile(r"::error title=([^:,\r\n]*)::([^\r\n]*)")
 
@@ -19,7 +19,7 @@ def test_a_green_result_is_one_row_and_no_annotation() -> None:
     assert text.startswith("### samevoice: 1 passed\n")
     assert "| ✅ | `port` | embedding, float32 on cpu | 34 | 1.07 | none |" in text
     assert "####" not in text
-    assert github.annotations({"port": made_results.green()}) == []
+    assert ci.error_lines({"port": made_results.green()}) == []
 
 
 def test_a_red_result_says_where_and_likely_why() -> None:
@@ -33,7 +33,7 @@ def test_a_red_result_says_where_and_likely_why() -> None:
 
 def test_there_is_one_annotation_for_each_failed_tap_and_the_first_counts_them() -> None:
     red = made_results.red()
-    lines = github.annotations({"good": made_results.green(), "bad": red})
+    lines = ci.error_lines({"good": made_results.green(), "bad": red})
     found = [COMMAND.fullmatch(line) for line in lines]
     assert all(found)
     failed, task = len(red.verdict.failed), len(red.verdict.task_reasons)
@@ -44,13 +44,13 @@ def test_there_is_one_annotation_for_each_failed_tap_and_the_first_counts_them()
 
 
 def test_a_failing_task_is_annotated_too() -> None:
-    line, *_ = github.annotations({"x": made_results.red_task()})
+    line, *_ = ci.error_lines({"x": made_results.red_task()})
     assert line.startswith("::error title=samevoice%3A the task fails::1 of 2: x, segmentation: ")
 
 
 def test_percent_newlines_and_in_properties_colons_and_commas_are_escaped() -> None:
     assert error_line("a:b,c%", "100 %: x, y\n") == "::error title=a%3Ab%2Cc%25::100 %25: x, y\\n"
-    assert github._data("a%\r\nb") == "a%25%0D%0Ab"
+    assert ci._data("a%\r\nb") == "a%25%0D%0Ab"
 
 
 @given(st.text(st.characters(exclude_categories=())), st.text(st.characters(exclude_categories=())))
@@ -63,7 +63,7 @@ def test_no_text_makes_a_second_command(title: str, message: str) -> None:
 
 def test_hostile_names_stay_within_their_line() -> None:
     results = dict.fromkeys(made_results.HOSTILE, made_results.hostile())
-    for line in github.annotations(results):
+    for line in ci.error_lines(results):
         assert COMMAND.fullmatch(line)
         assert len(line.splitlines()) == 1
 
@@ -79,6 +79,6 @@ def test_a_summary_stays_below_what_github_takes() -> None:
 def test_thousands_of_failed_taps_are_counted_not_listed() -> None:
     many = made_results.many(1500)
     text = summary({"many": many})
-    assert f"and {len(many.verdict.failed) - github.WORST} more taps" in text
+    assert f"and {len(many.verdict.failed) - ci.WORST} more taps" in text
     assert len(text) < 10_000
-    assert len(github.annotations({"many": many})) == len(many.verdict.failed)
+    assert len(ci.error_lines({"many": many})) == len(many.verdict.failed)

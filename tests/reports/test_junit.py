@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.parity.result import Artefact, Result
-from samevoice.reports.junit import junit
+from samevoice.reports.ci import junit
 from samevoice.reports.text import visible
 
 

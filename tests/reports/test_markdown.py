@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from samevoice.parity.result import Result
-from samevoice.reports.github import summary
-from samevoice.reports.markdown import markdown
+from samevoice.reports.ci import markdown, summary
 from samevoice.reports.text import code, inline, prose, visible
 
 RENDERER = MarkdownIt("commonmark").enable(["table", "strikethrough"])

@@ -16,7 +16,7 @@ import pytest
 from samevoice.parity.result import Result
 from samevoice.reports import page
 from samevoice.reports.canvas import Undrawn
-from samevoice.reports.plots.ladder import ladder
+from samevoice.reports.plots.errors import ladder
 from samevoice.reports.view import View, view
 
 

@@ -18,11 +18,15 @@ import pytest
 from samevoice.parity.result import Result
 from samevoice.reports import canvas, plots, style
 from samevoice.reports.canvas import NothingToDrawError, Plot
-from samevoice.reports.plots.decisions import confusion, timelines
-from samevoice.reports.plots.errors import histogram, scatter
-from samevoice.reports.plots.ladder import POINTS, comparison, ladder, thinned
-from samevoice.reports.plots.turns import diarizations, differing, matched
-from samevoice.reports.plots.voices import similarities
+from samevoice.reports.plots.errors import POINTS, comparison, histogram, ladder, scatter, thinned
+from samevoice.reports.plots.task import (
+    confusion,
+    diarizations,
+    differing,
+    matched,
+    similarities,
+    timelines,
+)
 from samevoice.reports.view import view
 
 TIMELINE = {

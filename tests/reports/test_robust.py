@@ -21,14 +21,10 @@ from typed import ended as run
 from samevoice.parity.result import Result, dumps, read, write
 from samevoice.reports import page
 from samevoice.reports.canvas import Undrawn
-from samevoice.reports.github import annotations as error_lines
-from samevoice.reports.github import summary
+from samevoice.reports.ci import error_lines, junit, markdown, summary
 from samevoice.reports.index import write_index
-from samevoice.reports.junit import junit
-from samevoice.reports.markdown import markdown
-from samevoice.reports.plots.decisions import timelines
 from samevoice.reports.plots.errors import scatter
-from samevoice.reports.plots.turns import diarizations
+from samevoice.reports.plots.task import diarizations, timelines
 from samevoice.reports.text import visible
 from samevoice.reports.view import view
 from samevoice.reports.write import write_all, write_reports

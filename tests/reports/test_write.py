@@ -98,7 +98,7 @@ def test_a_report_that_cannot_be_made_leaves_the_old_one(
     def broken(results: Any) -> str:
         raise ReportError("no")
 
-    monkeypatch.setattr("samevoice.reports.junit.junit", broken)
+    monkeypatch.setattr("samevoice.reports.ci.junit", broken)
     with pytest.raises(ReportError):
         write_reports(made["red"], tmp_path)
     assert {path: path.read_bytes() for path in before} == before

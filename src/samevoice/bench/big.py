@@ -39,7 +39,7 @@ def measured(kind: str, dtype: str, scratch: Path, hidden: int = HIDDEN) -> Row:
     folder = scratch / "big"
     try:
         folder.mkdir()
-        source = (_write_safetensors if kind == "safetensors" else _write_torch)(folder, slots)
+        source = _written(folder, kind, slots)
         words = ["-m", "samevoice", "convert", str(source), "--mlx-path", str(folder / "bundle")]
         words += ["--max-shard-size", "2GB", "--dtype", dtype, "--quiet"]
         seconds, peak = _watch([sys.executable, *words])
@@ -64,12 +64,7 @@ def _slots(hidden: int) -> tuple[Slot, ...]:
     config: dict[str, Any] = {
         "architecture": "PyanNet",
         "sincnet": {"stride": 10},
-        "lstm": {
-            "hidden_size": hidden,
-            "num_layers": 4,
-            "bidirectional": True,
-            "monolithic": True,
-        },
+        "lstm": {"hidden_size": hidden, "num_layers": 4, "bidirectional": True, "monolithic": True},
         "linear": {"hidden_size": 128, "num_layers": 2},
         "num_classes": 7,
         "activation": "log_softmax",
@@ -116,23 +111,21 @@ def _view(noise: Path, slot: Slot) -> Array:
     return view
 
 
-def _write_safetensors(here: Path, slots: tuple[Slot, ...]) -> Path:
-    noise, folder = _noise(here, slots), here / "source"
-    folder.mkdir()
+def _written(folder: Path, kind: str, slots: tuple[Slot, ...]) -> Path:
+    noise = _noise(folder, slots)
     arrays = ((slot.name, _view(noise, slot)) for slot in slots)
-    shards = bundle.shard(slots, bundle.parse_size("2GB"))
-    bundle.write_shards(folder, shards, arrays, {"format": "pt"})
+    if kind == "safetensors":
+        source = folder / "source"
+        source.mkdir()
+        shards = bundle.shard(slots, bundle.parse_size("2GB"))
+        bundle.write_shards(source, shards, arrays, {"format": "pt"})
+    else:
+        import torch
+
+        source = folder / "source.bin"
+        torch.save({name: torch.from_numpy(array) for name, array in arrays}, source)
     noise.unlink()
-    return folder
-
-
-def _write_torch(folder: Path, slots: tuple[Slot, ...]) -> Path:
-    import torch
-
-    noise, path = _noise(folder, slots), folder / "source.bin"
-    torch.save({slot.name: torch.from_numpy(_view(noise, slot)) for slot in slots}, path)
-    noise.unlink()
-    return path
+    return source
 
 
 def _watch(command: list[str]) -> tuple[float, int]:

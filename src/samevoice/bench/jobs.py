@@ -104,7 +104,8 @@ def _torch_model(source: str, device: str, dtype: str) -> tuple[Any, tuple[str, 
     import torch
     from pyannote.audio import Model
 
-    _allow_tf32(os.environ.get("MLX_ENABLE_TF32") != "0")  # one switch for both frameworks
+    allowed = os.environ.get("MLX_ENABLE_TF32") != "0"  # one switch for both frameworks
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     place = (device, getattr(torch, dtype))
     model: Any = Model.from_pretrained(source)
     return model.to(*place).eval(), place
@@ -145,13 +146,6 @@ def torch_network(
         return {"begins": made.reshape(-1)[:SHOWN].tolist()}
 
     return job
-
-
-def _allow_tf32(allowed: bool) -> None:
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32 = allowed
-    torch.backends.cudnn.allow_tf32 = allowed
 
 
 def _inputs(network: str, batch: int) -> dict[str, Any]:
@@ -202,14 +196,7 @@ def pyannote(source: str, audio: str, device: str = "cpu") -> Job:
             last = now
 
         file = {"waveform": samples, "sample_rate": RATE, "uri": "clip"}
-        found = pipeline(file, hook=hook)
-        embeddings = stages.get("embeddings", 0.0)
-        segmentation = stages.get("segmentation", 0.0)
-        rest = sum(stages.values()) - embeddings - segmentation
-        return {
-            "turns": _turns(found),
-            "stages": {"segmentation": segmentation, "embeddings": embeddings, "the rest": rest},
-        }
+        return _said(pipeline(file, hook=hook), stages)
 
     return job
 
@@ -221,11 +208,17 @@ def samevoice(bundle: str, audio: str, device: str = "auto", fast: bool = False)
 
     def job() -> Mapping[str, Any]:
         found = pipeline(audio)
-        networks = {name: found.seconds.get(name, 0.0) for name in ("segmentation", "embeddings")}
-        rest = sum(found.seconds.values()) - sum(networks.values())
-        return {"turns": _turns(found), "stages": {**networks, "the rest": rest}}
+        return _said(found, found.seconds)
 
     return job
+
+
+def _said(found: Any, spent: Mapping[str, float]) -> Mapping[str, Any]:
+    """Who spoke when, and the seconds of both networks and of all else."""
+    networks = {name: spent.get(name, 0.0) for name in ("segmentation", "embeddings")}
+    rest = sum(spent.values()) - sum(networks.values())
+    turns = [(turn.start, turn.end, str(who)) for turn, who in found.speaker_diarization]
+    return {"turns": turns, "stages": {**networks, "the rest": rest}}
 
 
 def _samples(audio: str) -> Any:
@@ -236,10 +229,6 @@ def _samples(audio: str) -> Any:
     with wave.open(audio) as file:
         whole = file.readframes(file.getnframes())
     return np.frombuffer(whole, "<i2").astype(np.float32) / 32768
-
-
-def _turns(found: Any) -> list[tuple[float, float, str]]:
-    return [(turn.start, turn.end, str(who)) for turn, who in found.speaker_diarization]
 
 
 def behind(bundle: str, chunks: int) -> Job:

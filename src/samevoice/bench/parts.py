@@ -62,9 +62,8 @@ def start(plan: Plan) -> Iterator[Row]:
     with plan.material.recording(0.5) as audio:
         options = {"bundle": str(plan.material.bundle), "audio": str(audio)}
         for _ in range(plan.size.runs + 1):
-            worker = Worker(Contender(OURS, "until_audio", options))
-            worker.close()
-            loads.append(worker.load)
+            with Worker(Contender(OURS, "until_audio", options)) as worker:
+                loads.append(worker.load)
     yield Row(
         "start", "diarize, until it reads", Series(OURS, tuple(loads[1:])), target=BEFORE_AUDIO
     )
@@ -188,43 +187,39 @@ def _samevoice(plan: Plan, audio: str) -> Iterator[Contender]:
     yield Contender(FAST, "samevoice", {**options, "fast": True})
 
 
-Found = Mapping[str, tuple[Series, Mapping[str, Any]]]
-
-
-def _set_beside(what: str, found: Found) -> Iterator[Row]:
+def _set_beside(what: str, found: Mapping[str, Series]) -> Iterator[Row]:
     """The exact pipeline, its stages, and the fast tier, which is held against the exact one."""
-    theirs = found.get(PYANNOTE)
-    ours, exact = found[OURS]
-    said = "" if theirs is None else _likeness(theirs[1]["turns"], exact["turns"], "pyannote's")
-    other = None if theirs is None else theirs[0]
-    cpu = WHOLE if theirs else None
-    yield Row("pipeline", what, ours, other, cpu, said)
+    theirs, ours, fast = found.get(PYANNOTE), found[OURS], found[FAST]
+    said = "" if theirs is None else _likeness(theirs, ours, "pyannote's")
+    yield from _with_stages(what, ours, theirs, WHOLE, said)
+    what, said = f"{what}, --fast", _likeness(ours, fast, "the exact ones")
+    yield from _with_stages(what, fast, theirs, FAST_WHOLE, said)
+    yield Row("pipeline", what, fast, replace(ours, who="exact"))
+
+
+def _with_stages(
+    what: str, ours: Series, theirs: Series | None, target: Target, said: str
+) -> Iterator[Row]:
+    yield Row("pipeline", what, ours, theirs, target if theirs else None, said)
     for stage in STAGES:
-        yield Row("pipeline", f"  {stage}", _stage(ours, stage), other and _stage(other, stage))
-    fast, quick = found[FAST]
-    said = _likeness(exact["turns"], quick["turns"], "the exact ones")
-    yield Row("pipeline", f"{what}, --fast", fast, other, FAST_WHOLE if theirs else None, said)
-    for stage in STAGES:
-        yield Row("pipeline", f"  {stage}", _stage(fast, stage), other and _stage(other, stage))
-    yield Row("pipeline", f"{what}, --fast", fast, replace(ours, who="exact"))
+        other = _stage(theirs, stage) if theirs else None
+        yield Row("pipeline", f"  {stage}", _stage(ours, stage), other)
 
 
 def _stage(one: Series, stage: str) -> Series:
     return Series(one.who, (one.stages[stage],))
 
 
-def _likeness(expected: Sequence[Any], got: Sequence[Any], whose: str) -> str:
-    if [_rounded(turn) for turn in expected] == [_rounded(turn) for turn in got]:
-        return f"turns are {whose}"
-    both = [
-        [(float(start), float(end), str(who)) for start, end, who in x] for x in (expected, got)
+def _likeness(expected: Series, got: Series, whose: str) -> str:
+    """Whether the turns of two runs are the same, by the millisecond; else how far apart."""
+    turns = [
+        [(float(start), float(end), str(who)) for start, end, who in one.found["turns"]]
+        for one in (expected, got)
     ]
-    return f"DER {100 * errors(*both).rate:.2g} % from {whose}"
-
-
-def _rounded(turn: Sequence[Any]) -> tuple[float, float, str]:
-    start, end, who = turn
-    return round(start, 3), round(end, 3), who
+    plain, other = ([(round(a, 3), round(b, 3), who) for a, b, who in one] for one in turns)
+    if plain == other:
+        return f"turns are {whose}"
+    return f"DER {100 * errors(*turns).rate:.2g} % from {whose}"
 
 
 # Parity and growth --------------------------------------------------------------------------------
@@ -246,14 +241,14 @@ def growth(plan: Plan) -> Iterator[Row]:
     for minutes in plan.size.growth:
         with plan.material.recording(minutes) as audio:
             exact = next(iter(_samevoice(plan, str(audio))))
-            found, _ = once_each([exact], 1)[OURS]
+            found = once_each([exact], 1)[OURS]
         said = f"{found.seconds[0] / minutes / 60:.3f} s a second of audio"
         yield Row("growth", f"{minutes:g} min", found, target=LONG_MEMORY, said=said)
     for hours in plan.size.hours:
         options = {"bundle": str(plan.material.bundle), "chunks": round(hours * HOUR)}
-        found, facts = once_each([Contender(OURS, "behind", options)], 1)[OURS]
+        found = once_each([Contender(OURS, "behind", options)], 1)[OURS]
         what = f"behind the networks, {hours:g} h"
-        said = f"{facts['voices']} voices; clustering {found.stages['clustering']:.1f} s"
+        said = f"{found.found['voices']} voices; clustering {found.stages['clustering']:.1f} s"
         yield Row("growth", what, found, target=LONG_MEMORY, said=said)
 
 

@@ -18,11 +18,17 @@ class Series:
     seconds: tuple[float, ...]
     processor: tuple[float, ...] = ()  # seconds of all threads
     peak_gb: float | None = None  # the most that was ever resident, where that was looked at
-    stages: Mapping[str, float] = field(default_factory=dict)  # seconds, of the last run
+    found: Mapping[str, Any] = field(default_factory=dict)  # by the last run
 
     @property
     def middle(self) -> float:
         return median(self.seconds)
+
+    @property
+    def stages(self) -> Mapping[str, float]:
+        """Seconds of the last run, by stage."""
+        found: Mapping[str, float] = self.found.get("stages", {})
+        return found
 
 
 @dataclass(frozen=True)
@@ -76,11 +82,7 @@ class Row:
             return None
         if self.target.kind == "over":
             return None if self.theirs is None else self.ours.middle - self.theirs.middle
-        figures = {
-            "ratio": self.ratio,
-            "seconds": self.ours.middle,
-            "memory": self.ours.peak_gb,
-        }
+        figures = {"ratio": self.ratio, "seconds": self.ours.middle, "memory": self.ours.peak_gb}
         return figures[self.target.kind]
 
     @property

@@ -11,10 +11,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import IO, Any, Self
 
 from samevoice.bench.rows import Series
 from samevoice.errors import SamevoiceError
@@ -33,7 +33,7 @@ class Contender:
     who: str
     job: str
     options: Mapping[str, Any]
-    environment: Mapping[str, str] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,
-            env={**os.environ, **(contender.environment or {})},
+            env={**os.environ, **contender.environment},
         )
         self._read()
         self.load = time.perf_counter() - began  # seconds until it was ready
@@ -74,25 +74,15 @@ class Worker:
             raise self._failed() from None
         return Ran(**self._read())
 
-    def close(self) -> None:
-        """Lets the process end by itself."""
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
-        self._release()
+    def __enter__(self) -> Self:
+        return self
 
-    def kill(self) -> None:
-        """The same, whatever it is doing; once closed there is nothing to kill."""
-        if self._process.returncode is None:
+    def __exit__(self, fault: object, *_: object) -> None:
+        """Lets the process end by itself; after a fault it is killed, whatever it is doing."""
+        if fault is not None:
             self._process.kill()
-            self._process.wait()
-            self._release()
-
-    def _release(self) -> None:
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None and not pipe.closed:
-                with suppress(BrokenPipeError):
-                    pipe.close()
+        with suppress(BrokenPipeError), self._process:
+            pass  # which closes its pipes, and waits
         self._said.close()
 
     def _read(self) -> dict[str, Any]:
@@ -104,77 +94,53 @@ class Worker:
         return found
 
     def _failed(self) -> BenchError:
-        self._process.wait()
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").strip().splitlines()
-        why = lines[-1] if lines else f"exit code {self._process.returncode}"
+        code = self._process.wait()
+        why = _last_line(self._said) or f"exit code {code}"
         return BenchError(f"{self.contender.who}: {self.contender.job} failed: {why}")
+
+
+def _last_line(said: IO[bytes]) -> str:
+    said.seek(0)
+    return said.read().decode(errors="replace").strip().rpartition("\n")[2].strip()
 
 
 def interleaved(contenders: Sequence[Contender], runs: int) -> dict[str, Series]:
     """All of them in turn, ``runs`` times, after one round that does not count."""
     with ExitStack() as stack:
-        workers = []
-        for contender in contenders:
-            workers.append(Worker(contender))
-            stack.callback(workers[-1].kill)
-        rounds = [[_paused(worker.run) for worker in workers] for _ in range(runs + 1)][1:]
-        for worker in workers:
-            worker.close()
+        workers = [stack.enter_context(Worker(one)) for one in contenders]
+        rounds = [list(_one_round(workers)) for _ in range(runs + 1)][1:]
     columns = zip(*rounds, strict=True)
-    return {one.who: series(one.who, runs) for one, runs in zip(contenders, columns, strict=True)}
+    return {one.who: series(one.who, ran) for one, ran in zip(contenders, columns, strict=True)}
 
 
-def _paused(run: Callable[[], Ran]) -> Ran:
-    time.sleep(PAUSE)
-    return run()
+def _one_round(workers: Sequence[Worker]) -> Iterator[Ran]:
+    for worker in workers:
+        time.sleep(PAUSE)
+        yield worker.run()
 
 
-def once_each(
-    contenders: Sequence[Contender], runs: int
-) -> dict[str, tuple[Series, Mapping[str, Any]]]:
-    """Each in a process of its own, ``runs`` times in turn: what the last run found comes along."""
+def once_each(contenders: Sequence[Contender], runs: int) -> dict[str, Series]:
+    """Each in a process of its own, ``runs`` times in turn, with the most memory of any run."""
     ran: dict[str, list[Ran]] = {one.who: [] for one in contenders}
     for _ in range(runs):
         for contender in contenders:
-            ran[contender.who].append(_alone(contender))
-    return {
-        who: (replace(series(who, found), peak_gb=_peak(found)), found[-1].found)
-        for who, found in ran.items()
-    }
-
-
-def _alone(contender: Contender) -> Ran:
-    with ExitStack() as stack:
-        worker = Worker(contender)
-        stack.callback(worker.kill)
-        ran = worker.run()
-        worker.close()
-        return ran
-
-
-def _peak(runs: Sequence[Ran]) -> float:
-    return max(run.peak_gb for run in runs)
+            with Worker(contender) as worker:
+                ran[contender.who].append(worker.run())
+    peaks = {who: max(run.peak_gb for run in found) for who, found in ran.items()}
+    return {who: replace(series(who, found), peak_gb=peaks[who]) for who, found in ran.items()}
 
 
 def series(who: str, runs: Sequence[Ran]) -> Series:
-    return Series(
-        who,
-        tuple(run.seconds for run in runs),
-        tuple(run.processor for run in runs),
-        stages=runs[-1].found.get("stages", {}),
-    )
+    seconds, processor = ([getattr(run, x) for run in runs] for x in ("seconds", "processor"))
+    return Series(who, tuple(seconds), tuple(processor), found=runs[-1].found)
 
 
 def commands(words: Mapping[str, Sequence[str]], runs: int) -> dict[str, Series]:
     """Whole commands, start to end, in turn; the first round fills the caches."""
-    ran: dict[str, list[Ran]] = {who: [] for who in words}
-    for number in range(runs + 1):
-        for who, one in words.items():
-            run = _command(who, one)
-            if number:
-                ran[who].append(run)
-    return {who: series(who, found) for who, found in ran.items()}
+    rounds = [[_command(who, one) for who, one in words.items()] for _ in range(runs + 1)][1:]
+    return {
+        who: series(who, ran) for who, ran in zip(words, zip(*rounds, strict=True), strict=True)
+    }
 
 
 def _command(who: str, words: Sequence[str]) -> Ran:
@@ -190,9 +156,8 @@ def _command(who: str, words: Sequence[str]) -> Ran:
         )
         seconds = time.perf_counter() - began
         if ended.returncode:
-            said.seek(0)
-            lines = said.read().decode(errors="replace").strip().splitlines() or ["no word"]
-            raise BenchError(f"{who} ended with exit code {ended.returncode}: {lines[-1]}")
+            why = _last_line(said) or "no word"
+            raise BenchError(f"{who} ended with exit code {ended.returncode}: {why}")
     spent = os.times()
     user, system = spent.children_user - before.children_user, spent.children_system
     return Ran(seconds, user + system - before.children_system)

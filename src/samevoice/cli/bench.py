@@ -5,9 +5,8 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from samevoice import outputs
 from samevoice.cli import terminal
@@ -24,21 +23,13 @@ MOST_RUNS, MOST_MINUTES, MOST_HOURS, MOST_CHUNKS = 10_000, 2_000, 1_000, 4_096
 PARTS = "start, conversion, networks, pipeline, parity, growth, memory"
 
 
-class HowMuch(StrEnum):
-    quick = "quick"
-    usual = "usual"
-    long = "long"
-
-
-class Hardware(StrEnum):
-    cpu = "cpu"
-    cuda = "cuda"
-    mps = "mps"
+HowMuch: TypeAlias = Literal["quick", "usual", "long"]
+Hardware: TypeAlias = Literal["cpu", "cuda", "mps"]
 
 
 def bench(
     part: Annotated[list[str] | None, argument("PART", f"Any of {PARTS}.", default="all")] = None,
-    size: Annotated[HowMuch, choice("Minutes, about an hour, or about a day.")] = HowMuch.usual,
+    size: Annotated[HowMuch, choice("Minutes, about an hour, or about a day.")] = "usual",
     runs: Annotated[int | None, option("N", "Timed runs of each.")] = None,
     minutes: Annotated[
         str | None, option("M,M", "Recordings also run by pyannote.audio: 0.5,10.")
@@ -59,8 +50,8 @@ def bench(
     audio: Annotated[
         Path | None, option("FILE", "The recording to repeat.", default="a sample")
     ] = None,
-    device: Annotated[Hardware, choice("Where both frameworks run.")] = Hardware.cpu,
-    dtype: Annotated[Dtype, choice("Type of the weights.")] = Dtype.float32,
+    device: Annotated[Hardware, choice("Where both frameworks run.")] = "cpu",
+    dtype: Annotated[Dtype, choice("Type of the weights.")] = "float32",
     output: Annotated[Path, option("DIR", "Folder for bench.json, bench.md and bench.svg.")] = Path(
         "out/bench"
     ),
@@ -80,17 +71,17 @@ def bench(
     if runs is not None and not 1 <= runs <= MOST_RUNS:
         raise UsageError(f"--runs is {runs}: it must be from 1 to {MOST_RUNS}")
     given: dict[str, Any] = {name: x for name, x in numbers.items() if x is not None}
-    chosen = replace(parts.SIZES[size.value], **given)
+    chosen = replace(parts.SIZES[size], **given)
     named = _parts(part or [], chosen)
     _refuse_missing(model, source, audio)
     read = [path for path in (model, source, audio) if path is not None]
     names = ("bench.json", "bench.md", "bench.svg")
     outputs.refuse([(output / name, name) for name in names], inputs=read, overwrite=overwrite)
-    if model is not None and dtype is not Dtype.float32:
+    if model is not None and dtype != "float32":
         raise UsageError("--dtype rounds what is converted here: it does not go with --model")
     with tempfile.TemporaryDirectory(prefix="samevoice-bench-") as folder:
-        material = Material(Path(folder), model, source, audio, dtype.value)
-        _measure(parts.Plan(chosen, material, device.value), named, output)
+        material = Material(Path(folder), model, source, audio, dtype)
+        _measure(parts.Plan(chosen, material, device), named, output)
 
 
 def _refuse_missing(model: Path | None, source: Path | None, audio: Path | None) -> None:

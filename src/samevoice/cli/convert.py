@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, TypeAlias
 
 import typer
 
@@ -26,18 +24,8 @@ from samevoice.cli.options import (
 )
 from samevoice.errors import SamevoiceError
 
-
-class Bits(StrEnum):
-    four = "4"
-    eight = "8"
-
-
-class GroupSize(StrEnum):
-    small = "32"
-    usual = "64"
-    large = "128"
-
-
+Bits: TypeAlias = Literal["4", "8"]
+GroupSize: TypeAlias = Literal["32", "64", "128"]
 SameAsSource = Annotated[str | None, typer.Option(metavar="SOURCE", hidden=True)]
 
 
@@ -61,7 +49,7 @@ def convert(
     model_type: ModelType = "auto",
     dtype: Annotated[
         Dtype, option("D", "Type of the weights: float32, float16 or bfloat16.")
-    ] = Dtype.float32,
+    ] = "float32",
     quantize: Annotated[bool, flag("--quantize -q", "Quantize the linear layers.")] = False,
     q_bits: Annotated[Bits | None, choice("Bits per weight.", default="4")] = None,
     q_group_size: Annotated[GroupSize | None, choice("Weights per scale.", default="64")] = None,
@@ -91,7 +79,7 @@ def convert(
             named[0],
             mlx_path,
             model_type=model_type,
-            dtype=dtype.value,
+            dtype=dtype,
             q_bits=int(q_bits or 4) if quantize else None,
             q_group_size=int(q_group_size or 64),
             revision=revision,
@@ -134,7 +122,7 @@ def inspect(
 
     found = run(path, model_type=model_type, revision=revision)
     if as_json:
-        streams.echo(json.dumps(found.as_dict(), indent=2))
+        streams.echo_json(found.as_dict())
     else:
         terminal.tensors(found)
         terminal.summary(found)

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 from samevoice import outputs
 from samevoice.cli import paths, pipeline_options, streams, terminal
 from samevoice.cli.options import (
-    Device,
     OnDevice,
     Overwrite,
     Pipeline,
@@ -63,7 +62,7 @@ def diarize(
     fast: Annotated[
         bool, flag("--fast", "About twice as fast, with nearly the same result (docs/fast.md).")
     ] = False,
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
     speakers: Annotated[
         Path | None, option("DB", "Name the voices that are enrolled in DB.")
     ] = None,
@@ -89,13 +88,25 @@ def diarize(
     drawn = [(plot, "drawing")] if plot else []
     read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
-    results = Results(targets, asked, exclusive, embeddings, timing, plot, min_duration)
     with _standard_input(audio) as stdin:
         pipeline = pipeline_options.load(
             model, device, chunk_duration=chunk_duration, step=step, fast=fast
         )
-        known = _database(speakers, pipeline)
-        Run(pipeline, counts, known, results, stdin, to_stdout=output == STANDARD).all(recordings)
+        run = Run(
+            pipeline,
+            counts=counts,
+            known=_database(speakers, pipeline),
+            stdin=stdin,
+            targets=targets,
+            formats=asked,
+            to_stdout=output == STANDARD,
+            exclusive=exclusive,
+            embeddings=embeddings,
+            timing=timing,
+            plot=plot,
+            min_duration=min_duration,
+        )
+        run.all(recordings)
 
 
 # What was asked for ------------------------------------------------------------------------------
@@ -176,7 +187,7 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
             try:
                 kept.write(piece)
             except OSError as error:
-                raise paths.OutputError(
+                raise outputs.OutputError(
                     f"standard input cannot be kept in {tempfile.gettempdir()}: {error.strerror}; "
                     "name another folder in TMPDIR"
                 ) from error
@@ -187,21 +198,58 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
 
 
 @dataclass(frozen=True)
-class Results:
-    """What each result is turned into, and where that goes."""
+class Run:
+    """One pipeline, one recording after the other; what each result is turned into, and where."""
 
+    pipeline: Any
+    counts: Mapping[str, int | None]
+    known: Any  # a database of speakers, or None
+    stdin: Any
     targets: Mapping[str, list[Path]]
     formats: Sequence[str]
+    to_stdout: bool
     exclusive: bool
     embeddings: bool
     timing: bool
     plot: Path | None
     min_duration: float
 
-    def text(self, result: Diarization, kind: str, model: Mapping[str, Any]) -> str:
-        if kind == "json":
-            return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
-        return str(getattr(result, f"to_{kind}")(self.exclusive))
+    def all(self, recordings: Sequence[str]) -> None:
+        """A recording that fails is reported at once and at the end; the others go on."""
+        # Standard output may be where the result goes, and then nothing else does.
+        console = terminal.stderr() if self.to_stdout else terminal.console()
+        failures = pipeline_options.Failures(len(recordings))
+        started, heard = time.perf_counter(), 0.0
+        for number, name in enumerate(recordings, start=1):
+            place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
+            with failures.of(name):
+                result = self.one(name, f"{place}{paths.stem(name)}")
+                self.show(console, name, result)
+                heard += result.duration
+        if len(recordings) > 1:
+            spent = time.perf_counter() - started
+            done = terminal.many(len(recordings) - len(failures), "recording")
+            factor = f", real-time factor {spent / heard:.3f}" if heard else ""
+            console.print(f"{done}, {_length(heard)} in {_length(spent)}{factor}")
+        failures.refuse()
+
+    def one(self, name: str, title: str) -> Diarization:
+        """The result, once all of it is written."""
+        source = {"audio": self.stdin, "uri": paths.stem(name)} if name == STANDARD else name
+        with pipeline_options.progress(title) as hook:
+            result: Diarization = self.pipeline(source, hook=hook, **self.counts)
+        if self.known is not None:
+            result = self.known.named(result)
+        if self.min_duration:
+            result = result.at_least(self.min_duration)
+        texts = [self._text(result, kind) for kind in self.formats]
+        if self.to_stdout:
+            streams.echo_utf8(texts[0])
+        else:
+            outputs.write(dict(zip(self.targets[name], texts, strict=True)))
+        if self.plot is not None:
+            outputs.write({self.plot: self._drawing(source, result)})
+        return result
 
     def show(self, console: Console, name: str, result: Diarization) -> None:
         """One line a recording, and below it the files, notes and times."""
@@ -221,68 +269,18 @@ class Results:
                 line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {share:4.0%}"
                 console.print(line, style="dim", markup=False)
 
-
-@dataclass
-class Run:
-    """One pipeline, one recording after the other."""
-
-    pipeline: Any
-    counts: Mapping[str, int | None]
-    known: Any  # a database of speakers, or None
-    results: Results
-    stdin: Any
-    to_stdout: bool
-
-    def all(self, recordings: Sequence[str]) -> None:
-        """A recording that fails is reported at once and at the end; the others go on."""
-        # Standard output may be where the result goes, and then nothing else does.
-        console = terminal.stderr() if self.to_stdout else terminal.console()
-        failures = pipeline_options.Failures(len(recordings))
-        started, heard = time.perf_counter(), 0.0
-        for number, name in enumerate(recordings, start=1):
-            place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
-            try:
-                result = self.one(name, f"{place}{paths.stem(name)}")
-                self.results.show(console, name, result)
-                heard += result.duration
-            except (BrokenPipeError, streams.StandardOutputError):
-                raise  # the next result would not go there either
-            except Exception as error:
-                failures.add(name, error)
-        if len(recordings) > 1:
-            spent = time.perf_counter() - started
-            done = terminal.many(len(recordings) - len(failures), "recording")
-            factor = f", real-time factor {spent / heard:.3f}" if heard else ""
-            console.print(f"{done}, {_length(heard)} in {_length(spent)}{factor}")
-        failures.refuse()
-
-    def one(self, name: str, title: str) -> Diarization:
-        """The result, once all of it is written."""
-        wanted, source = self.results, name if name != STANDARD else self._standard_input()
-        with pipeline_options.progress(title) as hook:
-            result: Diarization = self.pipeline(source, hook=hook, **self.counts)
-        if self.known is not None:
-            result = self.known.named(result)
-        if wanted.min_duration:
-            result = result.at_least(wanted.min_duration)
-        texts = [wanted.text(result, kind, self._model()) for kind in wanted.formats]
-        if self.to_stdout:
-            streams.echo_utf8(texts[0])
-        else:
-            paths.write(dict(zip(wanted.targets[name], texts, strict=True)))
-        if wanted.plot is not None:
-            paths.write({wanted.plot: self._drawing(source, result)})
-        return result
-
-    def _standard_input(self) -> Any:
-        return {"audio": self.stdin, "uri": paths.stem(STANDARD)}
+    def _text(self, result: Diarization, kind: str) -> str:
+        if kind != "json":
+            return str(getattr(result, f"to_{kind}")(self.exclusive))
+        model = self._model()
+        return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
 
     def _drawing(self, source: Any, result: Diarization) -> str:
         from samevoice.models.diarization.audio import open_audio
         from samevoice.models.diarization.drawing import draw, envelope
 
         loudness = envelope(open_audio(source).blocks(), result.duration)
-        return draw(result.turns(self.results.exclusive), loudness, result.duration)
+        return draw(result.turns(self.exclusive), loudness, result.duration)
 
     def _model(self) -> dict[str, Any]:
         """What made a result: enough to make it again, and the same on every machine."""

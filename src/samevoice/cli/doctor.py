@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -33,12 +32,9 @@ def doctor(
         return
     if releases:
         raise UsageError("a RELEASE goes with --self-test, which replays it")
-    checks = examine()
+    checks = terminal.each(examine(), terminal.check, as_json=as_json)
     if as_json:
-        streams.echo(json.dumps([check.as_dict() for check in checks], indent=2))
-        return
-    for check in checks:
-        terminal.check(check)
+        streams.echo_json([check.as_dict() for check in checks])
 
 
 def _self_test(releases: list[Path], as_json: bool) -> None:
@@ -46,13 +42,9 @@ def _self_test(releases: list[Path], as_json: bool) -> None:
 
     for why in filter(None, map(why_not_replayed, releases)):
         raise UsageError(why)
-    results = []
-    for one in self_test(releases):
-        results.append(one)
-        if not as_json:
-            terminal.finding(one)
+    results = terminal.each(self_test(releases), terminal.finding, as_json=as_json)
     if as_json:
-        streams.echo(json.dumps([one.as_dict() for one in results], indent=2))
+        streams.echo_json([one.as_dict() for one in results])
     if wrong := [one for one in results if one.state == "broken"]:
         first = wrong[0]
         raise NotPassedError(

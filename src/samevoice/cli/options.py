@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal, TypeAlias
 
 import typer
 
@@ -35,16 +34,8 @@ def _help(what: str, default: str) -> str:
     return f"{what} [dim]\\[default: {default}][/]" if default else what
 
 
-class Dtype(StrEnum):
-    float32 = "float32"
-    float16 = "float16"
-    bfloat16 = "bfloat16"
-
-
-class Device(StrEnum):
-    auto = "auto"
-    gpu = "gpu"
-    cpu = "cpu"
+Dtype: TypeAlias = Literal["float32", "float16", "bfloat16"]
+Device: TypeAlias = Literal["auto", "gpu", "cpu"]
 
 
 Bundle = Annotated[Path, argument("BUNDLE", "A folder that convert wrote.")]

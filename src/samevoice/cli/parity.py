@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
 from samevoice import outputs
-from samevoice.cli import paths, report, terminal, verdicts
+from samevoice.cli import report, terminal, verdicts
 from samevoice.cli.options import (
     Bundle,
-    Device,
     Limits,
     LimitsFile,
     OnDevice,
@@ -31,9 +29,7 @@ if TYPE_CHECKING:
     from samevoice.parity.result import Result
 
 
-class Inputs(StrEnum):
-    quick = "quick"
-    full = "full"
+Inputs: TypeAlias = Literal["quick", "full"]
 
 
 def parity(
@@ -43,8 +39,8 @@ def parity(
     output: Annotated[
         Path | None, option("DIR", "Folder for result.json.", default="BUNDLE-parity")
     ] = None,
-    inputs: Annotated[Inputs, choice("How many inputs to compare on.")] = Inputs.quick,
-    device: OnDevice = Device.auto,
+    inputs: Annotated[Inputs, choice("How many inputs to compare on.")] = "quick",
+    device: OnDevice = "auto",
     save_golden: Annotated[
         Path | None, option("DIR", "Save PyTorch's outputs for replay --golden.")
     ] = None,
@@ -78,9 +74,9 @@ def parity(
             bundle,
             source,
             output=where,
-            inputs=inputs.value,
+            inputs=inputs,
             audio=audio,
-            device=device.value,
+            device=device,
             overrides=_overrides(limits, limit),
             references=reference,
             only=only,
@@ -134,20 +130,20 @@ def _examples_to_save(bundle: Path, source: str, inputs: Inputs) -> list[Example
     from samevoice.parity import golden, run
 
     golden.network_of(source)
-    return run.default_examples(bundle, inputs.value)
+    return run.default_examples(bundle, inputs)
 
 
 def replay(
     bundle: Bundle,
     golden: Annotated[Path, option("DIR", "The folder that parity --save-golden wrote.")],
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
     limits: LimitsFile = None,
     limit: Limits = None,
 ) -> None:
     """Compare a bundle with PyTorch's saved outputs, without PyTorch."""
     from samevoice.parity.replay import replay as run
 
-    verdict = run(bundle, golden, device=device.value, overrides=_overrides(limits, limit))
+    verdict = run(bundle, golden, device=device, overrides=_overrides(limits, limit))
     _judged(verdict, f"{bundle} against {golden}", bundle)
 
 
@@ -220,7 +216,7 @@ def gallery(
         verdicts.gallery(source, found, pairs.get(source))
     if output is not None:
         table = verdicts.gallery_markdown(findings, pairs)
-        paths.write({output: table, beside: gallery_file.written(findings, versions())})
+        outputs.write({output: table, beside: gallery_file.written(findings, versions())})
     wrong = [one for found in findings.values() for one in found if not one.right]
     if wrong:
         first = wrong[0]

@@ -26,8 +26,9 @@ def load(model: Path | None, device: Device, **options: Any) -> Any:
     from samevoice.converters.cached import DEFAULT, bundle_of
     from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    folder = bundle_of(str(model or DEFAULT), _fetching)
-    pipeline = SpeakerDiarizationPipeline(folder, device.value, **options)
+    pipeline = SpeakerDiarizationPipeline(
+        bundle_of(str(model or DEFAULT), _fetching), device, **options
+    )
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
     return pipeline
@@ -85,10 +86,19 @@ class Failures:
     def __len__(self) -> int:
         return len(self._failed)
 
-    def add(self, name: str, error: Exception) -> None:
-        """Report it, so that the others can go on; a recording alone fails at once."""
-        if self.count == 1:
-            raise error
+    @contextmanager
+    def of(self, name: str) -> Iterator[None]:
+        """Report a failure, so that the others can go on; a recording alone fails at once."""
+        try:
+            yield
+        except (BrokenPipeError, streams.StandardOutputError):
+            raise  # the next result would not go there either
+        except Exception as error:
+            if self.count == 1:
+                raise
+            self._add(name, error)
+
+    def _add(self, name: str, error: Exception) -> None:
         # Generators in these frames hold files open, and ffmpeg running.
         traceback.clear_frames(error.__traceback__)
         self._failed[name] = error

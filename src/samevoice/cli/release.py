@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -11,7 +10,6 @@ from samevoice.cli import streams, terminal
 from samevoice.cli.options import (
     AsJson,
     Bundle,
-    Device,
     OnDevice,
     Overwrite,
     Revision,
@@ -190,7 +188,7 @@ def _message(one: Offer, made: Released) -> str:
 def verify(
     where: Annotated[str, argument("DIR_OR_REPO", "A release's folder, or ORG/NAME.")],
     revision: Revision = None,
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
     key: Annotated[
         Path | None, option("PUBLIC", "The public key (PEM) that must have signed it.")
     ] = None,
@@ -208,22 +206,19 @@ def verify(
     if key is not None and certificate is not None:
         raise UsageError("verify takes --key PUBLIC or --certificate ROOT, not both")
     folder, root = _found(where, revision)
-    found = []
-    for one in checks(
+    outcomes = checks(
         folder,
         root=root,
-        device=device.value,
+        device=device,
         key=key,
         certificate=certificate,
         signed=require_signature,
-    ):
-        found.append(one)
-        if not as_json:
-            _shown(one)
+    )
+    found = terminal.each(outcomes, _shown, as_json=as_json)
     passed = all(one.passed for one in found)
     if as_json:
         document = {"passed": passed, "checks": [one.as_dict() for one in found]}
-        streams.echo(json.dumps(document, indent=2))
+        streams.echo_json(document)
     if not passed:
         raise NotPassedError(f"{where} is not what was released: see the lines marked ✗")
 

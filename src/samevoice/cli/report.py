@@ -77,8 +77,6 @@ def _report(
 def _index(folder: Path, overwrite: bool) -> Path:
     from samevoice.reports.index import INDEX, write_index
 
-    if not folder.is_dir():
-        raise SamevoiceError(f"--index {folder}: no such folder")
     outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
     page = write_index(folder)
     terminal.say(f"index: {page}")
@@ -87,7 +85,7 @@ def _index(folder: Path, overwrite: bool) -> Path:
 
 def _tell_github(results: Mapping[str, Result]) -> None:
     """The step's summary, and annotations on standard output, where GitHub looks for them."""
-    from samevoice.reports.github import annotations, summary
+    from samevoice.reports.ci import error_lines, summary
 
     where = os.environ.get(SUMMARY)
     if not where:
@@ -97,7 +95,7 @@ def _tell_github(results: Mapping[str, Result]) -> None:
             file.write(summary(results))
     except OSError as error:
         raise SamevoiceError(f"cannot write to {where}: {error.strerror}") from None
-    for line in annotations(results):
+    for line in error_lines(results):
         streams.echo(line)
 
 

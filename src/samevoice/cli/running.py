@@ -114,24 +114,8 @@ def _run(words: list[str]) -> None:
             raise UsageError(f"{named} is empty: is a variable unset?")
     # Not app(): it keeps Ctrl-C and broken pipes to itself, and says nothing of either.
     command = typer.main.get_command(app)
-    with command.make_context("samevoice", _renamed(words) or ["--help"]) as context:
+    with command.make_context("samevoice", words or ["--help"]) as context:
         command.invoke(context)
-
-
-def _renamed(words: list[str]) -> list[str]:
-    """What used to be ``convert --to torch``, ``parity --golden`` and ``parity --input``."""
-    flags = [word.partition("=")[0] for word in words]
-    if flags[:1] == ["convert"] and "--to" in flags:
-        at = flags.index("--to")
-        end = at + 1 if "=" in words[at] else at + 2
-        to = words[at:end][-1].removeprefix("--to=")
-        if to in ("mlx", "torch"):
-            return ["export" if to == "torch" else "convert", *words[1:at], *words[end:]]
-    if flags[:1] == ["parity"]:
-        first = "replay" if "--golden" in flags else "parity"
-        rest = zip(flags[1:], words[1:], strict=True)
-        return [first, *(f"--audio{w[7:]}" if flag == "--input" else w for flag, w in rest)]
-    return words
 
 
 def _fail(sentence: str, debug: bool, code: int) -> int:

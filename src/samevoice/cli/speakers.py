@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict
@@ -16,7 +15,6 @@ from samevoice.cli import paths, pipeline_options, streams, terminal
 from samevoice.cli.examples import examples, shown
 from samevoice.cli.options import (
     AsJson,
-    Device,
     OnDevice,
     Pipeline,
     UsageError,
@@ -71,7 +69,7 @@ def enroll(
     model: Pipeline = None,
     db: Folder = None,
     main_speaker: MainSpeaker = False,
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
 ) -> None:
     """Add recordings of a voice; if one is refused, none is added."""
     import numpy as np
@@ -103,7 +101,7 @@ def show(db: Folder = None, as_json: AsJson = False) -> None:
     """Show who is enrolled, from which recordings, and the threshold."""
     database = _open(db)
     if as_json:
-        streams.echo(json.dumps(_described(database), indent=2))
+        streams.echo_json(_described(database))
         return
     if database.speakers:
         _table(("name", "recordings", "speech", "from"), map(_row, database.speakers))
@@ -163,7 +161,7 @@ def identify(
     model: Pipeline = None,
     db: Folder = None,
     as_json: AsJson = False,
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
 ) -> None:
     """Find the enrolled voices in recordings, with the distance and the next nearest."""
     recordings = _recordings(audio)
@@ -172,18 +170,15 @@ def identify(
     found: list[dict[str, Any]] = []
     failures = pipeline_options.Failures(len(recordings))
     for number, path in enumerate(recordings, start=1):
-        try:
+        with failures.of(str(path)):
             result = _hear(pipeline, path, number, len(recordings))
-        except Exception as error:
-            failures.add(str(path), error)
-            continue
-        matches = database.identify(result.speaker_embeddings)
-        if as_json:
-            found.append(_identified(path, result, matches))
-        else:
-            _show_matches(path, result, matches)
+            matches = database.identify(result.speaker_embeddings)
+            if as_json:
+                found.append(_identified(path, result, matches))
+            else:
+                _show_matches(path, result, matches)
     if as_json:
-        streams.echo(json.dumps(found, indent=2))
+        streams.echo_json(found)
     failures.refuse()
 
 
@@ -229,7 +224,7 @@ def calibrate(
     model: Pipeline = None,
     db: Folder = None,
     main_speaker: MainSpeaker = False,
-    device: OnDevice = Device.auto,
+    device: OnDevice = "auto",
 ) -> None:
     """Fit the threshold between known and unknown voices to your recordings."""
     if not recordings:

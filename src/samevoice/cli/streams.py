@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import errno
+import json
 import os
 import sys
 from collections.abc import Iterator
@@ -97,6 +98,10 @@ def echo(text: str) -> None:
     """A line, or several, on standard output, as they are."""
     sys.stdout.write(text + "\n")
     sys.stdout.flush()
+
+
+def echo_json(document: object) -> None:
+    echo(json.dumps(document, indent=2))
 
 
 def echo_utf8(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from rich.console import Console
 from rich.markup import escape
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from samevoice.doctor import Check
     from samevoice.selftest import Finding
 
+T = TypeVar("T")
 _STYLES = {"used": "green", "derived": "cyan", "dropped": "yellow", "identity": "dim"}
 
 
@@ -183,6 +184,16 @@ def check(found: Check) -> None:
     marked(MARKS[found.state], f"{found.name:<18} {found.found}")
     if found.mend:
         say(f"  {'':<18} → {found.mend}")
+
+
+def each(found: Iterable[T], show: Callable[[T], object], *, as_json: bool) -> list[T]:
+    """All of them; each is shown as it comes, unless JSON is asked for."""
+    kept = []
+    for one in found:
+        kept.append(one)
+        if not as_json:
+            show(one)
+    return kept
 
 
 def finding(found: Finding) -> None:

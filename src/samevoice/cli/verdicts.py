@@ -118,17 +118,10 @@ def gallery_markdown(
     findings: Mapping[str, Sequence[Finding]], pairs: Mapping[str, Sequence[Finding]]
 ) -> str:
     """A table a source; ``pairs`` are there where causes were proven."""
-    lines = []
-    for source, found in findings.items():
-        lines += [f"### {source}", "", tallied(found) + ".", ""]
-        if source in pairs:
-            causes = (proven(found, "Bugs"), proven(pairs[source], "Pairs of bugs"))
-            lines += [f"{'. '.join(causes)}.", ""]
-        lines += ["| bug | found at | noise ratio | what it does |", "| --- | --- | ---: | --- |"]
-        for one in found:
-            where = f"`{one.found}`" if one.found else "changes nothing"
-            wrong = "" if one.right else f" (expected `{one.where or 'nothing'}`)"
-            ratio = _number(one.noise_ratio)
-            lines.append(f"| {one.bug} | {where}{wrong} | {ratio} | {one.effect} |")
-        lines.append("")
-    return "\n".join(lines)
+    from samevoice.reports.rendering import rendered
+
+    causes = {
+        source: f"{proven(findings[source], 'Bugs')}. {proven(found, 'Pairs of bugs')}."
+        for source, found in pairs.items()
+    }
+    return rendered("gallery.md", findings=findings, causes=causes, tallied=tallied, number=_number)

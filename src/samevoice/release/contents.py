@@ -7,10 +7,10 @@ always give the same bytes: nothing here asks for the time.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import samevoice
 from samevoice.converters import bundle as bundles
@@ -18,12 +18,8 @@ from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS, UNSUMMED
 from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
-from samevoice.parity.result import Result
 from samevoice.release.parts import RESULT, Part
 from samevoice.release.terms import Offer, RefusedError, name_of
-
-if TYPE_CHECKING:
-    from samevoice.reports.card import Shown
 
 REPORT, LADDER = "report.html", "ladder.svg"
 RECORD = "release.json"  # below parity/: what was accepted, and by whom it was judged
@@ -96,6 +92,8 @@ def is_release(folder: Path) -> bool:
 
 
 def _write(folder: Path, one: Offer, repo: str | None) -> None:
+    from samevoice.release import card
+
     for name in bundles.files_in(one.bundle):
         if name not in UNSUMMED and not name.startswith(f"{PARITY}/"):  # of an earlier release
             _copy(one.bundle / name, folder / name)
@@ -103,7 +101,7 @@ def _write(folder: Path, one: Offer, repo: str | None) -> None:
     if one.gallery is not None and one.gallery_path is not None and one.networks:
         _copy(one.gallery_path, folder / PARITY / gallery_file.NAME)
     bundles.write_json(folder / PARITY / RECORD, record(one))
-    (folder / CARD).write_text(_card(one, shown, repo), encoding="utf-8")
+    (folder / CARD).write_text(card.render(one, shown, repo), encoding="utf-8")
     # The provenance names every file's hash: the card is another now, and the proof is new.
     provenance = {**one.provenance, "outputs": bundles.file_hashes(folder)}
     bundles.write_json(folder / PROVENANCE, provenance)
@@ -124,17 +122,18 @@ def proof_of(part_name: str) -> str:
     return f"{PARITY}/{part_name}" if part_name else PARITY
 
 
-def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
-    """The comparison of a part, and how the card shows it."""
-    from samevoice.reports import canvas, card, page, plots
+def _write_proof(folder: Path, one: Offer, part: Part) -> dict[str, Any]:
+    """The comparison of a part, and what the card shows of it."""
+    from samevoice.reports import canvas, page, plots
     from samevoice.reports.view import view
 
-    result, place = given(part), folder / proof_of(part.name)
+    result, place = part.judged, folder / proof_of(part.name)
     place.mkdir(parents=True, exist_ok=True)
     results.write(place / RESULT, result)
     bugs = one.gallery.of(part.architecture) if one.gallery is not None else ()
     drawn = plots.plots(result)
-    text = page.html(view(result, part.label, gallery=bugs or None), drawn=[drawn])
+    shown = view(result, part.label, gallery=bugs or None)
+    text = page.html(shown, drawn=[drawn])
     (place / REPORT).write_text(text, encoding="utf-8")
     ladder = next((x for x in drawn if isinstance(x, canvas.Plot) and x.key == "ladder"), None)
     if ladder is not None:
@@ -142,13 +141,8 @@ def _write_proof(folder: Path, one: Offer, part: Part) -> Shown:
     if part.golden is not None:
         for name in golden.read(part.golden).files:
             _copy(part.golden / name, place / golden.FOLDER / name)
-    return card.Shown(part.label, proof_of(part.name), result, ladder.alt if ladder else None)
-
-
-def given(part: Part) -> Result:
-    """The terms have seen to it that it is there."""
-    assert part.result is not None
-    return part.result
+    alt = ladder.alt if ladder else None
+    return {"label": part.label, "place": proof_of(part.name), "view": shown, "ladder": alt}
 
 
 def record(one: Offer) -> dict[str, Any]:
@@ -157,7 +151,7 @@ def record(one: Offer) -> dict[str, Any]:
         "schema": SCHEMA,
         "tool": {"name": "samevoice", "version": samevoice.__version__},
         "model_type": one.kind,
-        "results": {part.name: given(part).bundle.sha256 for part in one.parts},
+        "results": {part.name: part.judged.bundle.sha256 for part in one.parts},
         "accepted": [{"limit": x.limit, "because": x.because} for x in one.accepted],
         "loosened": [
             {"part": part.name, "limit": name_of(loose), "says": str(loose)}
@@ -165,25 +159,6 @@ def record(one: Offer) -> dict[str, Any]:
         ],
         "licence_ok": one.licence_ok,
     }
-
-
-def _card(one: Offer, shown: list[Shown], repo: str | None) -> str:
-    from samevoice.reports import card
-
-    terms = card.Terms(
-        one.provenance,
-        dict(_tallies(one)),
-        {x.limit: x.because for x in one.accepted},
-        [f"{part.label}, {loose}" for part, loose in one.loosened],
-        repo,
-    )
-    return card.render(one.kind, shown, terms)
-
-
-def _tallies(one: Offer) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    for part in one.parts:
-        if not part.is_pipeline:
-            yield part.label, bundles.read_json(part.folder / PROVENANCE)
 
 
 def read_back(folder: Path) -> None:

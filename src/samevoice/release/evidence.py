@@ -12,13 +12,11 @@ from samevoice.parity import golden
 from samevoice.parity.gallery_file import Gallery
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode
-from samevoice.parity.result import Result
 from samevoice.release.parts import Part
 
 # How closely each default input must have been looked at, at least.
 DEPTHS = ("output", "free", "full")
 # Where PyTorch has no input of its own to feed the port with.
-NO_SEAM = ("output", "fbank")
 # Licences that let others pass the weights on. Any other needs --license-ok.
 REDISTRIBUTABLE = re.compile(
     r"mit|apache-2\.0|bsd(-[23]-clause)?|isc|cc0-1\.0|cc-by(-sa)?-[34]\.0|unlicense"
@@ -26,13 +24,13 @@ REDISTRIBUTABLE = re.compile(
 )
 
 
-def missing_inputs(part: Part, result: Result, *, by_hash: bool = True) -> list[str]:
+def missing_inputs(part: Part, *, by_hash: bool = True) -> list[str]:
     """Default inputs that the result lacks, or looked at less closely.
 
     Without pyannote.audio, in which the recording lies, ``by_hash`` has to be false: then names,
     shapes and depths are compared.
     """
-    known = {one.name: one for one in result.inputs}
+    known = {one.name: one for one in part.judged.inputs}
     return [
         one.name
         for one in default_inputs(part, by_hash=by_hash)
@@ -52,14 +50,14 @@ def _depth(one: Input) -> int:
     return DEPTHS.index(said) if said in DEPTHS else -1
 
 
-def missing_taps(part: Part, result: Result) -> list[str]:
+def missing_taps(part: Part) -> list[str]:
     """Taps that the network has and the result lacks, where an input says that all were seen."""
     if not part.is_network:
         return []
     outputs, forced = taps_of_network(part.folder)
-    seen = {(tap.name, tap.mode, tap.input) for tap in result.taps}
+    seen = {(tap.name, tap.mode, tap.input) for tap in part.judged.taps}
     wanted: list[tuple[str, Mode, str]] = []
-    for one in result.inputs:
+    for one in part.judged.inputs:
         wanted += [(name, "free", one.name) for name in outputs if _depth(one) > 0]
         wanted += [(name, "forced", one.name) for name in forced if _depth(one) > 1]
     return [
@@ -72,15 +70,17 @@ def missing_taps(part: Part, result: Result) -> list[str]:
 def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
     """The taps of a bundle's network, free-running and forced, as it runs through them itself."""
     from samevoice.parity.candidate import Candidate
-    from samevoice.parity.engine import OUTPUT, RECORDED
-    from samevoice.parity.inputs import Example, batch, into, noise
+    from samevoice.parity.engine import RECORDED
+    from samevoice.parity.inputs import OUTPUT, Example, batch, into, noise
+    from samevoice.parity.listening import FBANK
     from samevoice.parity.run import shortest_for
 
     candidate = Candidate.load(folder, "cpu")
     short = shortest_for(candidate.network.num_frames)
     seen = candidate.record(Example("short", batch([noise(short)])))
-    outputs = [RECORDED if name == OUTPUT else name for name in seen.outputs]
-    return outputs, [*seen.outputs, *(into(name) for name in seen.inputs if name not in NO_SEAM)]
+    layers = [name for name in seen.outputs if name == OUTPUT or candidate.is_layer(name)]
+    inputs = [into(name) for name in seen.inputs if candidate.is_layer(name) and name != FBANK]
+    return [RECORDED if name == OUTPUT else name for name in layers], [*layers, *inputs]
 
 
 def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
@@ -96,12 +96,13 @@ def default_inputs(part: Part, *, by_hash: bool) -> list[Input]:
     return [one.described() for one in run.default_examples(part.folder, "quick", speech)]
 
 
-def golden_fault(part: Part, result: Result) -> str:
+def golden_fault(part: Part) -> str:
     """Why a replay of a part's golden data would not belong to this result, or "".
 
     They hold the default inputs, and may lack recordings that were compared beside these.
     """
     assert part.golden is not None
+    result = part.judged
     try:
         said = golden.read(part.golden)
     except SamevoiceError as error:

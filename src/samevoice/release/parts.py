@@ -42,6 +42,12 @@ class Part:
     def label(self) -> str:
         return self.name or self.kind
 
+    @property
+    def judged(self) -> Result:
+        """Its result, which has been seen to be there."""
+        assert self.result is not None
+        return self.result
+
     @cached_property
     def config(self) -> dict[str, Any]:
         return read_json(self.folder / CONFIG)

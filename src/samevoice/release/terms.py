@@ -18,7 +18,6 @@ from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import gallery_file
 from samevoice.parity.gallery_file import Gallery
 from samevoice.parity.overrides import Loosened
-from samevoice.parity.result import Result
 from samevoice.release import evidence
 from samevoice.release.parts import RESULT, Part, parts_of, settings_fault, strangers
 
@@ -74,12 +73,12 @@ class Offer:
         )
 
     @property
-    def judged(self) -> tuple[tuple[Part, Result], ...]:
-        return tuple((part, part.result) for part in self.parts if part.result is not None)
+    def judged(self) -> tuple[Part, ...]:
+        return tuple(part for part in self.parts if part.result is not None)
 
     @property
     def loosened(self) -> tuple[tuple[Part, Loosened], ...]:
-        return tuple((part, one) for part, result in self.judged for one in result.loosened)
+        return tuple((part, one) for part in self.judged for one in part.judged.loosened)
 
 
 @dataclass(frozen=True)
@@ -171,12 +170,12 @@ def name_of(one: Loosened) -> str:
 Reasons = Iterator[tuple[str, str]]  # why not, what to run
 
 
-def _of_results(check: Callable[[Part, Result], str]) -> Callable[[Offer], Reasons]:
+def _of_results(check: Callable[[Part], str]) -> Callable[[Offer], Reasons]:
     """A term that each result must meet; a new comparison puts right what does not."""
 
     def reasons(one: Offer) -> Reasons:
-        for part, result in one.judged:
-            if why := check(part, result):
+        for part in one.judged:
+            if why := check(part):
                 yield why, _compare(one)
 
     return reasons
@@ -214,12 +213,15 @@ def _readable(one: Offer) -> Reasons:
 
 
 def _green(one: Offer) -> Reasons:
-    for part, result in one.judged:
+    for part in one.judged:
         for path, other in part.others:
             if not other.passed:
                 yield f"{path} is red, and is of the same files", f"read {path}, or leave it out"
-        if not result.passed:
-            yield f"the {part.label} is red: {result.verdict.reasons[0]}", f"read {_report(part)}"
+        if not part.judged.passed:
+            yield (
+                f"the {part.label} is red: {part.judged.verdict.reasons[0]}",
+                f"read {_report(part)}",
+            )
 
 
 def _report(part: Part) -> str:
@@ -228,41 +230,41 @@ def _report(part: Part) -> str:
     return str(page if page.is_file() else part.result_path)
 
 
-def _same_bytes(part: Part, result: Result) -> str:
-    if result.bundle.sha256 == part.fingerprint:
+def _same_bytes(part: Part) -> str:
+    if part.judged.bundle.sha256 == part.fingerprint:
         return ""
     return (
         f"the result of the {part.label} is of other files (sha256 "
-        f"{result.bundle.sha256[:12] or 'none'}, not {part.fingerprint[:12]})"
+        f"{part.judged.bundle.sha256[:12] or 'none'}, not {part.fingerprint[:12]})"
     )
 
 
-def _same_source(part: Part, result: Result) -> str:
+def _same_source(part: Part) -> str:
     from samevoice.parity.identity import source_of
 
-    if result.source.sha256 == source_of(part.folder):
+    if part.judged.source.sha256 == source_of(part.folder):
         return ""
     return f"the {part.label} was compared with another source than it was made from"
 
 
-def _same_precision(part: Part, result: Result) -> str:
-    if result.dtype == part.dtype:
+def _same_precision(part: Part) -> str:
+    if part.judged.dtype == part.dtype:
         return ""
-    return f"the {part.label} is {part.dtype}, but its result is of {result.dtype}"
+    return f"the {part.label} is {part.dtype}, but its result is of {part.judged.dtype}"
 
 
 def _strict_device(one: Offer) -> Reasons:
-    for part, result in one.judged:
-        if result.device.endswith("-tf32"):
+    for part in one.judged:
+        if part.judged.device.endswith("-tf32"):
             yield (
-                f"the {part.label} was compared on {result.device}, whose limits are too wide to "
-                "show a fault",
+                f"the {part.label} was compared on {part.judged.device}, whose limits are too wide "
+                "to show a fault",
                 "set MLX_ENABLE_TF32=0, or --device cpu, and run samevoice parity again",
             )
 
 
-def _default_inputs(part: Part, result: Result) -> str:
-    if not (missing := evidence.missing_inputs(part, result)):
+def _default_inputs(part: Part) -> str:
+    if not (missing := evidence.missing_inputs(part)):
         return ""
     return (
         f"the {part.label} was not compared on {len(missing)} of the default inputs, "
@@ -273,13 +275,13 @@ def _default_inputs(part: Part, result: Result) -> str:
 def _every_tap(one: Offer) -> Reasons:
     if any(_untouched(one)):
         return  # a bundle that was changed cannot be loaded
-    for part, result in one.judged:
-        if lost := evidence.missing_taps(part, result):
+    for part in one.judged:
+        if lost := evidence.missing_taps(part):
             yield f"the result of the {part.label} lacks {lost[0]}", _compare(one)
 
 
-def _replayable(part: Part, result: Result) -> str:
-    why = evidence.golden_fault(part, result) if part.golden is not None else ""
+def _replayable(part: Part) -> str:
+    why = evidence.golden_fault(part) if part.golden is not None else ""
     return f"no golden data of the {part.label}: {why}" if why else ""
 
 

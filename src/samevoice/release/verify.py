@@ -31,7 +31,7 @@ from samevoice.converters.bundle import (
 from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
 from samevoice.parity import gallery_file, golden, replay
 from samevoice.parity.judge import Verdict
-from samevoice.parity.result import Result, read
+from samevoice.parity.result import read
 from samevoice.release import evidence, signature
 from samevoice.release.contents import RECORD, SCHEMA, proof_of
 from samevoice.release.parts import RESULT, Part, settings_fault, strangers, wanted
@@ -217,10 +217,10 @@ def _same_source(part: Part, sources: Mapping[str, Any]) -> None:
 
 def _verdicts(one: Folder) -> str:
     for part in one.parts:
-        result = _result(part)
+        result = part.judged
         if not result.passed:
             raise FaultError(f"{_where(part)} is red: {result.verdict.reasons[0]}")
-    taps = sum(len(_result(part).taps) for part in one.parts)
+    taps = sum(len(part.judged.taps) for part in one.parts)
     return f"{taps} taps judged again from their figures, {len(one.parts)} green"
 
 
@@ -229,7 +229,7 @@ def _belongs(one: Folder) -> str:
 
     for part in one.parts:
         _plausible(part)
-        result = _result(part)
+        result = part.judged
         if result.model_type != part.kind:
             raise FaultError(
                 f"{_where(part)} is of the {result.model_type}, not of the {part.kind}"
@@ -242,7 +242,7 @@ def _belongs(one: Folder) -> str:
             raise FaultError(f"{_where(part)} is of {result.dtype}, the weights are {part.dtype}")
         if result.device.endswith("-tf32"):
             raise FaultError(f"{_where(part)} was made on {result.device}, which proves too little")
-        if part.is_data and (why := _copied(part, result)):
+        if part.is_data and (why := _copied(part)):
             raise FaultError(why)
     if one.bundle[-1].is_pipeline and (why := settings_fault(one.path)):
         raise FaultError(why)
@@ -252,12 +252,12 @@ def _belongs(one: Folder) -> str:
     return "every result is of these weights and their source"
 
 
-def _copied(part: Part, result: Result) -> str:
+def _copied(part: Part) -> str:
     """Why a part's arrays are not those that were compared, as far as figures can tell."""
     from samevoice.parity.metrics import Pair
 
     arrays = {name: tensor.load() for name, tensor in bundles.read_weights(part.folder).items()}
-    for tap in result.taps:
+    for tap in part.judged.taps:
         array = arrays.pop(tap.name, None)
         if array is None or tuple(array.shape) != tap.shape:
             return f"{part.label} has no {tap.name!r} of the shape that was compared"
@@ -269,11 +269,11 @@ def _copied(part: Part, result: Result) -> str:
 def _inputs(one: Folder) -> str:
     by_hash = find_spec("pyannote") is not None and find_spec("pyannote.audio") is not None
     for part in one.parts:
-        if lost := evidence.missing_inputs(part, _result(part), by_hash=by_hash):
+        if lost := evidence.missing_inputs(part, by_hash=by_hash):
             raise FaultError(f"{_where(part)} lacks {len(lost)} default inputs, first {lost[0]!r}")
-        if gone := evidence.missing_taps(part, _result(part)):
+        if gone := evidence.missing_taps(part):
             raise FaultError(f"{_where(part)} lacks {len(gone)} taps, first {gone[0]}")
-    count = sum(len(_result(part).inputs) for part in one.parts)
+    count = sum(len(part.judged.inputs) for part in one.parts)
     how = "by hash" if by_hash else "by name and shape, as pyannote.audio is not installed"
     return f"all default inputs among {count}, {how}"
 
@@ -293,7 +293,7 @@ def _plausible(part: Part) -> None:
 def _limits(one: Folder) -> str:
     with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
         accepted = {x["limit"]: x["because"] for x in one.record["accepted"]}
-    loose = [(part, x) for part in one.parts for x in _result(part).loosened]
+    loose = [(part, x) for part in one.parts for x in part.judged.loosened]
     for part, found in loose:
         if name_of(found) not in accepted:
             raise FaultError(f"{_where(part)} loosened {found}, for which nobody answers")
@@ -324,7 +324,7 @@ def _replayed(one: Folder) -> str:
     for part in one.parts:
         if part.golden is None:
             continue
-        if why := evidence.golden_fault(part, _result(part)):
+        if why := evidence.golden_fault(part):
             raise FaultError(why)
         verdict = replay.replay(part.folder, part.golden, device=one.device)
         if not verdict.passed:
@@ -337,7 +337,7 @@ def _replayed(one: Folder) -> str:
 
 def _other_figures(part: Part, verdict: Verdict) -> str:
     """Why the golden data are not what the result's figures were made from, or ""."""
-    known = {tap.key: tap for tap in _result(part).taps}
+    known = {tap.key: tap for tap in part.judged.taps}
     for tap in verdict.taps:
         said = known.get(tap.key)
         if said is None or tap.mode == "forced":
@@ -346,7 +346,7 @@ def _other_figures(part: Part, verdict: Verdict) -> str:
         if not all(math.isclose(a, b, rel_tol=1e-9) for a, b in pairs):
             return f"golden data of the {part.label} are not those that {_where(part)} was made on"
     settled = {row["name"]: row["settled"] for row in _golden_rows(part)}
-    said_of = _result(part).task.get("diarization", {}).get("recordings", {})
+    said_of = part.judged.task.get("diarization", {}).get("recordings", {})
     for name, row in said_of.items():
         if settled.get(name) != (not row["clusters_on_floor"] and not row["tied_frames"]):
             return f"golden data of the {part.label} say otherwise whether {name!r} is settled"
@@ -364,11 +364,6 @@ def _said(part: Part, verdict: Verdict) -> str:
         return f"{part.label} DER {100 * rate:.2g} %"
     worst = max(tap.judged_ratio for tap in verdict.taps)
     return f"{part.label} noise ratio at most {worst:.2f} over {len(verdict.taps)} outputs"
-
-
-def _result(part: Part) -> Result:
-    assert part.result is not None
-    return part.result
 
 
 def _where(part: Part) -> str:

@@ -150,8 +150,8 @@ def test_the_same_bytes_whatever_the_threads(plda: Plda) -> None:
     for threads in (1, 2):
         with control.threadpool_limits(threads):
             ours = cluster(embeddings, segmentations, plda, SETTINGS)
-        assert ours.posterior is not None
-        found.append((ours.soft.tobytes(), ours.posterior.gamma.tobytes(), ours.hard.tobytes()))
+        assert ours.steps is not None
+        found.append((ours.soft.tobytes(), ours.steps.gamma.tobytes(), ours.hard.tobytes()))
     assert found[0] == found[1]
 
 

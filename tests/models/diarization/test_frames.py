@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samevoice.models.diarization.chunks import Chunks
-from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.frames import Chunks, Frames
 
 FRAMES = Frames()
 

@@ -28,7 +28,6 @@ from samevoice.models.diarization.clustering import Bounds, Clustering
 from samevoice.models.diarization.decoding import AudioError
 from samevoice.models.diarization.output import Diarization
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
-from samevoice.models.diarization.reconstruction import Discrete
 
 RATE = 16_000
 
@@ -359,8 +358,7 @@ def test_beyond_a_hundred_speakers_each_keeps_the_own_voice(
 ) -> None:
     """SPEAKER_100 is sorted before SPEAKER_11."""
     count = 103
-    speakers = np.repeat(np.eye(count, dtype=np.uint8), 4, axis=0)
-    discrete = Discrete(speakers, np.zeros(len(speakers), dtype=bool))
+    discrete = np.repeat(np.eye(count, dtype=np.uint8), 4, axis=0)
     voices = np.tile(np.arange(count, dtype=np.float64)[:, None], (1, 2))
     nothing = np.zeros((0, 0))
     clustering = Clustering(np.arange(count)[None], nothing, voices, (nothing, nothing))

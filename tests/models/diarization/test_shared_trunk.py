@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 
 from samevoice.errors import DiarizationError
-from samevoice.models.diarization.chunks import windows
-from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.frames import Frames, windows
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.models.diarization.shared_trunk import LONGEST, Features, Grid, Group, SharedTrunk
 from samevoice.models.layers.fbank import FULL_SCALE, Fbank

@@ -375,11 +375,11 @@ def test_recordings_under_wrong_names_are_refused() -> None:
 
 def test_a_calibrated_threshold_is_kept_and_used(tmp_path: Path) -> None:
     database = enrolled(tmp_path, Ana=at(0, 20), Bob=at(90, 110))
-    assert not database.calibrated
+    assert database.calibration is None
     found = database.calibrate()
     assert found.origin == "enrolled"
     again = Database.open(tmp_path, PRINT)
-    assert again.calibrated
+    assert again.calibration is not None
     assert again.calibration == found
     assert again.threshold == found.threshold == pytest.approx(0.443, abs=1e-3)
     # Ana is at 10 degrees: 55 degrees off is known, 57 is not, and 60 would be by default.

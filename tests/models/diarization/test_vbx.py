@@ -19,10 +19,10 @@ def made_up(seed: int, count: int, clusters: int) -> tuple[np.ndarray, np.ndarra
     return labels, features, phi
 
 
+@pytest.mark.usefixtures("pyannote")
 @given(st.integers(0, 10_000), st.integers(2, 60), st.integers(1, 6))
 @settings(max_examples=25, deadline=None)
 def test_pyannotes_posterior(seed: int, count: int, clusters: int) -> None:
-    pytest.importorskip("pyannote.audio")
     from pyannote.audio.utils.vbx import cluster_vbx
 
     labels, features, phi = made_up(seed, count, clusters)

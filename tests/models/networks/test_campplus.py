@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from mlx.utils import tree_flatten
 
-from samevoice.models import backend
+from samevoice.models import backend, fast
 from samevoice.models.layers import taps
-from samevoice.models.networks.campplus import CAMPPlus, DenseBlock, Head, context_of, statistics
+from samevoice.models.layers.pooling import StatsPool
+from samevoice.models.networks.campplus import CAMPPlus, DenseBlock, Head, context_of
 
 CONFIG = {
     "architecture": "CAMPPlus",
@@ -60,17 +61,17 @@ def test_context_at_every_length(frames: int) -> None:
 def test_a_dense_block_keeps_what_came_before_in_front() -> None:
     block = DenseBlock(2, 3, 2, 4, 1)
     x = mx.random.normal((1, 7, 3))
-    got = block(x, "block")
+    got = block(x)
     assert got.shape == (1, 7, 7)
     assert mx.array_equal(got[..., :3], x)
-    assert mx.array_equal(got[..., 3:5], block.tdnnd1(x, "one"))
+    assert mx.array_equal(got[..., 3:5], block.tdnnd1(x))
 
 
 def test_the_front_flattens_channels_before_frequencies() -> None:
     head = Head(2)
-    with taps.record() as seen:
-        got = head(mx.random.normal((1, 5, 16)), "head")
-    image = mx.maximum(seen["head.bn2"], 0)  # (B, F, T, C)
+    with taps.listen(head) as heard:
+        got = head(mx.random.normal((1, 5, 16)))
+    image = mx.maximum(heard.outputs["bn2"], 0)  # (B, F, T, C)
     assert image.shape == (1, 2, 5, 2)
     assert got.shape == (1, 5, 4)
     for channel in range(2):
@@ -79,8 +80,9 @@ def test_the_front_flattens_channels_before_frequencies() -> None:
 
 
 def test_statistics_by_hand() -> None:
+    statistics = StatsPool(rows=1)
     x = mx.array([1.0, 3.0, 5.0, 7.0]).reshape(1, 4, 1)
-    np.testing.assert_allclose(np.array(statistics(x, None)), [[[4, np.sqrt(20 / 3)]]], rtol=1e-6)
+    np.testing.assert_allclose(np.array(statistics(x)), [[[4, np.sqrt(20 / 3)]]], rtol=1e-6)
     # Half as many values as frames: each is read twice.
     masks = mx.array([[[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]]])
     want = [[[2, np.sqrt(2)], [6, np.sqrt(2)], [0, 0]]]
@@ -119,9 +121,9 @@ def test_there_is_no_relu_at_the_end(network: CAMPPlus) -> None:
 
 
 def test_every_layer_is_seen_under_its_path(network: CAMPPlus) -> None:
-    with taps.record() as seen:
+    with taps.listen(network) as heard:
         network(mx.array(NOISE))
-    assert {name.rpartition(".")[0] for name in names(network)} <= set(seen)
+    assert {name.rpartition(".")[0] for name in names(network)} <= set(heard.outputs)
 
 
 def names(network: CAMPPlus) -> list[str]:
@@ -156,11 +158,11 @@ def test_numpy_gives_what_the_layers_give(network: CAMPPlus, samples: int, count
         norm.weight = -norm.weight
     with backend.using(mx.Device(mx.cpu)):
         assert network._on_cpu() is not None
-        fast = np.array(network.frames(x))
-        with taps.record():
+        whole = np.array(network.frames(x))
+        with fast.layer_by_layer():
             plain = np.array(network.frames(x))
-    assert fast.shape == plain.shape
-    np.testing.assert_allclose(fast, plain, atol=1e-5 * np.abs(plain).max())
+    assert whole.shape == plain.shape
+    np.testing.assert_allclose(whole, plain, atol=1e-5 * np.abs(plain).max())
 
 
 def test_numpy_is_made_anew_for_other_weights_and_steps_aside(network: CAMPPlus) -> None:

@@ -7,7 +7,7 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.models import backend, registry
+from samevoice.models import backend, fast, registry
 from samevoice.models.layers import taps
 from samevoice.models.layers.lstm import BiLSTM
 
@@ -74,12 +74,12 @@ def test_the_same_as_layer_by_layer(make: Any, both: bool, linear: int) -> None:
     config = make.pyannet_config(lstm=lstm, linear={"hidden_size": 8, "num_layers": linear})
     model = registry.build(config)
     x = mx.random.normal((3, 16000)) * 0.1
-    with taps.record():
+    with fast.layer_by_layer():
         plain = np.array(model(x))
-    fast = np.array(model(x))
-    np.testing.assert_allclose(fast, plain, atol=2e-6)
-    assert not np.array_equal(fast, plain)  # or the fast form was never taken
-    np.testing.assert_array_equal(np.array(model(np.array(x))), fast)
+    whole = np.array(model(x))
+    np.testing.assert_allclose(whole, plain, atol=2e-6)
+    assert not np.array_equal(whole, plain)  # or the fast form was never taken
+    np.testing.assert_array_equal(np.array(model(np.array(x))), whole)
 
 
 @on_cpu
@@ -94,7 +94,7 @@ def test_new_weights_are_seen(make: Any) -> None:
         model.load_weights([(change, make.arrays(model)[change] + 0.5)], strict=False)
         after = np.array(model(x))
         assert not np.array_equal(before, after)
-        with taps.record():
+        with fast.layer_by_layer():
             np.testing.assert_allclose(after, np.array(model(x)), atol=2e-6)
 
 
@@ -156,17 +156,18 @@ def test_taps_see_every_layer_and_change_little(make: Any) -> None:
     model = registry.build(make.pyannet_config())
     x = mx.random.normal((1, 8000))
     plain = np.array(model(x))
-    with taps.record() as seen:
+    with taps.listen(model) as heard:
         watched = np.array(model(x))
     np.testing.assert_allclose(plain, watched, atol=2e-6)
     layers = {name.rsplit(".", 1)[0] for name in make.shapes(model)}
-    assert set(seen) == layers | {"output"}
+    parts = {"sincnet", "lstm.0", "lstm.1"}
+    assert set(heard.outputs) == layers | parts | {"output"}
 
 
 def test_teacher_forcing_cuts_what_came_before(make: Any) -> None:
     model = registry.build(make.pyannet_config())
     forced = mx.random.normal((1, model.num_frames(8000), 60))
-    with taps.replace({"lstm.0.forward": forced, "lstm.0.backward": forced}):
+    with taps.listen(model, {"lstm.0.forward": forced, "lstm.0.backward": forced}):
         loud, quiet = (np.array(model(x)) for x in (mx.ones((1, 8000)), mx.zeros((1, 8000))))
     np.testing.assert_array_equal(loud, quiet)
 

@@ -99,7 +99,7 @@ def test_the_recording_puts_every_stage_to_work(heard: tuple[Spoke, SpokenTruth]
     assert found.clusters.steps is not None
     assert found.clusters.steps.gamma.shape[1] == 4
     assert set(found.counts.tolist()) == {0, 1, 2}
-    assert 0 < found.clusters.trained.sum() < found.segmentations.any(axis=1).sum()
+    assert 0 < len(found.clusters.train[0]) < found.segmentations.any(axis=1).sum()
     assert len({label for *_, label in found.turns}) == len(found.voices)
 
 

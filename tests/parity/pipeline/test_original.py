@@ -141,8 +141,8 @@ def test_what_is_heard_of_the_clustering_is_what_others_captured(
     found = fitted.cluster(raw, masks)
     assert found.steps is not None
     plda, vbx, said = load("plda_embeddings"), load("vbx_state"), load("clustering")
-    assert np.argwhere(found.trained)[:, 0].tolist() == plda["train_chunk_idx"].tolist()
-    assert np.argwhere(found.trained)[:, 1].tolist() == plda["train_speaker_idx"].tolist()
+    assert found.train[0].tolist() == plda["train_chunk_idx"].tolist()
+    assert found.train[1].tolist() == plda["train_speaker_idx"].tolist()
     for got, wanted, within in (
         (found.steps.ahc, np.load(golden / "clips" / clip / "ahc_init_labels.npy"), 0),
         (found.steps.xvectors, plda["post_xvec"], 1e-5),

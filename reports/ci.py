@@ -1,0 +1,107 @@
+"""What pull requests and CI read of results: Markdown, JUnit XML, GitHub's summary and errors."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from samevoice.parity.judge import TapVerdict
+from samevoice.parity.result import Result
+from samevoice.reports.rendering import rendered
+from samevoice.reports.text import visible
+from samevoice.reports.view import View, view
+from samevoice.reports.words import number
+
+# GitHub refuses a step's summary from 1 MiB on; several steps may share it.
+LARGEST = 2**19
+WORST = 10  # failed taps shown of each result
+FIGURES = ("noise_ratio", "max_abs", "mean_abs", "p99", "nmse", "cosine_min", "norm_ratio")
+
+
+def markdown(name: str, result: Result, plots: Mapping[str, str]) -> str:
+    """The page's story, short enough for a pull request.
+
+    ``plots``: path from where the text will lie -> what is to be seen there, in words.
+    """
+    return rendered("report.md", view=view(result, name), plots=plots)
+
+
+def junit(results: Mapping[str, Result]) -> str:
+    """A suite for each result, a case for each tap, as every CI reads them."""
+    views = [view(result, name) for name, result in results.items()]
+    return rendered("junit.xml", suites=[(one, list(_cases(one))) for one in views])
+
+
+def _cases(one: View) -> Iterator[tuple[str, tuple[str, ...], str]]:
+    """Name, why it fails, and figures."""
+    if not one.result.taps:
+        yield "taps", ("no tap was compared",), ""
+    for tap in one.result.taps:
+        figures = ", ".join(f"{name} {number(getattr(tap, name))}" for name in FIGURES)
+        yield tap.label, tap.reasons, f"shape {list(tap.shape)}, {tap.dtype}: {figures}"
+    if one.result.limits.for_task:
+        yield "task", one.result.verdict.task_reasons, ""
+
+
+# GitHub -------------------------------------------------------------------------------------------
+
+
+def summary(results: Mapping[str, Result]) -> str:
+    """One row for each result, then for the failed ones where and likely why."""
+    red = sum(not result.passed for result in results.values())
+    head = f"{len(results)} passed" if not red else f"{red} of {len(results)} failed"
+    views = [view(result, name) for name, result in results.items()]
+    return _cut(rendered("summary.md", head=head, views=views, most=WORST).splitlines())
+
+
+def _cut(lines: Iterable[str]) -> str:
+    """Whole lines as far as GitHub takes them."""
+    kept, size = [], 0
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > LARGEST:
+            kept += ["", "The rest is cut off here: the reports hold it all."]
+            break
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def error_lines(results: Mapping[str, Result]) -> list[str]:
+    """One workflow command for each failed tap, and for what else failed.
+
+    GitHub shows ten of a step, so the first says how many there are.
+    """
+    found = [
+        (title, f"{name}, {result.model_type}: {words}")
+        for name, result in results.items()
+        if not result.passed
+        for title, words in _failures(view(result))
+    ]
+    count = f"1 of {len(found)}: " if len(found) > 1 else ""
+    return [
+        error_line(f"samevoice: {title}", said if k else count + said)
+        for k, (title, said) in enumerate(found)
+    ]
+
+
+def _failures(one: View) -> Iterator[tuple[str, str]]:
+    for tap in one.failed:
+        yield f"{tap.label} diverges", "; ".join(tap.reasons) + _figures(tap)
+    for words in one.beside_taps:
+        yield "the task fails" if one.result.taps else "nothing was compared", words
+
+
+def _figures(tap: TapVerdict) -> str:
+    return f" (max abs {number(tap.max_abs)}, cosine {number(tap.cosine_min)})"
+
+
+def error_line(title: str, message: str) -> str:
+    """``::error``; what would end the property or the line is escaped as GitHub asks."""
+    return f"::error title={_property(visible(title))}::{_data(visible(message))}"
+
+
+def _data(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
+
+
+def _property(text: str) -> str:
+    return _data(text).replace(":", "%3A").replace(",", "%2C")
