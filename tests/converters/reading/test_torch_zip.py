@@ -370,7 +370,6 @@ def test_members_that_overlap_are_refused(tmp_path: Path) -> None:
     # The second member is now the one that lies within the first, with the same bytes.
     struct.pack_into("<I", data, directory(data, b"a/data/1") + 42, data.index(record))
     path.write_bytes(data)
-    assert members(path) == inside
     with pytest.raises(OSError, match="the header of 'a/data/1' is wrong"):
         torch_zip.read(path)
 
