@@ -162,6 +162,12 @@ def test_a_view_at_the_end_of_a_large_storage(tmp_path: Path) -> None:
     assert found["far"].load().tolist() == list(range(0, 5_000_000, 999_999))
 
 
+def test_a_storage_with_bytes_left_over(tmp_path: Path) -> None:
+    value = torch.arange(10, dtype=torch.uint8)[:8].view(torch.int32)
+    torch.save({"w": value}, tmp_path / "x.pt")
+    assert_same(torch_zip.read(tmp_path / "x.pt"), {"w": value})
+
+
 def test_values_are_mapped_and_not_copied(tmp_path: Path) -> None:
     torch.save({"w": torch.arange(6.0).reshape(2, 3).T}, tmp_path / "x.pt")
     tensor = torch_zip.read(tmp_path / "x.pt")["w"]
