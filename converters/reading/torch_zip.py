@@ -191,7 +191,8 @@ class _Archive:
         if name not in self.records:
             raise ValueError(f"its storage {key[:20]!r} is missing")
         start, size = self.records[name]
-        if dtype in DTYPES and count * DTYPES[dtype].itemsize != size:
+        # Bytes that make no whole number, behind the last one, are not counted.
+        if dtype in DTYPES and count != size // DTYPES[dtype].itemsize:
             raise ValueError(f"its storage {key[:20]!r} is not as large as its tensors say")
         return _Storage(start, size, dtype)
 

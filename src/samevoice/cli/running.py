@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import itertools
 import os
 import signal
@@ -24,8 +23,6 @@ from samevoice.errors import SlowerWarning
 
 def main(arguments: list[str] | None = None) -> None:
     """The samevoice command, with these words or the process's own; it always exits."""
-    # Imports make many objects and no garbage; looking for it takes a tenth of a short command.
-    gc.set_threshold(100_000)
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     code = 0
