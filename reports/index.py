@@ -19,8 +19,11 @@ from samevoice.reports.write import ReportError
 RESULT, REPORT, INDEX = "result.json", "report.html", "index.html"
 
 
-def write_index(folder: Path) -> Path:
-    """Find every result.json below the folder; what cannot be read is listed with its reason."""
+def write_index(folder: Path, left_out: Sequence[str] = ()) -> Path:
+    """Find every result.json below the folder; what cannot be read is listed with its reason.
+
+    ``left_out``: a line for each thing that was not compared.
+    """
     if not folder.is_dir():
         raise ReportError(f"--index {folder}: no such folder")
     links: dict[str, str] = {}
@@ -36,11 +39,16 @@ def write_index(folder: Path) -> Path:
         except SamevoiceError as error:
             refused[path.relative_to(folder).as_posix()] = str(error)
     path = folder / INDEX
-    write({path: _rendered(views, links, refused)})
+    write({path: _rendered(views, links, refused, left_out)})
     return path
 
 
-def _rendered(views: Sequence[View], links: dict[str, str], refused: dict[str, str]) -> str:
+def _rendered(
+    views: Sequence[View],
+    links: dict[str, str],
+    refused: dict[str, str],
+    left_out: Sequence[str],
+) -> str:
     """The page for these results, the failed ones first in each group."""
     ordered = sorted(views, key=lambda one: (one.result.model_type, one.passed, one.name))
     groups = [(kind, list(x)) for kind, x in groupby(ordered, lambda one: one.result.model_type)]
@@ -55,6 +63,7 @@ def _rendered(views: Sequence[View], links: dict[str, str], refused: dict[str, s
         groups=groups,
         links=links,
         refused=refused,
+        left_out=left_out,
     )
 
 

