@@ -145,6 +145,7 @@ def test_the_index_links_the_pages(
         ["report", "/nowhere"],
         ["report", "--index", "/nowhere"],
         ["report", "--index", ".", "--output", "x"],
+        ["report", "green", "--left-out", "nothing"],
     ],
     ids=str,
 )

@@ -74,3 +74,9 @@ def test_the_same_folder_gives_the_same_page(folder: Path) -> None:
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(ReportError, match="nowhere: no such folder"):
         write_index(tmp_path / "nowhere")
+
+
+def test_what_was_left_out_is_said(folder: Path) -> None:
+    page = write_index(folder, ["open:diarization: no <network>"]).read_text(encoding="utf-8")
+    assert "Left out: open:diarization: no &lt;network&gt;" in page
+    assert "Left out" not in write_index(folder).read_text(encoding="utf-8")
