@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -71,7 +71,7 @@ def render(made: Conversion) -> str:
     came_from = [made.pipeline] if made.pipeline else [part.source for part in made.parts]
     hub = list(dict.fromkeys(source.name for source in came_from if source.kind == "hub"))
     licence = came_from[0].licence
-    front = front_matter(made.model_type, hub, asdict(licence) if licence else None)
+    front = front_matter(made.model_type, hub, licence.as_dict() if licence else None)
     warning = [f"> **{made.note}**", ""] if made.note else []
     origin = ", ".join(_origin(source) for source in came_from)
     said = [f"- {note}" for part in made.parts for note in part.notes]

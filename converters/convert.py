@@ -420,7 +420,7 @@ def _sources(made: Conversion) -> dict[str, Any]:
             "name": source.name,
             "revision": source.revision,
             "subfolder": source.subfolder,
-            "licence": asdict(source.licence) if source.licence else None,
+            "licence": source.licence.as_dict() if source.licence else None,
             "files": hashes,
             "sha256": fingerprint(hashes),
         }

@@ -7,7 +7,7 @@ import json
 import os
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
@@ -155,7 +155,7 @@ class Hub:
 
     def _noted(self, commit: str, licence: Licence) -> Licence:
         """Keep it beside the cached files: offline, nobody could say whether they were gated."""
-        self._note(f"{_NOTES}/{commit}.json", json.dumps(asdict(licence)))
+        self._note(f"{_NOTES}/{commit}.json", json.dumps(licence.as_dict()))
         return licence
 
     def _recall(self, root: Path) -> Licence:

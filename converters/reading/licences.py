@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from samevoice import plain_yaml
@@ -25,6 +25,13 @@ class Licence:
     name: str | None = None  # the card's license_name, with "other"
     link: str | None = None  # the card's license_link
     attribution: str | None = None  # whom to name, of the open models
+
+    def as_dict(self) -> dict[str, object]:
+        """As a provenance has it."""
+        said = asdict(self)
+        if self.attribution is None:
+            del said["attribution"]
+        return said
 
 
 def licence_in(root: Path) -> Licence | None:

@@ -44,7 +44,8 @@ answers = []
 for options in calls:
     try:
         found = locate(**options)
-        answers.append({**asdict(found), "root": str(found.root)})
+        licence = {"licence": found.licence.as_dict()} if found.licence else {}
+        answers.append({**asdict(found), "root": str(found.root), **licence})
     except SourceError as error:
         links, link = [], error
         while link is not None:
