@@ -43,6 +43,7 @@ def test_a_name_is_converted_once(cache: Path, golden: Path) -> None:
     ]
     assert first.is_relative_to(cache)
     assert samevoice.load(first).config["architecture"] == "PyanNet"
+    assert "- Copyright (c) 2022 CNRS" in (first / "README.md").read_text(encoding="utf-8")
     shutil.rmtree(model.file.cached.parent)
     assert cached.bundle_of("open:segmentation", pytest.fail) == first
 

@@ -143,7 +143,13 @@ def test_a_hub_source_and_its_licence_stand_in_the_card(ready: Ready) -> None:
             "kind": "hub",
             "name": "pyannote/segmentation-3.0",
             "revision": "f" * 40,
-            "licence": {"id": "mit", "gated": True, "name": None, "link": None},
+            "licence": {
+                "id": "mit",
+                "gated": True,
+                "name": None,
+                "link": None,
+                "attribution": "Copyright (c) 2022 <CNRS>",
+            },
         }
 
     edit(ready.bundle / "provenance.json", from_hub)
@@ -155,6 +161,9 @@ def test_a_hub_source_and_its_licence_stand_in_the_card(ready: Ready) -> None:
     assert "# segmentation-3.0 in MLX" in text
     assert "hf download me/segmentation-3.0-mlx --local-dir segmentation-3.0-mlx" in text
     assert "| mit, gated |" in text
+    assert "- `segmentation`: Copyright " in text
+    assert "CNRS" in text
+    assert "<CNRS>" not in text
     assert "https://huggingface.co/pyannote/segmentation-3.0" in text
 
 
