@@ -40,7 +40,7 @@ parity: convert
 	-$(BIN)/samevoice parity out/full/plda --source reference:full --output out/parity/plda
 	-$(BIN)/samevoice parity out/full --source reference:full --only pipeline --output out/parity
 	-test ! -d out/open || $(BIN)/samevoice parity out/open --source open:diarization --output out/parity/open
-	set --; test -d out/open || set -- --left-out "$$(cat $(LEFT_OUT))"; \
+	set --; test -d out/open || set -- --left-out "open:diarization: $$(sed "s/^samevoice: //" $(LEFT_OUT))"; \
 		$(BIN)/samevoice report --index out/parity "$$@"
 	$(BIN)/samevoice gate $(RESULTS) $$(test ! -d out/open || echo $(OPEN))
 
