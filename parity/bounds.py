@@ -6,12 +6,15 @@ What is not finite violates every limit, an infinite bound included.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 
 Where: TypeAlias = Literal["tap", "output", "task"]
 
@@ -163,3 +166,61 @@ def overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
         where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
         return (*limits, Limit(one.metric, one.bound, one.origin, where))
     return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
+
+
+# As somebody writes them --------------------------------------------------------------------------
+
+
+def parse_override(text: str) -> Override:
+    """``noise_ratio=5`` or ``lstm.0:noise_ratio=5``, as typed on a command line."""
+    place, equals, number = text.rpartition("=")
+    if not equals:
+        raise LimitsError(f"limit {text!r} has no '=': write noise_ratio=5 or lstm.0:noise_ratio=5")
+    tap, colon, metric = place.rpartition(":")
+    if colon and not tap.strip():
+        raise LimitsError(f"limit {text!r} names no tap before its ':'")
+    try:
+        bound = float(number)
+    except ValueError:
+        raise LimitsError(f"limit {text!r}: {number.strip()!r} is not a number") from None
+    return _made(metric.strip(), bound, tap.strip() or None, f"set by {text!r}")
+
+
+def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> list[Override]:
+    """``{"noise_ratio": 5, "taps": {"lstm.0": {"noise_ratio": 10}}}`` -> overrides."""
+    taps = table.get("taps", {})
+    if not isinstance(taps, Mapping):
+        raise LimitsError(f"taps in {origin} must be a table of taps, not {taps!r}")
+    general = {metric: bound for metric, bound in table.items() if metric != "taps"}
+    found = [_made(metric, bound, None, origin) for metric, bound in general.items()]
+    for tap, bounds in taps.items():
+        if not isinstance(bounds, Mapping) or any(isinstance(x, Mapping) for x in bounds.values()):
+            raise LimitsError(
+                f"tap {tap!r} in {origin} must be a table such as {{noise_ratio = 10}}: "
+                "quote a tap's name if it holds dots"
+            )
+        found += [_made(metric, bound, tap, origin) for metric, bound in bounds.items()]
+    return found
+
+
+def read_overrides(path: Path) -> list[Override]:
+    """The ``[limits]`` table of a TOML file."""
+    text = read_named(path, LimitsError)
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LimitsError(f"{path} is not TOML: {error}") from None
+    if not isinstance(document.get("limits"), dict):
+        raise LimitsError(f"{path} has no [limits] table")
+    if strangers := sorted(document.keys() - {"limits"}):
+        raise LimitsError(f"{path} holds {strangers[0]!r} beside [limits]: only [limits] is read")
+    return overrides_from(document["limits"], str(path))
+
+
+def _made(metric: str, bound: object, tap: str | None, origin: str) -> Override:
+    if isinstance(bound, bool) or not isinstance(bound, int | float):
+        raise LimitsError(f"limit {metric} in {origin} must be a number, not {bound!r}")
+    override = Override(metric, checked_bound(metric, bound), tap, origin)
+    if tap is not None and METRICS[metric].task_section is not None:
+        raise LimitsError(f"{metric} is measured for the whole task, not at tap {tap!r}")
+    return override

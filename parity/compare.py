@@ -19,6 +19,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from samevoice.errors import SamevoiceError
+from samevoice.parity.bounds import overrides_from
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.engine import Outputs, compare_traces, trace
 from samevoice.parity.identity import device_of
@@ -27,7 +28,6 @@ from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.listening import Seams, channels_first, to_mlx
 from samevoice.parity.metrics import Array
-from samevoice.parity.overrides import overrides_from
 from samevoice.parity.reference import Reference
 
 # Torch path -> MLX path; None where the port has no such layer, for a reason known to the caller.

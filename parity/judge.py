@@ -16,7 +16,7 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.bounds import METRICS, Limit, LimitsError
-from samevoice.parity.limits import Dtype, Limits, limits_for
+from samevoice.parity.limits import Dtype, Limits, Loosened, limits_for, loosened
 from samevoice.parity.metrics import (
     HISTOGRAM_BINS,
     Array,
@@ -26,7 +26,6 @@ from samevoice.parity.metrics import (
     is_numeric,
     noise_ratio_of,
 )
-from samevoice.parity.overrides import Loosened, loosened
 
 Mode: TypeAlias = Literal["free", "forced"]
 # The task's figures and what reports draw of them: section -> name -> number, list or table.

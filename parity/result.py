@@ -24,9 +24,8 @@ from samevoice.parity import roles
 from samevoice.parity.bounds import LimitsError
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import TapVerdict, Verdict
-from samevoice.parity.limits import Limits
+from samevoice.parity.limits import Limits, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
-from samevoice.parity.overrides import Loosened, loosened
 
 SCHEMA = 2
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]

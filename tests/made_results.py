@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Family, limits_for
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import Artefact, Result, write
 from samevoice.parity.task import compare_decisions, compare_embeddings
 

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samevoice.parity.bounds import METRICS, LimitsError
+from samevoice.parity.bounds import METRICS, LimitsError, parse_override
 from samevoice.parity.judge import (
     JudgeError,
     Tap,
@@ -26,7 +26,6 @@ from samevoice.parity.judge import (
     task_violations,
 )
 from samevoice.parity.limits import Limits, limits_for
-from samevoice.parity.overrides import parse_override
 
 Array = npt.NDArray[Any]
 Taps = dict[str, Array]

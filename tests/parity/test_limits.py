@@ -13,16 +13,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity.bounds import METRICS, Limit, LimitsError, Override, Sense
+from samevoice.parity.bounds import (
+    METRICS,
+    Limit,
+    LimitsError,
+    Override,
+    Sense,
+    overrides_from,
+    parse_override,
+    read_overrides,
+)
 from samevoice.parity.limits import (
     ALL_DEVICES,
     ALL_DTYPES,
     ALL_FAMILIES,
     Limits,
     limits_for,
+    loosened,
     precision_of,
 )
-from samevoice.parity.overrides import loosened, overrides_from, parse_override, read_overrides
 from samevoice.parity.task import compare_decisions
 
 EMBEDDING = limits_for("embedding", "float32", "cpu")

@@ -16,10 +16,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge, judge_taps
 from samevoice.parity.limits import Limits, limits_for
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import (
     Artefact,
     Result,
