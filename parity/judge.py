@@ -21,10 +21,9 @@ from samevoice.parity.metrics import (
     HISTOGRAM_BINS,
     Array,
     Pair,
-    argmax_agreement_of,
-    floor_of,
     is_numeric,
-    noise_ratio_of,
+    measured_floor,
+    ratio_of,
 )
 
 Mode: TypeAlias = Literal["free", "forced"]
@@ -33,6 +32,13 @@ Task: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 # A float32 evaluation that errs by a hundredth of its scale has lost all but two digits.
 DOUBT = 0.01
+
+SIDES = ("truth", "reference", "candidate")
+# Figures of a tap that the pair of the truth and the candidate has by the same names.
+AGAINST_TRUTH = (
+    *("max_abs", "mean_abs", "rms", "p99", "nmse", "cosine_min", "cosine_mean", "norm_ratio"),
+    *("truth_rms", "histogram"),
+)
 
 # Types that a candidate's tap may have besides the reference's own.
 ALSO_ALLOWED: Mapping[Dtype, tuple[str, ...]] = {
@@ -64,6 +70,12 @@ class Tap:
     floors: Sequence[Array] = ()
     mode: Mode = "free"
     input: str = ""
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """What came, by whose it is."""
+        sides = {who: getattr(self, who) for who in SIDES}
+        return {who: array for who, array in sides.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -316,11 +328,12 @@ def _in_order(taps: list[TapVerdict], order: Sequence[str] | None) -> tuple[TapV
 def judge_tap(tap: Tap, limits: Limits, *, output: bool = False) -> TapVerdict:
     """One tap -> its figures and verdict."""
     faults = tuple(_faults(tap, limits.dtype))
-    present = [x for x in (tap.truth, tap.reference, tap.candidate) if x is not None]
-    held = tap.candidate if tap.candidate is not None else next(iter(present), None)
+    arrays = tap.arrays
+    first = next(iter(arrays.values()), None)
+    held = arrays.get("candidate", first)
     verdict = TapVerdict(
         tap.name,
-        shape=present[0].shape if present else (),
+        shape=() if first is None else first.shape,
         dtype="" if held is None else str(held.dtype),
         mode=tap.mode,
         input=tap.input,
@@ -335,73 +348,49 @@ def judge_tap(tap: Tap, limits: Limits, *, output: bool = False) -> TapVerdict:
 
 def _faults(tap: Tap, dtype: Dtype) -> Iterable[str]:
     """What makes figures impossible: absence, another shape, another type."""
-    arrays = {"truth": tap.truth, "reference": tap.reference, "candidate": tap.candidate}
-    absent = [who for who, array in arrays.items() if array is None]
-    if len(absent) == 3:
+    arrays = tap.arrays
+    if not arrays:
         yield "was expected, but neither side has it"
         return
-    if absent:
-        extra = " (extra in the candidate)" if absent == ["truth", "reference"] else ""
+    if absent := [who for who in SIDES if who not in arrays]:
+        extra = " (extra in the candidate)" if [*arrays] == ["candidate"] else ""
         yield f"missing in the {' and the '.join(absent)}{extra}"
         return
-    assert tap.truth is not None
-    assert tap.reference is not None
-    assert tap.candidate is not None
-    arrays |= {f"floor {k}": one for k, one in enumerate(tap.floors)}
-    for who, array in arrays.items():
-        assert array is not None
-        if array.shape != tap.truth.shape:
-            yield f"the {who} has shape {array.shape}, not {tap.truth.shape}"
+    shape = arrays["truth"].shape
+    for who, array in (arrays | {f"floor {k}": one for k, one in enumerate(tap.floors)}).items():
+        if array.shape != shape:
+            yield f"the {who} has shape {array.shape}, not {shape}"
         if not is_numeric(array.dtype):
             yield f"the {who} is {array.dtype}, which holds no real numbers"
-    if not _same_type(tap.reference.dtype, tap.candidate.dtype, dtype):
-        yield f"the candidate is {tap.candidate.dtype}, the reference {tap.reference.dtype}"
-
-
-def _same_type(reference: np.dtype[Any], candidate: np.dtype[Any], dtype: Dtype) -> bool:
-    return candidate == reference or str(candidate) in ALSO_ALLOWED[dtype]
+    ours, theirs = arrays["candidate"].dtype, arrays["reference"].dtype
+    if ours != theirs and str(ours) not in ALSO_ALLOWED[dtype]:
+        yield f"the candidate is {ours}, the reference {theirs}"
 
 
 def _measured(verdict: TapVerdict, tap: Tap) -> TapVerdict:
-    assert tap.truth is not None
-    assert tap.reference is not None
-    assert tap.candidate is not None
-    reference = Pair(tap.truth, tap.reference)
-    candidate = Pair(reference.truth, tap.candidate)
-    floor = max([floor_of(reference.truth_rms), *(_rms(reference.truth, x) for x in tap.floors)])
-    cosine = candidate.cosine()
+    arrays = tap.arrays
+    reference = Pair(arrays["truth"], arrays["reference"])
+    candidate = Pair(reference.truth, arrays["candidate"])
+    floor = measured_floor(reference, tap.floors)
+
+    def times(error: float) -> float:
+        return ratio_of(candidate.rms, error, reference.truth_rms)
+
     return replace(
         verdict,
-        max_abs=candidate.max_abs(),
-        mean_abs=candidate.mean_abs(),
-        rms=candidate.rms,
-        p99=candidate.p99(),
-        nmse=candidate.nmse(),
-        cosine_min=cosine.min,
-        cosine_mean=cosine.mean,
-        norm_ratio=candidate.norm_ratio(),
-        noise_ratio=noise_ratio_of(reference, candidate),
-        times_floor=_times(candidate.rms, floor) if tap.floors else None,
-        argmax_agreement=argmax_agreement_of(Pair(reference.got, candidate.got)),
-        truth_rms=reference.truth_rms,
+        **{name: getattr(candidate, name) for name in AGAINST_TRUTH},
+        noise_ratio=times(reference.rms),
+        times_floor=times(floor) if tap.floors else None,
+        argmax_agreement=Pair(reference.got, candidate.got).argmax_agreement,
         reference_rms=reference.rms,
-        reference_max_abs=reference.max_abs(),
+        reference_max_abs=reference.max_abs,
         noise_floor=floor,
-        histogram=candidate.histogram(),
         worst=_worst(reference, candidate),
     )
 
 
-def _rms(truth: Array, got: Array) -> float:
-    return Pair(truth, got).rms
-
-
-def _times(error: float, floor: float) -> float:
-    return error / floor if math.isfinite(error) and math.isfinite(floor) else math.inf
-
-
 def _worst(reference: Pair, candidate: Pair) -> Worst | None:
-    index = candidate.worst() if reference.finite else reference.worst()
+    index = candidate.worst if reference.finite else reference.worst
     if index is None:
         return None
     truth, got, other = reference.truth, reference.got, candidate.got
@@ -410,8 +399,7 @@ def _worst(reference: Pair, candidate: Pair) -> Worst | None:
 
 def _not_finite(tap: Tap) -> Iterable[str]:
     """Who holds NaN or infinity, and how many: the figures alone would only say "infinite"."""
-    for who in ("truth", "reference", "candidate"):
-        array = np.asarray(getattr(tap, who))
+    for who, array in tap.arrays.items():
         if array.dtype.kind in "biu":
             continue
         count = int(array.size - np.count_nonzero(np.isfinite(array)))
