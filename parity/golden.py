@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from samevoice.converters.bundle import written_aside
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.outputs import is_result
@@ -125,20 +125,10 @@ def along(
 @contextmanager
 def written_anew(folder: Path) -> Iterator[Path]:
     """A folder to write into that takes the place of older golden data when all is there."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
+    if folder.exists() and not is_result(folder, "golden"):
+        raise GoldenError(f"{folder} holds other files than golden data: move them away")
+    with written_aside(folder, overwrite=True, replaceable=lambda old: True) as aside:
         yield aside
-        if folder.exists():
-            if not is_result(folder, "golden"):
-                raise GoldenError(f"{folder} holds other files than golden data: move them away")
-            shutil.rmtree(folder)
-        aside.replace(folder)
-    except OSError as error:
-        raise GoldenError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
@@ -153,9 +143,15 @@ def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
 def write_example(folder: Path, number: int, traced: Trace) -> dict[str, Any]:
     """One file, and the row of the index that names it."""
     file, example = f"{number:03d}.safetensors", traced.example
-    write_dump(folder / file, dict(_packed(traced)))
-    row = {"file": file, "name": example.name, "depth": example.depth}
-    return {**row, "labels": list(example.labels), "sha256": example.sha256, **_order(traced)}
+    write_dump(folder / file, _packed(traced))
+    return {
+        "file": file,
+        "name": example.name,
+        "depth": example.depth,
+        "labels": list(example.labels),
+        "sha256": example.sha256,
+        "order": traced.plain.order or list(traced.plain.outputs),
+    }
 
 
 def write_index(
@@ -173,33 +169,24 @@ def write_index(
         "examples": rows,
     }
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).write_text(text, encoding="utf-8")
 
 
-def _order(traced: Trace) -> dict[str, Any]:
-    return {"order": traced.plain.order or list(traced.plain.outputs)}
-
-
-def _packed(traced: Trace) -> Iterator[tuple[str, Array]]:
+def _packed(traced: Trace) -> dict[str, Array]:
     """Arrays by part and name; the inputs once, as both modes are fed with the float32 ones."""
-    yield "fed/waveforms", traced.example.waveforms
-    if traced.example.masks is not None:
-        yield "fed/masks", traced.example.masks
-    yield from _named("truth", traced.truth.outputs)
-    yield from _named("plain", traced.plain.outputs)
-    if traced.local is not None:
-        yield from _named("inputs", traced.plain.inputs)
-        yield from _named("local", traced.local.outputs)
-        yield from _named("local-inputs", traced.local.inputs)
+    example, plain, local = traced.example, traced.plain, traced.local
+    fed = {"waveforms": example.waveforms, "masks": example.masks}
+    parts: dict[str, Mapping[str, Array | None]] = {
+        "fed": fed,
+        "truth": traced.truth.outputs,
+        "plain": plain.outputs,
+    }
+    if local is not None:
+        parts |= {"inputs": plain.inputs, "local": local.outputs, "local-inputs": local.inputs}
     # All evaluations, needed here or not: where this is replayed there is no torch to ask.
-    for name, outputs in traced.floors.items():
-        yield from _named(f"floor {name}", outputs)
-
-
-def _named(part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-    for name, array in arrays.items():
-        yield f"{part}/{name}", array
+    parts |= {f"floor {name}": outputs for name, outputs in traced.floors.items()}
+    named = ((f"{part}/{name}", x) for part, arrays in parts.items() for name, x in arrays.items())
+    return {name: array for name, array in named if array is not None}
 
 
 def read(folder: str | Path) -> Golden:
