@@ -167,11 +167,11 @@ class Conv1d(Module):
 class Conv2d(Module):
     """A square, odd convolution, padded, without bias: (B, F, T, I) -> (B, F', T', O).
 
-    A stride of two numbers is that of frequency, then that of time.
+    The stride is that of frequency, then that of time.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int] = 1
+        self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int] = (1, 1)
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel * kernel)

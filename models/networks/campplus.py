@@ -14,6 +14,7 @@ from samevoice.models.fast import campplus as cpu_campplus
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
+from samevoice.models.layers.residual import Block
 from samevoice.models.network import Embedding
 
 SEGMENT = 100  # frames that share a context
@@ -22,32 +23,20 @@ KERNEL = 3  # of all convolutions but the one that halves the frames
 
 
 class Nonlinear(Module):
-    """(B, T, C) -> (B, T, C): a norm and a ReLU; the authors' name for both."""
+    """(B, T, C) -> (B, T, C): a norm and a ReLU; the authors' name for both.
 
-    def __init__(self, channels: int) -> None:
+    The last one is a norm alone, without scale and shift. A copy that is in use has a ReLU behind
+    it, and its voices are much alike.
+    """
+
+    def __init__(self, channels: int, last: bool = False) -> None:
         super().__init__()
-        self.batchnorm = BatchNorm(channels)
+        self.batchnorm = BatchNorm(channels, affine=not last)
+        self.last = last
 
     def __call__(self, x: mx.array) -> mx.array:
-        return relu(self.batchnorm(x))
-
-
-class ResBlock(Module):
-    """(B, F, T, C) -> (B, F / stride, T, C): time keeps its frames."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = Conv2d(channels, channels, 3, (stride, 1)), BatchNorm(channels)
-        self.conv2, self.bn2 = Conv2d(channels, channels, 3), BatchNorm(channels)
-        if stride != 1:
-            self.shortcut = [Conv2d(channels, channels, 1, (stride, 1)), BatchNorm(channels)]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        for layer in self.get("shortcut", ()):
-            x = layer(x)
-        return relu(y + x)
+        y = self.batchnorm(x)
+        return y if self.last else relu(y)
 
 
 class Head(Module):
@@ -56,8 +45,9 @@ class Head(Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = Conv2d(1, channels, 3), BatchNorm(channels)
-        self.layer1 = [ResBlock(channels, 2), ResBlock(channels, 1)]
-        self.layer2 = [ResBlock(channels, 2), ResBlock(channels, 1)]
+        # Time keeps its frames.
+        for stage in ("layer1", "layer2"):
+            self[stage] = [Block(channels, channels, stride) for stride in ((2, 1), (1, 1))]
         self.conv2, self.bn2 = Conv2d(channels, channels, 3, (2, 1)), BatchNorm(channels)
 
     def __call__(self, fbank: mx.array) -> mx.array:
@@ -160,22 +150,10 @@ class Dense(Module):
     def __init__(self, inputs: int, outputs: int) -> None:
         super().__init__()
         self.linear = Linear(inputs, outputs, bias=False)
-        self.nonlinear = Norm(outputs)
+        self.nonlinear = Nonlinear(outputs, last=True)
 
     def __call__(self, x: mx.array) -> mx.array:
-        # No ReLU behind it: a copy that is in use has one, and its voices are much alike.
         return self.nonlinear(self.linear(x))
-
-
-class Norm(Module):
-    """What the authors call nonlinear at the end: a norm alone."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.batchnorm = BatchNorm(channels, affine=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.batchnorm(x)
 
 
 class XVector(Module):

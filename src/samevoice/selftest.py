@@ -27,7 +27,8 @@ from samevoice.models.fast import lstm_kernel
 from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm
 from samevoice.models.layers.lstm import LSTM
-from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
+from samevoice.models.layers.residual import Block
+from samevoice.models.networks.wespeaker import LAYOUTS, ResNet
 from samevoice.parity import golden, replay
 
 if TYPE_CHECKING:
@@ -208,11 +209,11 @@ def _block_truth(block: Block, x: np.ndarray) -> np.ndarray:
 def _normed(conv: Any, norm: Any, x: np.ndarray) -> np.ndarray:
     """(B, F, T, I) -> (B, F', T', O): a window at a time, the sums in float64."""
     weight = as_float64(conv.weight)
-    size, stride = weight.shape[1], conv.stride
+    size, (down, across) = weight.shape[1], conv.stride
     edge = size // 2
     padded = np.pad(x, [(0, 0), (edge, edge), (edge, edge), (0, 0)])
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), axis=(1, 2))
-    found = np.einsum("bftcyx,oyxc->bfto", windows[:, ::stride, ::stride], weight, optimize=True)
+    found = np.einsum("bftcyx,oyxc->bfto", windows[:, ::down, ::across], weight, optimize=True)
     scale, shift = norm.scale_shift()
     whole: np.ndarray = found * scale + shift
     return whole
