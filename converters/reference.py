@@ -85,7 +85,7 @@ def build(kind: str) -> Path:
 
 def segmentation(folder: Path) -> None:
     """segmentation-3.0's PyanNet: four LSTM layers, three speakers, at most two at a time."""
-    with _seeded() as pyannote:
+    with seeded_torch() as pyannote:
         from pyannote.audio.core.task import Problem, Resolution, Specifications
         from pyannote.audio.models.segmentation import PyanNet
 
@@ -110,7 +110,7 @@ def segmentation(folder: Path) -> None:
 
 def embedding(folder: Path) -> None:
     """WeSpeaker's ResNet34, its BatchNorm statistics those of the packaged recording."""
-    with _seeded() as torch:
+    with seeded_torch() as torch:
         from pyannote.audio.core.task import Problem, Resolution, Specifications
         from pyannote.audio.models.embedding import WeSpeakerResNet34
 
@@ -242,7 +242,7 @@ def _extension_stand_in() -> types.ModuleType:
 
 
 @contextmanager
-def _seeded() -> Iterator[Any]:
+def seeded_torch(seed: int = SEED) -> Iterator[Any]:
     """torch on one thread from a fixed seed: the same sums in the same order every time."""
     import_pyannote()
     import torch
@@ -251,7 +251,7 @@ def _seeded() -> Iterator[Any]:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(seed)
             yield torch
     finally:
         torch.set_num_threads(threads)

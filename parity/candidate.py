@@ -6,7 +6,7 @@ be run as a bundle is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,26 +53,28 @@ class Candidate:
 
     def try_run(self, example: Example) -> tuple[dict[str, Array], str]:
         """All that it gives in these forms, or an error: a port that breaks off has diverged."""
+        return self._tried(lambda: self._called(example))
+
+    def try_features(self, example: Example) -> tuple[dict[str, Array], str]:
+        """An embedding's output from filterbank features, or why there is none."""
+        network: Any = self.network
+
+        def called() -> Any:
+            features = network.compute_fbank(mx.array(example.waveforms))
+            masks = () if example.masks is None else (mx.array(example.masks),)
+            return network(features, *masks)
+
+        return self._tried(called)
+
+    def _tried(self, call: Callable[[], Any]) -> tuple[dict[str, Array], str]:
         with backend.using(self.device):
             try:
-                outputs = taps.outputs_of(self._called(example))
-                return {name: as_numpy(x) for name, x in outputs}, ""
+                return {name: as_numpy(x) for name, x in taps.outputs_of(call())}, ""
             except Exception as error:
                 return {}, one_line(error)
 
     def _called(self, example: Example) -> Any:
         return example.call(self.network, lambda x: mx.array(np.asarray(x)), port=True)
-
-    def try_features(self, example: Example) -> tuple[Array | None, str]:
-        """An embedding's output from filterbank features, or why there is none."""
-        network: Any = self.network
-        with backend.using(self.device):
-            try:
-                features = network.compute_fbank(mx.array(example.waveforms))
-                masks = () if example.masks is None else (mx.array(example.masks),)
-                return as_numpy(network(features, *masks)), ""
-            except Exception as error:
-                return None, one_line(error)
 
     def record(
         self,

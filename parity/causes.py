@@ -153,7 +153,9 @@ class _Trial:
         right = self.source.right(own, self.reference)
         wrong_tensors = not _equal(own, right)
         if wrong_tensors:
-            with spoiling.installed(self.candidate.network, own, own.with_tensors(**right.tensors)):
+            with spoiling.installed(
+                self.candidate.network, (own, own.with_tensors(**right.tensors))
+            ):
                 after = self._ratio(tap, self._heard(tap).get(tap))
             if after <= self.bound:
                 around = [one for path, one in layers.items() if tap.startswith(f"{path}.")]

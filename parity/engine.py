@@ -107,9 +107,10 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     if traced.example.depth != OUTPUT_ONLY:
         yield from _free(traced, candidate, kept)
         if candidate.takes_features:
-            got, error = candidate.try_features(traced.example)
+            outputs, error = candidate.try_features(traced.example)
             if error:
                 kept.errors[f"{name}, features"] = error
+            got = outputs.get(OUTPUT)
             floors = _floors(traced, OUTPUT, got)
             yield Tap(FEATURES, truth[OUTPUT], plain[OUTPUT], got, floors, input=name)
     if traced.local is not None:

@@ -101,7 +101,7 @@ class Spoiler:
     def spoilt(self, *cases: Case, prove: bool = False) -> Finding:
         """The verdict on the candidate with these bugs in it."""
         network = self.candidate.network
-        with spoiling.all_installed(network, [(case.layer, case.wrong) for case in cases]):
+        with spoiling.installed(network, *((case.layer, case.wrong) for case in cases)):
             verdict = self.verdict()
             cause = self.cause(verdict) if prove else None
         first = verdict.failed[0] if verdict.failed else None

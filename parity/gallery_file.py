@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 NAME = "gallery.json"
+COLUMNS = ("family", "architecture", "bug", "effect", "where", "found", "noise_ratio", "right")
 
 
 class GalleryError(SamevoiceError):
@@ -41,17 +42,7 @@ class Gallery:
 def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, str]) -> str:
     """Source -> findings, as the text of the file."""
     rows = [
-        {
-            "source": source,
-            "family": one.family,
-            "architecture": one.architecture,
-            "bug": one.bug,
-            "effect": one.effect,
-            "where": one.where,
-            "found": one.found,
-            "noise_ratio": one.noise_ratio,
-            "right": one.right,
-        }
+        {"source": source, **{name: getattr(one, name) for name in COLUMNS}}
         for source, found in findings.items()
         for one in found
     ]

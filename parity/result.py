@@ -13,7 +13,7 @@ import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
@@ -94,24 +94,19 @@ class Result:
         cls,
         verdict: Verdict,
         *,
-        model_type: str,
-        source: Artefact,
-        bundle: Artefact,
-        versions: Mapping[str, str],
         inputs: Iterable[Input] = (),
         command: Iterable[str] = (),
-        details: Mapping[str, Json] | None = None,
-        cause: Cause | None = None,
+        **said: Any,
     ) -> Self:
-        """A verdict and where it comes from -> a result that is consistent by construction."""
+        """A verdict and where it comes from -> a result that is consistent by construction.
+
+        ``said`` are the fields that do not follow from the verdict: ``model_type``, ``source``,
+        ``bundle``, ``versions``, and what else there is.
+        """
         result = cls(
             passed=verdict.passed,
-            model_type=model_type,
             dtype=verdict.limits.dtype,
             device=verdict.limits.device,
-            source=source,
-            bundle=bundle,
-            versions=dict(versions),
             inputs=tuple(inputs),
             command=tuple(command),
             taps=verdict.taps,
@@ -119,8 +114,7 @@ class Result:
             task={section: dict(figures) for section, figures in verdict.task.items()},
             limits=verdict.limits,
             loosened=verdict.loosened,
-            details=dict(details or {}),
-            cause=cause,
+            **said,
         )
         check(result)
         return result
@@ -443,13 +437,3 @@ def _decoded_free(value: Json) -> Json:
 def _kind_name(value: Json) -> str:
     names = {dict: "an object", list: "a list", str: f"{value!r:.60}", type(None): "null"}
     return names.get(type(value), repr(value)[:60])
-
-
-def with_task(result: Result, task: Mapping[str, Mapping[str, Json]]) -> Result:
-    """The same result judged with these task figures; for stages that are measured later."""
-    verdict = result.verdict.with_task({**result.task, **task})
-    return replace(
-        result,
-        task={section: dict(figures) for section, figures in verdict.task.items()},
-        passed=verdict.passed,
-    )

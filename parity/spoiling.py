@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
+from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
 from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer, compute
 
@@ -48,12 +49,6 @@ def _flat(module: Any) -> dict[str, Any]:
     from mlx.utils import tree_flatten
 
     return dict(tree_flatten(module.parameters()))
-
-
-def as_numpy(x: Any) -> Array:
-    from samevoice.parity.candidate import as_numpy as copied
-
-    return copied(x)
 
 
 def _kind(module: Any) -> str:
@@ -152,22 +147,18 @@ def gallery_of(network: Any) -> list[Case]:
 
 
 @contextmanager
-def installed(network: Any, layer: Layer, changed: Layer) -> Iterator[None]:
-    """The network with a layer changed: its tensors in place, its call as the textbook has it."""
-    with ExitStack() as stack:
-        new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
-        if new:
-            stack.enter_context(_tensors_put(network, layer, new))
-        if changed.settings != layer.settings:
-            stack.enter_context(called(network, changed))
-        yield
+def installed(network: Any, *changes: tuple[Layer, Layer]) -> Iterator[None]:
+    """The network with layers changed: tensors in place, calls as the textbook has them."""
+    from samevoice.models.layers import taps
 
-
-@contextmanager
-def all_installed(network: Any, changes: Sequence[tuple[Layer, Layer]]) -> Iterator[None]:
     with ExitStack() as stack:
         for layer, changed in changes:
-            stack.enter_context(installed(network, layer, changed))
+            new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
+            if new:
+                stack.enter_context(_tensors_put(network, layer, new))
+            if changed.settings != layer.settings:
+                calls = {changed.path: _calling(changed)}
+                stack.enter_context(taps.listen(network, changes=calls))
         yield
 
 
@@ -196,14 +187,8 @@ def at(network: Any, path: str) -> Any:
     return network
 
 
-def called(network: Any, layer: Layer) -> AbstractContextManager[Any]:
-    """The layer's tap passes on what the textbook computes for it."""
-    from samevoice.models.layers import taps
-
-    return taps.listen(network, changes={layer.path: _calling(layer)})
-
-
 def _calling(layer: Layer) -> Callable[[Mapping[str, mx.array], mx.array], mx.array]:
+    """What the layer's tap passes on: what the textbook computes for it."""
     import mlx.core as mx
 
     before = layer.settings.get("before", f"{layer.path}.input")

@@ -43,10 +43,7 @@ def compute(layer: Layer, x: Array, masks: Array | None = None) -> Array | None:
     wide = np.asarray(x, np.float64)
     tensors = {name: np.asarray(one, np.float64) for name, one in layer.tensors.items()}
     with np.errstate(all="ignore"):
-        if layer.kind == "pool":
-            found = pool(wide, layer.settings, masks)
-        else:
-            found = DEFINITIONS[layer.kind](wide, tensors, layer.settings)
+        found = DEFINITIONS[layer.kind](wide, tensors, {**layer.settings, "masks": masks})
         return np.asarray(found, np.float32)
 
 
@@ -160,13 +157,14 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
     return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
 
 
-def pool(x: Array, s: Settings, masks: Array | None) -> Array:
+def pool(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, F, T, C), (B, S, T') or None -> (B[, S], 2CF): mean, then unbiased deviation, over T.
 
     Of (B, T, C) there is one row of frequencies, and S is 1 without masks.
     """
+    masks = s["masks"]
     if x.ndim == 3:
-        pooled = pool(x[:, None], s, masks)
+        pooled = pool(x[:, None], t, s)
         return pooled[:, None] if masks is None else pooled
     x = x.swapaxes(1, 2) if s.get("over") == "frequency" else x
     if masks is None or s.get("unweighted"):
@@ -291,6 +289,6 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "lstm": lstm,
     "sinc": sinc,
     "fbank": fbank,
-    "pool": lambda x, t, s: pool(x, s, None),
+    "pool": pool,
     "function": function,
 }

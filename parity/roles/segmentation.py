@@ -86,15 +86,5 @@ def drawn(rows: Sequence[Row], config: Config, start: float, step: float) -> dic
     }
 
 
-ROLES = (
-    Role(
-        "segmentation",
-        (("output", "free"),),
-        examples,
-        gallery,
-        decisions,
-        LABELS,
-        task,
-        drawn,
-    ),
-)
+JUDGED = (("output", "free"),)
+ROLES = (Role("segmentation", JUDGED, examples, gallery, decisions, LABELS, task, drawn),)

@@ -27,7 +27,6 @@ from samevoice.parity.result import (
     dumps,
     loads,
     read,
-    with_task,
     write,
 )
 
@@ -345,11 +344,10 @@ def test_an_inconsistent_result_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_later_stage_joins_and_is_judged() -> None:
-    unmeasured = result_of(verdict_of(task={}))
-    assert not unmeasured.passed
-    assert with_task(unmeasured, TASK).passed
-    assert not with_task(GREEN, {"ranking": {"kendall_tau": 0.5}}).passed
+def test_figures_of_the_task_are_judged() -> None:
+    assert not result_of(verdict_of(task={})).passed
+    assert result_of(verdict_of(task=TASK)).passed
+    assert not result_of(verdict_of(task=TASK | {"ranking": {"kendall_tau": 0.5}})).passed
 
 
 def test_five_thousand_taps_are_read_in_a_few_seconds() -> None:
