@@ -169,11 +169,9 @@ class _Trial:
         for layer in layers:
             right = self.source.right(layer, self.reference)
             names = [
-                bug.name
-                for bug in bugs.bugs_of(right)
-                if (wrong := bug.change(right)) is not None
-                and wrong.settings == right.settings
-                and _equal(wrong, layer)
+                name
+                for name, wrong in _mistakes(right).items()
+                if wrong.settings == right.settings and _equal(wrong, layer)
             ]
             if names:
                 return " or ".join(names)
@@ -193,9 +191,9 @@ class _Trial:
                 continue
             seen = replace(right, tensors=own.tensors)
             made = {
-                bug.name: compute(wrong, x, example.masks)
-                for bug in bugs.bugs_of(seen)
-                if (wrong := bug.change(seen)) is not None and wrong.settings != seen.settings
+                name: compute(wrong, x, example.masks)
+                for name, wrong in _mistakes(seen).items()
+                if wrong.settings != seen.settings
             }
             call = self._matching(tap, made, got) or UNNAMED
             tensors = f" and {self._named([own])}" if both else ""
@@ -237,16 +235,18 @@ class _Trial:
         after = self._ratio(tap, compute(right, given))
         if after > self.bound:
             return None
-        made = {
-            bug.name: compute(wrong, given)
-            for bug in bugs.bugs_of(right)
-            if (wrong := bug.change(right)) is not None
-        }
+        made = {name: compute(wrong, given) for name, wrong in _mistakes(right).items()}
         usual = f"something else than {right.settings['name']} behind {right.settings['before']}"
         # Where nothing was negative, say, several functions gave the same: the first is the plain
         # one, that it is missing.
         named = self._matching(tap, made, got).partition(" or ")[0]
         return _cause(tap, named or usual, before, after)
+
+
+def _mistakes(right: Layer) -> dict[str, Layer]:
+    """Each bug's name, and the layer with that bug."""
+    made = {bug.name: bug.change(right) for bug in bugs.bugs_of(right)}
+    return {name: wrong for name, wrong in made.items() if wrong is not None}
 
 
 def _equal(one: Layer, other: Layer) -> bool:

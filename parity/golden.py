@@ -82,19 +82,12 @@ def network_of(source: str | Path) -> convert.Part:
     return planned.parts[0]
 
 
-def save(
-    folder: str | Path,
-    traces: Iterable[Trace],
-    *,
-    model_type: str,
-    source_sha256: str,
-    versions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write what the reference said on these examples; their depth is kept."""
+def save(folder: str | Path, traces: Iterable[Trace], **about: Any) -> Path:
+    """Write what the reference said on these examples; ``about`` as ``write_index`` takes it."""
     folder = Path(folder)
     with written_anew(folder) as aside:
         rows = [write_example(aside, k, one) for k, one in enumerate(traces)]
-        write_index(aside, rows, model_type, source_sha256, versions or {})
+        write_index(aside, rows, **about)
     return folder
 
 
@@ -104,9 +97,7 @@ def along(
     evaluate: Callable[[Example], Floors],
     *,
     private: Collection[str] = (),
-    model_type: str,
-    source_sha256: str,
-    versions: Mapping[str, str],
+    **about: Any,
 ) -> Iterator[Trace]:
     """The same traces; once the last has passed, ``folder`` holds the output of each.
 
@@ -119,7 +110,7 @@ def along(
             yield traced
             if traced.example.name not in private:
                 rows.append(write_example(aside, len(rows), _outputs_of(traced, evaluate)))
-        write_index(aside, rows, model_type, source_sha256, versions)
+        write_index(aside, rows, **about)
 
 
 @contextmanager

@@ -215,9 +215,9 @@ def pieces(sound: Array, count: int, samples: int) -> list[Array]:
 
 
 def from_audio(
-    paths: Sequence[str | Path], shortest: int, labels: tuple[str, ...] = (), *, most: int = 8
+    paths: Sequence[str | Path], shortest: int, labels: tuple[str, ...] = ()
 ) -> list[Example]:
-    """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone.
+    """Recordings in pieces of ten seconds, at most eight in a batch; the rest piece alone.
 
     ``labels`` are those of every piece.
     """
@@ -231,17 +231,17 @@ def from_audio(
             )
         taken = sum(one.name.startswith(name) for one in found)
         name = f"{name} #{taken + 1}" if taken else name
-        found += _pieces_of(sound, name, shortest, most, labels)
+        found += _pieces_of(sound, name, shortest, labels)
     return found
 
 
 def _pieces_of(
-    sound: Array, name: str, shortest: int, most: int, labels: tuple[str, ...]
+    sound: Array, name: str, shortest: int, labels: tuple[str, ...]
 ) -> Iterator[Example]:
     whole = [sound[at : at + CHUNK] for at in range(0, len(sound) - CHUNK + 1, CHUNK)]
-    for at in range(0, len(whole), most):
-        end = min(at + most, len(whole))
-        yield Example(f"{name} {10 * at}-{10 * end} s", batch(whole[at:end]), labels=labels)
+    for at in range(0, len(whole), 8):
+        part = whole[at : at + 8]
+        yield Example(f"{name} {10 * at}-{10 * (at + len(part))} s", batch(part), labels=labels)
     rest = sound[len(whole) * CHUNK :]
     if len(rest) >= shortest:
         yield Example(f"{name} from {10 * len(whole)} s", batch([rest]), labels=labels)

@@ -238,9 +238,7 @@ def judge(
     outputs: Collection[str] = (),
     order: Sequence[str] | None = None,
     floors: Sequence[Mapping[str, Array]] = (),
-    mode: Mode = "free",
     input: str = "",
-    task: Task | None = None,
 ) -> Verdict:
     """Arrays by name -> verdict; a name that one of the three lacks is a failed tap.
 
@@ -255,12 +253,11 @@ def judge(
             reference.get(name),
             candidate.get(name),
             [floor[name] for floor in floors if name in floor],
-            mode,
-            input,
+            input=input,
         )
         for name in names
     )
-    return judge_taps(taps, limits, outputs=outputs, order=order, task=task)
+    return judge_taps(taps, limits, outputs=outputs, order=order)
 
 
 def judge_pair(
@@ -286,7 +283,6 @@ def judge_taps(
     *,
     outputs: Collection[str] = (),
     order: Sequence[str] | None = None,
-    task: Task | None = None,
 ) -> Verdict:
     """Taps of any inputs and modes, one at a time, -> verdict.
 
@@ -304,7 +300,7 @@ def judge_taps(
         raise LimitsError(f"limits name the tap {strangers[0]!r}, which was not compared")
     absent = _never_came(judged, outputs, order or ())
     judged += [judge_tap(tap, limits, output=tap.name in outputs) for tap in absent]
-    return Verdict(_in_order(judged, order), limits, task or {})
+    return Verdict(_in_order(judged, order), limits)
 
 
 def _never_came(

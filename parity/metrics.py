@@ -132,7 +132,21 @@ class Pair:
     @cached_property
     def row_cosines(self) -> Floats:
         """(..., D) -> the cosine of each row of D; -inf for all if anything is not finite."""
-        return _row_cosines(self)
+        truth, got = _rows(self.truth), _rows(self.got)
+        if not self.finite:
+            return np.full(len(truth), -math.inf)
+        truth, truth_scale = _tamed(truth)
+        got, got_scale = _tamed(got)
+        tt = np.einsum("nd,nd->n", truth, truth)
+        gg = np.einsum("nd,nd->n", got, got)
+        zero_t = np.sqrt(tt) * truth_scale < FLOAT32_TINY
+        zero_g = np.sqrt(gg) * got_scale < FLOAT32_TINY
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # The root of the product, not the product of roots: equal rows give exactly 1.
+            cosines = np.einsum("nd,nd->n", truth, got) / np.sqrt(tt * gg)
+        cosines = np.where(zero_t | zero_g, (zero_t & zero_g).astype(np.float64), cosines)
+        clipped: Floats = np.clip(cosines, -1.0, 1.0)
+        return clipped
 
     @property
     def cosine_min(self) -> float:
@@ -225,24 +239,6 @@ def _quotient(over: float, under: float, *, both_zero: float) -> float:
     if under < FLOAT32_TINY:
         return both_zero if over < FLOAT32_TINY else math.inf
     return over / under
-
-
-def _row_cosines(pair: Pair) -> Floats:
-    truth, got = _rows(pair.truth), _rows(pair.got)
-    if not pair.finite:
-        return np.full(len(truth), -math.inf)
-    truth, truth_scale = _tamed(truth)
-    got, got_scale = _tamed(got)
-    tt = np.einsum("nd,nd->n", truth, truth)
-    gg = np.einsum("nd,nd->n", got, got)
-    zero_t = np.sqrt(tt) * truth_scale < FLOAT32_TINY
-    zero_g = np.sqrt(gg) * got_scale < FLOAT32_TINY
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # The root of the product, not the product of roots: equal rows give exactly 1.
-        cosines = np.einsum("nd,nd->n", truth, got) / np.sqrt(tt * gg)
-    cosines = np.where(zero_t | zero_g, (zero_t & zero_g).astype(np.float64), cosines)
-    clipped: Floats = np.clip(cosines, -1.0, 1.0)
-    return clipped
 
 
 def _rows(x: Floats) -> Floats:

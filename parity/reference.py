@@ -55,19 +55,29 @@ class Reference:
         """The output alone, nobody listening."""
         return self.outputs(example, precision)[OUTPUT]
 
-    def outputs(self, example: Example, precision: Precision = "float32") -> dict[str, Array]:
+    def outputs(
+        self,
+        example: Example,
+        precision: Precision = "float32",
+        module: torch.nn.Module | None = None,
+    ) -> dict[str, Array]:
         """The same where there may be several."""
+        module = module or self._module(precision)
         with self._running(precision):
-            return self.seams.final_outputs(*_called(self._module(precision), example, precision))
+            return self.seams.final_outputs(module, _called(module, example, precision))
 
     def record(
         self,
         example: Example,
         precision: Precision = "float32",
         fed: Mapping[str, Array] | None = None,
+        module: torch.nn.Module | None = None,
     ) -> Recording:
         """Every tap; with ``fed`` each layer named there takes the input given for it."""
-        return self._recorded(self._module(precision), example, precision, fed)
+        module = module or self._module(precision)
+        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
+            _called(module, example, precision)
+        return seen
 
     def evaluations(
         self, example: Example, *, deep: bool = True
@@ -92,9 +102,8 @@ class Reference:
 
     def _evaluated(self, module: torch.nn.Module, example: Example, deep: bool) -> Recording:
         if deep:
-            return self._recorded(module, example, "float32", None)
-        with _arithmetic("float32"):
-            return Recording(outputs=self.seams.final_outputs(*_called(module, example, "float32")))
+            return self.record(example, module=module)
+        return Recording(outputs=self.outputs(example, module=module))
 
     def _one_by_one(self, example: Example, deep: bool) -> Recording:
         count = len(example.waveforms)
@@ -103,17 +112,6 @@ class Reference:
             tap: np.concatenate([one.outputs[tap] for one in alone]) for tap in alone[0].outputs
         }
         return Recording(outputs=outputs)
-
-    def _recorded(
-        self,
-        module: torch.nn.Module,
-        example: Example,
-        precision: Precision,
-        fed: Mapping[str, Array] | None,
-    ) -> Recording:
-        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
-            _called(module, example, precision)
-        return seen
 
     @contextmanager
     def _running(self, precision: Precision) -> Iterator[None]:
@@ -125,17 +123,15 @@ class Reference:
             yield
 
 
-def _called(
-    module: torch.nn.Module, example: Example, precision: Precision
-) -> tuple[torch.nn.Module, Any]:
-    """The module, and what it gives."""
+def _called(module: torch.nn.Module, example: Example, precision: Precision) -> Any:
+    """What the module gives."""
     import torch
 
     def convert(x: Array) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(x))
         return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
 
-    return module, example.call(module, convert)
+    return example.call(module, convert)
 
 
 @contextmanager

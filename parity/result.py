@@ -152,8 +152,9 @@ def check(result: Result) -> None:
     role = roles.every().get(result.model_type)
     if role is None:
         _check_other(result)
+    elif role.judged and limits.family != result.model_type:
+        raise ResultError(f"a {result.model_type} was judged by the limits of a {limits.family}")
     for name, mode in role.judged if role else ():
-        _check_family(result)
         _check_given(result, name, mode)
     _check_loosened(result)
 
@@ -166,14 +167,6 @@ def _check_other(result: Result) -> None:
         )
     if result.passed and not any(tap.output for tap in result.taps):
         raise ResultError("no output was judged")
-
-
-def _check_family(result: Result) -> None:
-    """What is compared is judged by its own family's limits."""
-    if result.limits.family != result.model_type:
-        raise ResultError(
-            f"a {result.model_type} was judged by the limits of a {result.limits.family}"
-        )
 
 
 def _check_given(result: Result, name: str, mode: str) -> None:
@@ -361,13 +354,17 @@ def _no_constant(text: str) -> Json:
     raise ResultError(f"{text} is not JSON: infinities and NaN are written as strings")
 
 
+# How a value of each type is called where another stands in its place.
+EXPECTED = {tuple: "a list", dict: "an object", float: "a number", int: "an integer", str: "text"}
+
+
 def _decoded(kind: Any, value: Json, where: str) -> Any:
     """JSON -> the annotated type, naming the place of whatever does not fit."""
     if is_dataclass(kind):
         return _decoded_object(kind, value, where)
     if kind is Any:
         return _decoded_free(value)
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, types.UnionType):
         chosen = [one for one in inner if one is not type(None)]
         return None if value is None else _decoded(chosen[0], value, where)
@@ -379,7 +376,14 @@ def _decoded(kind: Any, value: Json, where: str) -> Any:
         return tuple(_decoded(inner[0], one, f"{where}[{k}]") for k, one in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: _decoded(inner[1], one, f"{where}.{key}") for key, one in value.items()}
-    return _decoded_plain(kind, value, where)
+    if origin is float and isinstance(value, str) and value in NOT_FINITE:
+        return NOT_FINITE[value]
+    if origin is float and type(value) in (int, float):
+        return _decoded_float(value, where)
+    if type(value) is origin:
+        return value
+    expected = EXPECTED.get(origin, "a truth")
+    raise ResultError(f"{where} must be {expected}, not {_kind_name(value)}")
 
 
 def _decoded_object(kind: Any, value: Json, where: str) -> Any:
@@ -400,19 +404,6 @@ def _hints(kind: type) -> dict[str, Any]:
     """Field -> its type, in order; resolved once, as thousands of taps ask."""
     hints = get_type_hints(kind)
     return {x.name: hints[x.name] for x in fields(kind)}
-
-
-def _decoded_plain(kind: Any, value: Json, where: str) -> Any:
-    if kind is float:
-        if isinstance(value, str) and value in NOT_FINITE:
-            return NOT_FINITE[value]
-        if type(value) in (int, float):
-            return _decoded_float(value, where)
-    elif isinstance(kind, type) and type(value) is kind:
-        return value
-    expected = {tuple: "a list", dict: "an object"}.get(get_origin(kind) or kind)
-    expected = expected or {float: "a number", int: "an integer", str: "text"}.get(kind, "a truth")
-    raise ResultError(f"{where} must be {expected}, not {_kind_name(value)}")
 
 
 def _decoded_float(value: float, where: str) -> float:

@@ -1,7 +1,8 @@
 """Layers as data, and what each kind of layer computes, word for word from its definition.
 
-Numpy in float64 and nothing else, so that neither side of a comparison can hide a mistake in it.
-A layer is its kind, its tensors as MLX lays them out, and its settings; ``compute`` runs it alone.
+Numpy and scipy in float64 and nothing else, so that neither side of a comparison can hide a mistake
+in it. A layer is its kind, its tensors as MLX lays them out, and its settings; ``compute`` runs it
+alone.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, log_softmax, ndtr, softmax
 
 from samevoice.parity.metrics import Array
 
@@ -113,8 +116,8 @@ def lstm(x: Array, t: Tensors, s: Settings) -> Array:
     fed = x @ t["Wx"].T + t.get("bias", 0.0)
     for step in fed.swapaxes(0, 1):
         i, f, g, o = np.split(step + hidden @ t["Wh"].T, 4, axis=-1)
-        cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
-        hidden = _sigmoid(o) * np.tanh(cell)
+        cell = expit(f) * cell + expit(i) * np.tanh(g)
+        hidden = expit(o) * np.tanh(cell)
         states.append(hidden)
     found = np.stack(states, axis=1)
     return found[:, ::-1] if s.get("turned_back", s.get("backward")) else found
@@ -212,30 +215,6 @@ def _resampled(masks: Array, frames: int, between: bool) -> Array:
 # Functions between layers -------------------------------------------------------------------------
 
 
-def _sigmoid(x: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-x))
-    return found
-
-
-def _softmax(x: Array) -> Array:
-    large = np.exp(x - x.max(axis=-1, keepdims=True))
-    found: Array = large / large.sum(axis=-1, keepdims=True)
-    return found
-
-
-def _log_softmax(x: Array) -> Array:
-    below = x - x.max(axis=-1, keepdims=True)
-    found: Array = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
-    return found
-
-
-def _gelu(x: Array) -> Array:
-    from scipy.special import ndtr
-
-    found: Array = x * ndtr(x)
-    return found
-
-
 def _gelu_tanh(x: Array) -> Array:
     found: Array = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     return found
@@ -253,13 +232,13 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     NOTHING: lambda x: x,
     "ReLU": lambda x: np.maximum(x, 0.0),
     "leaky ReLU": lambda x: np.where(x < 0, 0.01 * x, x),
-    "GELU": _gelu,
+    "GELU": lambda x: x * ndtr(x),
     "GELU's tanh form": _gelu_tanh,
-    "SiLU": lambda x: x * _sigmoid(x),
+    "SiLU": lambda x: x * expit(x),
     "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "softmax": _softmax,
-    "log-softmax": _log_softmax,
+    "sigmoid": expit,
+    "softmax": partial(softmax, axis=-1),
+    "log-softmax": partial(log_softmax, axis=-1),
     "an absolute value": np.abs,
     "L2 normalisation": lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True),
     "an untrained BatchNorm": lambda x: x / np.sqrt(1 + 1e-5),

@@ -94,7 +94,7 @@ def judged(
     chosen = limits_for(family, dtype, device).overridden(parse_override(x) for x in limits)
     all_taps = list(taps)
     outputs = ["output"] if family != "generic" else []
-    verdict = judge_taps(all_taps, chosen, outputs=outputs, task=task_of(family, task))
+    verdict = judge_taps(all_taps, chosen, outputs=outputs).with_task(task_of(family, task))
     names = dict.fromkeys(tap.input for tap in all_taps if tap.input)
     told: dict[str, Any] = {
         "model_type": family,

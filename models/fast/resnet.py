@@ -20,12 +20,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from samevoice.models.fast.cpu import (
-    Floats,
-    Share,
-    one_blas_thread,
-    stacked,
-)
+from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
 from samevoice.models.layers import BatchNorm, Conv2d, arrays_of
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what

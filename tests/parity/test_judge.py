@@ -292,7 +292,7 @@ def test_two_dumps_without_a_truth() -> None:
 def test_the_task_is_limited_too() -> None:
     limits = limits_for("embedding", "float32", "cpu")
     good = {"ranking": {"kendall_tau": 1.0}, "similarity": {"embedding_cosine_min": 1.0}}
-    verdict = judge(*run(), limits, task=good)
+    verdict = judge(*run(), limits).with_task(good)
     assert verdict.passed
     assert not judge(*run(), limits).passed  # the task was not measured
     flipped = verdict.with_task(good | {"ranking": {"kendall_tau": 0.99}})

@@ -48,7 +48,8 @@ def verdict_of(
     sides[1]["conv"] *= np.float32(scale)
     task = TASK if task is None else task
     reference, candidate = sides
-    return judge(truth, reference, candidate, limits, outputs=["output"], input="sample", task=task)
+    verdict = judge(truth, reference, candidate, limits, outputs=["output"], input="sample")
+    return verdict.with_task(task)
 
 
 def result_of(verdict: Verdict, **details: Json) -> Result:
