@@ -46,11 +46,6 @@ class Candidate:
         """``CPU``, ``Metal`` or ``CUDA``."""
         return backend.device_name(self.device)
 
-    def run(self, example: Example) -> Array:
-        """The output in the forms that people run: nobody listens, so the fast ones are free to."""
-        with backend.using(self.device):
-            return as_numpy(self._called(example))
-
     def try_run(self, example: Example) -> tuple[dict[str, Array], str]:
         """All that it gives in these forms, or an error: a port that breaks off has diverged."""
         return self._tried(lambda: self._called(example))

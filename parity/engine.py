@@ -11,10 +11,10 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from samevoice.parity import roles
-from samevoice.parity.inputs import FORCED, FREE, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
+from samevoice.parity.inputs import FORCED, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
 from samevoice.parity.judge import Tap, Verdict, judge_taps
 from samevoice.parity.limits import Limits
-from samevoice.parity.metrics import Array, noise_ratio
+from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
 
 if TYPE_CHECKING:
     from samevoice.parity.candidate import Candidate
@@ -57,22 +57,12 @@ class Trace:
 
 def trace(reference: Reference, example: Example) -> Trace:
     """Run the reference on an example, as deep as it asks."""
-
-    def evaluate() -> Floors:
-        deep = example.depth != OUTPUT_ONLY
-        return {name: one.outputs for name, one in reference.evaluations(example, deep=deep)}
-
-    if example.depth == OUTPUT_ONLY:
-        truth, plain = (
-            Recording(outputs=reference.outputs(example, precision))
-            for precision in ("float64", "float32")
-        )
-        return Trace(example, truth, plain, evaluate=evaluate)
-    truth, plain = reference.record(example, "float64"), reference.record(example)
-    if example.depth == FREE:
-        return Trace(example, truth, plain, evaluate=evaluate)
-    local = reference.record(example, "float64", fed=plain.inputs)
-    return Trace(example, truth, plain, local, evaluate)
+    deep = example.depth != OUTPUT_ONLY
+    truth, plain = (reference.heard(example, x, deep=deep) for x in ("float64", "float32"))
+    local = None
+    if example.depth == FORCED:
+        local = reference.record(example, "float64", fed=plain.inputs)
+    return Trace(example, truth, plain, local, lambda: reference.floors(example, deep=deep))
 
 
 # Both sides ---------------------------------------------------------------------------------------
@@ -174,8 +164,12 @@ def compare_traces(
     verdict = judge_taps(taps, limits, outputs=outputs, order=order)
     if not (rows := kept.labelled):
         return verdict
-    task = roles.named(limits.family).task
-    return verdict.with_task(task(rows, candidate.network.config) if task else {})
+    if (task := roles.named(limits.family).task) is None:
+        return verdict
+    try:
+        return verdict.with_task(task(rows, candidate.network.config))
+    except ShapeMismatchError:
+        return verdict  # a limit on a figure that is not there is broken
 
 
 def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:

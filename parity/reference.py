@@ -1,6 +1,6 @@
 """PyTorch's side: the original's own module, in float32 as people run it and in float64 as truth.
 
-Only this module of the harness, listening.py and compare.py know torch, and only once something is
+Only this module of the harness, listening.py and modules.py know torch, and only once something is
 asked of them.
 """
 
@@ -79,6 +79,23 @@ class Reference:
             _called(module, example, precision)
         return seen
 
+    def heard(
+        self,
+        example: Example,
+        precision: Precision = "float32",
+        module: torch.nn.Module | None = None,
+        *,
+        deep: bool,
+    ) -> Recording:
+        """Every tap, or where that is not ``deep`` the output alone."""
+        if deep:
+            return self.record(example, precision, module=module)
+        return Recording(outputs=self.outputs(example, precision, module))
+
+    def floors(self, example: Example, *, deep: bool) -> dict[str, dict[str, Array]]:
+        """What each of the other evaluations gives, by tap."""
+        return {name: one.outputs for name, one in self.evaluations(example, deep=deep)}
+
     def evaluations(
         self, example: Example, *, deep: bool = True
     ) -> Iterator[tuple[str, Recording]]:
@@ -88,26 +105,21 @@ class Reference:
         threads = torch.get_num_threads()
         other = 1 if threads > 1 else 2
         with _threads(other):
-            yield f"{other} threads", self._evaluated(self.module, example, deep)
+            yield f"{other} threads", self.heard(example, deep=deep)
         if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             with without_onednn():
-                yield "without oneDNN", self._evaluated(self.module, example, deep)
+                yield "without oneDNN", self.heard(example, deep=deep)
         if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
-            yield "channels last", self._evaluated(self._channels_last, example, deep)
+            yield "channels last", self.heard(example, module=self._channels_last, deep=deep)
         if len(example.waveforms) > 1:
             yield "one by one", self._one_by_one(example, deep)
 
     def _module(self, precision: Precision) -> torch.nn.Module:
         return self.module if precision == "float32" else self.double
 
-    def _evaluated(self, module: torch.nn.Module, example: Example, deep: bool) -> Recording:
-        if deep:
-            return self.record(example, module=module)
-        return Recording(outputs=self.outputs(example, module=module))
-
     def _one_by_one(self, example: Example, deep: bool) -> Recording:
         count = len(example.waveforms)
-        alone = [self._evaluated(self.module, example.item(k), deep) for k in range(count)]
+        alone = [self.heard(example.item(k), deep=deep) for k in range(count)]
         outputs = {
             tap: np.concatenate([one.outputs[tap] for one in alone]) for tap in alone[0].outputs
         }

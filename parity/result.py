@@ -18,6 +18,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from samevoice.converters.bundle import file_written_aside
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.parity import roles
@@ -237,20 +238,13 @@ def write(path: str | Path, result: Result) -> None:
     text = dumps(result)
     if dumps(loads(text, str(path))) != text:
         raise ResultError(f"{path}: the result does not survive being written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
+    with file_written_aside(path, overwrite=True) as aside:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if aside.read_text(encoding="utf-8") != text:
-            raise ResultError(f"{aside} was not written as meant: is the disk full?")
-        aside.replace(path)
-    except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
+            raise ResultError(f"{path} was not written as meant: is the disk full?")
 
 
 def dumps(result: Result) -> str:

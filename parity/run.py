@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ from samevoice.parity import identity, roles
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
 from samevoice.parity.bounds import Override
-from samevoice.parity.engine import Floors, Outputs, Trace, compare_traces, order_of, trace
+from samevoice.parity.engine import Outputs, Trace, compare_traces, order_of, trace
 from samevoice.parity.identity import ParityError
 from samevoice.parity.inputs import FORCED, Example
 from samevoice.parity.judge import Tap, Verdict, judge_taps
@@ -267,13 +268,10 @@ def _with_golden(
     """The outputs are kept beside the result: a release shows with them that it works elsewhere."""
     from samevoice.parity import golden
 
-    def evaluate(example: Example) -> Floors:
-        return {name: one.outputs for name, one in reference.evaluations(example, deep=False)}
-
     return golden.along(
         output / golden.FOLDER,
         traces,
-        evaluate,
+        partial(reference.floors, deep=False),
         private={one.name for one in private},
         model_type=part.family.role,
         source_sha256=convert.fingerprint(part.source_hashes),

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samevoice.errors import BundleError
 from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge, judge_taps
@@ -329,7 +330,7 @@ def test_a_failed_write_leaves_the_old_file_alone(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResultError, match="No space left"):
+    with pytest.raises(BundleError, match=r"result\.json cannot be written: the disk .* is full"):
         write(path, RED)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["result.json"]

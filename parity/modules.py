@@ -9,8 +9,6 @@ Every leaf of the torch module is paired with the MLX module of the same path, o
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -164,13 +162,3 @@ def _evaluating(module: Any) -> Iterator[None]:
         yield
     finally:
         module.train(training)
-
-
-class _Callable(types.ModuleType):
-    """Python puts this module in the place of the function of the same name: so both are called."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Verdict:
-        return compare(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
