@@ -14,7 +14,6 @@ import sys
 import types
 import warnings
 import wave
-from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -192,11 +191,7 @@ def full(folder: Path) -> None:
     (folder / "config.yaml").write_text(_CONFIG_YAML, encoding="utf-8")
 
 
-_BUILDERS: dict[str, Callable[[Path], None]] = {
-    "segmentation": segmentation,
-    "embedding": embedding,
-    "full": full,
-}
+_BUILDERS = {"segmentation": segmentation, "embedding": embedding, "full": full}
 
 
 def sample() -> Array:

@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.models import registry
-from samevoice.models.layers import taps
+from samevoice.models.layers import named_arrays, taps
 from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.network import Network
@@ -111,10 +111,8 @@ class Candidate:
 
     def weights(self, tap: str) -> dict[str, Array]:
         """The parameters below a tap's path."""
-        from mlx.utils import tree_flatten
-
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
-        return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
+        named = named_arrays(self.network).items()
+        return {name: as_numpy(x) for name, x in named if name.startswith(f"{tap}.")}
 
 
 def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:

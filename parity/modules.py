@@ -81,7 +81,8 @@ def _arguments(inputs: Inputs) -> Arguments:
 
 def _paired(torch_module: Any, names: Names | None) -> dict[str, str]:
     """Torch path -> MLX path, for every leaf that both sides must have."""
-    leaves = [path for path, one in torch_module.named_modules() if path and _is_leaf(one)]
+    named = torch_module.named_modules()
+    leaves = [path for path, one in named if path and not list(one.children())]
     if isinstance(names, Mapping):
         known = {path for path, _ in torch_module.named_modules()}
         if strangers := [path for path in names if path not in known]:
@@ -102,10 +103,6 @@ def _named(path: str, names: Names | None, has_tensors: bool) -> str | None:
         return names[path]
     # Activations and their kin are functions in most ports: what they do shows in the next layer.
     return path if has_tensors else None
-
-
-def _is_leaf(module: Any) -> bool:
-    return not any(True for _ in module.children())
 
 
 def _has_tensors(module: Any) -> bool:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samevoice.models.layers import named_arrays
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
@@ -39,16 +40,11 @@ def layer_of(path: str, module: Any) -> Layer:
     if kind == "fbank":
         return _fbank(path, module)
     inner = kind in ("network", "bilstm", "attention")
-    held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}
+    own = {name: x for name, x in module.items() if hasattr(x, "shape")}
+    held = named_arrays(module) if inner else own
     return Layer(
         kind, path, {n: as_numpy(x) for n, x in held.items()}, _settings(kind, path, module)
     )
-
-
-def _flat(module: Any) -> dict[str, Any]:
-    from mlx.utils import tree_flatten
-
-    return dict(tree_flatten(module.parameters()))
 
 
 def _kind(module: Any) -> str:
@@ -114,10 +110,6 @@ def _fbank(path: str, one: Any) -> Layer:
         "window_type": one.window_type,
         "fft": one.fft_size,
         "scale": one.full_scale,
-        "emphasis": 0.97,
-        "power": 2,
-        "log10": False,
-        "centred": True,
     }
     return Layer("fbank", path, {"mel_banks": one.mel_banks}, settings)
 

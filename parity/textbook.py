@@ -151,13 +151,13 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
     phase = 2 * np.pi * np.arange(size) / (size - 1)
     a = {"hamming": 0.54, "hanning": 0.5, "povey": 0.5}[s["window_type"]]
     taper = (a - (1 - a) * np.cos(phase)) ** (0.85 if s["window_type"] == "povey" else 1.0)
-    spectrum = np.fft.rfft((frames - s["emphasis"] * before) * taper, n=s["fft"])
-    power = np.abs(spectrum) ** s["power"]
+    spectrum = np.fft.rfft((frames - s.get("emphasis", 0.97) * before) * taper, n=s["fft"])
+    power = np.abs(spectrum) ** s.get("power", 2)
     features = np.log(np.maximum(power @ t["mel_banks"], np.finfo(np.float32).eps))
-    if s["log10"]:
+    if s.get("log10"):
         features = features / math.log(10.0)
     found: Array = features
-    return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
+    return found - found.mean(axis=1, keepdims=True) if s.get("centred", True) else found
 
 
 def pool(x: Array, t: Tensors, s: Settings) -> Array:

