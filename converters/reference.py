@@ -146,9 +146,8 @@ def _leave_defaults(model: Any) -> None:
                 value.copy_(fresh)
             elif name.endswith(("low_hz_", "band_hz_")):
                 value.mul_(torch.rand_like(value) * 0.4 + 0.8)
-                value[
-                    ::7
-                ].neg_()  # pyannote takes their absolute value; trained ones may be negative
+                # pyannote takes their absolute value; trained ones may be negative.
+                value[::7].neg_()
 
 
 def _spread_decisions(model: Any) -> None:

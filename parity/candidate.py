@@ -92,10 +92,8 @@ class Candidate:
             if only is not None:
                 inputs = {name: x for name, x in inputs.items() if into(name) in only}
                 outputs = {name: x for name, x in outputs.items() if name in only}
-            for name, array in _evaluated(inputs, seen):
-                seen.inputs[name] = array
-            for name, array in _evaluated(outputs, seen):
-                seen.note_output(name, array)
+            seen.inputs.update(_evaluated(inputs, seen))
+            seen.outputs.update(_evaluated(outputs, seen))
         return seen
 
     def is_layer(self, tap: str) -> bool:

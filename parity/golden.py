@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from samevoice.converters.bundle import written_aside
 from samevoice.errors import SamevoiceError
-from samevoice.files import read_named
+from samevoice.files import read_versioned
 from samevoice.outputs import is_result
 from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
@@ -165,10 +165,9 @@ def write_index(
 
 def _packed(traced: Trace) -> dict[str, Array]:
     """Arrays by part and name; the inputs once, as both modes are fed with the float32 ones."""
-    example, plain, local = traced.example, traced.plain, traced.local
-    fed = {"waveforms": example.waveforms, "masks": example.masks}
-    parts: dict[str, Mapping[str, Array | None]] = {
-        "fed": fed,
+    plain, local = traced.plain, traced.local
+    parts: dict[str, Mapping[str, Array]] = {
+        "fed": traced.example.fed,
         "truth": traced.truth.outputs,
         "plain": plain.outputs,
     }
@@ -176,20 +175,14 @@ def _packed(traced: Trace) -> dict[str, Array]:
         parts |= {"inputs": plain.inputs, "local": local.outputs, "local-inputs": local.inputs}
     # All evaluations, needed here or not: where this is replayed there is no torch to ask.
     parts |= {f"floor {name}": outputs for name, outputs in traced.floors.items()}
-    named = ((f"{part}/{name}", x) for part, arrays in parts.items() for name, x in arrays.items())
-    return {name: array for name, array in named if array is not None}
+    return {f"{part}/{name}": x for part, arrays in parts.items() for name, x in arrays.items()}
 
 
 def read(folder: str | Path) -> Golden:
     """The index of a golden folder."""
     path = Path(folder) / INDEX
-    text = read_named(path, GoldenError)
-    try:
-        index = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is not JSON: {error}") from None
-    if not isinstance(index, dict) or index.get("schema") != SCHEMA:
-        raise GoldenError(f"{path} is no golden index of schema {SCHEMA}: save it anew")
+    otherwise = f"is no golden index of schema {SCHEMA}: save it anew"
+    index = read_versioned(path, SCHEMA, GoldenError, otherwise)
     try:
         found = Golden(
             Path(folder),

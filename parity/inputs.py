@@ -66,22 +66,26 @@ class Example:
     arguments: Arguments | None = None
     port_arguments: Arguments | None = None
 
+    @property
+    def fed(self) -> dict[str, Array]:
+        """Waveforms, and masks where there are some."""
+        masks = {} if self.masks is None else {"masks": self.masks}
+        return {"waveforms": self.waveforms, **masks}
+
     @cached_property
     def sha256(self) -> str:
         """Over types, shapes and bytes of all that is fed."""
         digest = hashlib.sha256()
-        for array in (self.waveforms, self.masks):
-            if array is not None:
-                plain = np.ascontiguousarray(array)
-                digest.update(f"{plain.dtype.str}{plain.shape}".encode())
-                digest.update(plain.tobytes())
+        for plain in map(np.ascontiguousarray, self.fed.values()):
+            digest.update(f"{plain.dtype.str}{plain.shape}".encode())
+            digest.update(plain.tobytes())
         return digest.hexdigest()
 
     def call(self, module: Any, convert: Callable[[Array], Any], *, port: bool = False) -> Any:
         """What the module gives for this, each array converted."""
         given = self.port_arguments if port and self.port_arguments is not None else self.arguments
         if given is None:
-            given = (self.waveforms,) if self.masks is None else (self.waveforms, self.masks)
+            given = tuple(self.fed.values())
         if isinstance(given, Mapping):
             return module(**{name: convert(x) for name, x in given.items()})
         return module(*(convert(x) for x in given))

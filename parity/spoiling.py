@@ -50,26 +50,24 @@ def layer_of(path: str, module: Any) -> Layer:
 def _kind(module: Any) -> str:
     """The kind of layer that a module is, by what it holds; "" for none that is known."""
     name = type(module).__name__
-    if "scales" in module or "Transpose" in name or "Embedding" in name:
-        return ""
-    if hasattr(module, "mel_banks"):
-        return "fbank"
-    if name == "StatsPool":
-        return "pool"
-    if "low_hz" in module and "band_hz" in module:
-        return "sinc"
-    if "running_mean" in module:
-        return "batch norm"
-    if "Wx" in module and "Wh" in module:
-        return {4: "lstm", 3: "gru"}.get(module["Wx"].shape[0] // module["Wh"].shape[1], "")
-    if "query_proj" in module and "key_proj" in module:
-        return "attention"
-    if "forward" in module and "backward" in module:
-        return "bilstm"
-    if "InstanceNorm" in name or "LayerNorm" in name:
-        return "norm"
+    recurrent = "Wx" in module and "Wh" in module
+    gates = module["Wx"].shape[0] // module["Wh"].shape[1] if recurrent else 0
     dims = getattr(module.get("weight"), "ndim", 0)
-    return {2: "linear", 3: "conv1d", 4: "conv2d"}.get(dims, "")
+    kinds = (
+        ("", "scales" in module or "Transpose" in name or "Embedding" in name),
+        ("fbank", hasattr(module, "mel_banks")),
+        ("pool", name == "StatsPool"),
+        ("sinc", "low_hz" in module and "band_hz" in module),
+        ("batch norm", "running_mean" in module),
+        ("lstm", gates == 4),
+        ("gru", gates == 3),
+        ("", recurrent),
+        ("attention", "query_proj" in module and "key_proj" in module),
+        ("bilstm", "forward" in module and "backward" in module),
+        ("norm", "InstanceNorm" in name or "LayerNorm" in name),
+        *(("linear", dims == 2), ("conv1d", dims == 3), ("conv2d", dims == 4)),
+    )
+    return next((kind for kind, fits in kinds if fits), "")
 
 
 def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
