@@ -60,15 +60,11 @@ class Metric:
 
 
 METRICS: Mapping[str, Metric] = {
-    "noise_ratio": Metric(Sense.AT_MOST),
-    "times_floor": Metric(Sense.AT_MOST),
-    "max_abs": Metric(Sense.AT_MOST),
-    "mean_abs": Metric(Sense.AT_MOST),
-    "rms": Metric(Sense.AT_MOST),
-    "p99": Metric(Sense.AT_MOST),
-    "nmse": Metric(Sense.AT_MOST),
-    "cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
-    "cosine_mean": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
+    **dict.fromkeys(
+        ("noise_ratio", "times_floor", "max_abs", "mean_abs", "rms", "p99", "nmse"),
+        Metric(Sense.AT_MOST),
+    ),
+    **dict.fromkeys(("cosine_min", "cosine_mean"), Metric(Sense.AT_LEAST, low=-1.0, high=1.0)),
     "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
     "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
     "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
@@ -155,17 +151,6 @@ class Override:
     bound: float
     tap: str | None = None
     origin: str = "set by hand"
-
-
-def overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
-    if one.tap is not None:
-        kept = tuple(x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
-        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
-    general = [x for x in limits if x.metric == one.metric and x.tap is None]
-    if not general:
-        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
-        return (*limits, Limit(one.metric, one.bound, one.origin, where))
-    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
 
 
 # As somebody writes them --------------------------------------------------------------------------

@@ -217,12 +217,10 @@ def _check_rows(found: Golden, path: Path) -> None:
 
 def _check_types(row: Mapping[str, Any], *, whole: bool) -> None:
     """A row as it was written, of a network or of a pipeline; else a KeyError or a TypeError."""
-    if whole:  # the labels of each kind of turns
-        lists = list(dict(row.get("labels", {})).values())
-    else:
-        lists = [row["labels"], row["order"]]
-        if row["depth"] not in get_args(Depth):
-            raise TypeError(f"depth {row['depth']!r:.40}")
+    # Of a pipeline, the labels of each kind of turns.
+    lists = [*dict(row.get("labels", {})).values()] if whole else [row["labels"], row["order"]]
+    if not whole and row["depth"] not in get_args(Depth):
+        raise TypeError(f"depth {row['depth']!r:.40}")
     for one in lists:
         if not isinstance(one, list):
             raise TypeError(f"{one!r:.40} for a list")

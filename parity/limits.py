@@ -21,7 +21,6 @@ from samevoice.parity.bounds import (
     Override,
     Sense,
     Where,
-    overridden,
 )
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
 
@@ -327,10 +326,21 @@ class Limits:
 
     def overridden(self, overrides: Iterable[Override]) -> Limits:
         """These limits with some replaced; later overrides win over earlier ones."""
-        limits = self
+        limits = self.limits
         for one in overrides:
-            limits = replace(limits, limits=overridden(limits.limits, one))
-        return limits
+            limits = _overridden(limits, one)
+        return replace(self, limits=limits)
+
+
+def _overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
+    if one.tap is not None:
+        kept = (x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
+        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
+    general = [x for x in limits if x.metric == one.metric and x.tap is None]
+    if not general:
+        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
+        return (*limits, Limit(one.metric, one.bound, one.origin, where))
+    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.nn.layers import base
 from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
@@ -61,13 +62,12 @@ class Head(Module):
         return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
 
 
-class TDNN(Module):
-    """A convolution along time, then norm and ReLU: (B, T, I) -> (B, T / stride, O)."""
+class Unit(Module):
+    """What mixes the channels, then norm and ReLU: (B, T, I) -> (B, T', O)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+    def __init__(self, linear: base.Module, nonlinear: Nonlinear) -> None:
         super().__init__()
-        self.linear = Conv1d(inputs, outputs, kernel, stride)
-        self.nonlinear = Nonlinear(outputs)
+        self.linear, self.nonlinear = linear, nonlinear
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.nonlinear(self.linear(x))
@@ -144,18 +144,6 @@ class Transit(Module):
         return self.linear(self.nonlinear(x))
 
 
-class Dense(Module):
-    """(B, S, I) -> (B, S, O): the embedding, normalised without scale and shift."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = Linear(inputs, outputs, bias=False)
-        self.nonlinear = Nonlinear(outputs, last=True)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.nonlinear(self.linear(x))
-
-
 class XVector(Module):
     """(B, T, I) -> frames (B, T / 2, C), and their statistics -> embeddings."""
 
@@ -163,7 +151,7 @@ class XVector(Module):
         super().__init__()
         channels, growth = int(config["init_channels"]), int(config["growth_rate"])
         middle = int(config["bn_size"]) * growth
-        self.tdnn = TDNN(inputs, channels, 5, 2)
+        self.tdnn = Unit(Conv1d(inputs, channels, 5, 2), Nonlinear(channels))
         self.parts, self.segment = ["tdnn"], SEGMENT
         layers_of_blocks = zip(config["layers"], DILATIONS, strict=True)
         for number, (layers, dilation) in enumerate(layers_of_blocks, start=1):
@@ -174,7 +162,8 @@ class XVector(Module):
             self.parts += [f"block{number}", f"transit{number}"]
         self.out_nonlinear = Nonlinear(channels)
         self.stats = StatsPool(rows=1)
-        self.dense = Dense(2 * channels, int(config["embedding_size"]))
+        size = int(config["embedding_size"])
+        self.dense = Unit(Linear(2 * channels, size, bias=False), Nonlinear(size, last=True))
 
     def frames(self, x: mx.array) -> mx.array:
         for part in self.parts:
