@@ -18,7 +18,7 @@ import numpy as np
 
 from samevoice.converters import rules
 from samevoice.parity import bugs, spoiling
-from samevoice.parity.metrics import Array, floor_of, noise_ratio, rms, root_mean_square
+from samevoice.parity.metrics import Array, Pair, measured_floor, noise_ratio, rms, root_mean_square
 from samevoice.parity.result import Cause
 from samevoice.parity.textbook import Layer, compute
 
@@ -204,7 +204,7 @@ class _Trial:
         """The names of what gave the same as the port did, all but a thousandth of the error."""
         truth, plain = self._truth[tap], self.traced.plain.taps[tap]
         scale = root_mean_square(truth)
-        floor = max(rms(truth, plain), floor_of(scale))
+        floor = measured_floor(Pair(truth, plain), [plain])
         finite = np.isfinite(got)
         size = root_mean_square(np.where(finite, got, 0.0))
         noise = self.bound * floor * max(1.0, size / max(scale, 1e-30))

@@ -6,13 +6,13 @@ One trace of the original serves any number of candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from samevoice.parity import roles
 from samevoice.parity.inputs import FORCED, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
-from samevoice.parity.judge import Tap, Verdict, judge_taps
+from samevoice.parity.judge import SIDES, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Limits
 from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
 
@@ -85,39 +85,32 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     kept = kept if kept is not None else Outputs()
     name = traced.example.name
     outputs, error = candidate.try_run(traced.example)
-    truth, plain = traced.truth.outputs, traced.plain.outputs
     if error:
         kept.errors[name] = error
     elif OUTPUT in outputs:
-        kept.rows.append((traced.example, truth[OUTPUT], plain[OUTPUT], outputs[OUTPUT]))
+        truth, plain = traced.truth.outputs[OUTPUT], traced.plain.outputs[OUTPUT]
+        kept.rows.append((traced.example, truth, plain, outputs[OUTPUT]))
     for tap in dict.fromkeys([*traced.plain.final_outputs, *outputs]):
-        got = outputs.get(tap)
-        floors = _floors(traced, tap, got)
-        yield Tap(tap, truth.get(tap), plain.get(tap), got, floors, input=name)
+        yield _tap(traced, tap, outputs.get(tap))
     if traced.example.depth != OUTPUT_ONLY:
         yield from _free(traced, candidate, kept)
         if candidate.takes_features:
             outputs, error = candidate.try_features(traced.example)
             if error:
                 kept.errors[f"{name}, features"] = error
-            got = outputs.get(OUTPUT)
-            floors = _floors(traced, OUTPUT, got)
-            yield Tap(FEATURES, truth[OUTPUT], plain[OUTPUT], got, floors, input=name)
+            yield _tap(traced, OUTPUT, outputs.get(OUTPUT), FEATURES)
     if traced.local is not None:
         yield from _forced(traced, traced.local, candidate, kept)
 
 
 def _free(traced: Trace, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
     recorded = candidate.record(traced.example)
-    name = traced.example.name
     if recorded.error:
-        kept.errors[name] = recorded.error
-    truth, plain = traced.truth.outputs, traced.plain.outputs
+        kept.errors[traced.example.name] = recorded.error
+    plain = traced.plain.outputs
     for tap in dict.fromkeys([*plain, *_strangers(recorded, plain, candidate)]):
-        got = recorded.outputs.pop(tap, None)
         shown = f"{RECORDED}{tap.removeprefix(OUTPUT)}" if is_output(tap) else tap
-        floors = _floors(traced, tap, got)
-        yield Tap(shown, truth.get(tap), plain.get(tap), got, floors, input=name)
+        yield _tap(traced, tap, recorded.outputs.pop(tap, None), shown)
 
 
 def _strangers(
@@ -127,14 +120,19 @@ def _strangers(
     return (tap for tap in recorded.outputs if tap not in plain and candidate.is_layer(tap))
 
 
-def _floors(traced: Trace, tap: str, got: Array | None) -> list[Array]:
-    """What PyTorch does to itself at this tap, where all is looked at or the port looks noisy."""
+def _tap(traced: Trace, tap: str, got: Array | None, shown: str = "") -> Tap:
+    """A tap of a free run.
+
+    With what PyTorch does to itself there, where all is looked at or the port looks noisy.
+    """
     truth, plain = traced.truth.outputs.get(tap), traced.plain.outputs.get(tap)
-    if truth is None or plain is None or got is None or got.shape != truth.shape:
-        return []
-    if traced.example.depth != FORCED and noise_ratio(truth, plain, got) <= QUIET:
-        return []
-    return [one[tap] for one in traced.floors.values() if tap in one]
+    found = Tap(shown or tap, truth, plain, got, input=traced.example.name)
+    arrays = found.arrays
+    if len(arrays) < len(SIDES) or arrays["candidate"].shape != arrays["truth"].shape:
+        return found
+    if traced.example.depth != FORCED and noise_ratio(*arrays.values()) <= QUIET:
+        return found
+    return replace(found, floors=[one[tap] for one in traced.floors.values() if tap in one])
 
 
 def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
