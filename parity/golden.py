@@ -12,6 +12,7 @@ import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -245,21 +246,16 @@ def traces(golden: Golden) -> Iterator[Trace]:
     for row in golden.examples:
         dump, fed = opened(golden, row)
         example = replace(fed, depth=row["depth"], labels=tuple(row["labels"]))
-        yield Trace(example, *_recordings(dump, row))
+        plain = Recording(part_of(dump, "plain"), part_of(dump, "inputs"), list(row["order"]))
+        local = Recording(part_of(dump, "local"), part_of(dump, "local-inputs"))
+        deep = local if local.outputs else None
+        yield Trace(example, Recording(part_of(dump, "truth")), plain, deep, partial(_floors, dump))
 
 
-def _recordings(
-    dump: Dump, row: Mapping[str, Any]
-) -> tuple[Recording, Recording, Recording | None, Callable[[], Floors]]:
-    plain = Recording(part_of(dump, "plain"), part_of(dump, "inputs"), list(row["order"]))
-    local = Recording(part_of(dump, "local"), part_of(dump, "local-inputs"))
+def _floors(dump: Dump) -> Floors:
     parts = dict.fromkeys(name.partition("/")[0] for name in dump)
-
-    def floors() -> Floors:
-        found = (part for part in parts if part.startswith("floor "))
-        return {part.removeprefix("floor "): part_of(dump, part) for part in found}
-
-    return Recording(part_of(dump, "truth")), plain, local if local.outputs else None, floors
+    found = (part for part in parts if part.startswith("floor "))
+    return {part.removeprefix("floor "): part_of(dump, part) for part in found}
 
 
 class Part(dict[str, Array]):

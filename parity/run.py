@@ -138,10 +138,11 @@ def _run_data(
 
 
 def _result(verdict: Verdict, folder: Path, part: convert.Part, **said: Any) -> Result:
+    note = part.checkpoint.metadata.get("note")
     return Result.of(
         verdict,
         model_type=part.family.role,
-        source=identity.source_artefact(part),
+        source=identity.artefact_of(part.source, part.source_hashes, str(note or "")),
         bundle=Artefact(identity.fingerprint(folder), {"name": folder.resolve().name}),
         versions=identity.versions(),
         **said,
