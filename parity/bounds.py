@@ -9,9 +9,8 @@ import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
@@ -23,12 +22,9 @@ class LimitsError(SamevoiceError):
     """A limit that cannot be meant: an unknown metric, no number, a tap that does not exist."""
 
 
-class Sense(Enum):
-    """Which side of its bound a figure has to stay on."""
-
-    AT_MOST = "at most"
-    AT_LEAST = "at least"
-    WITHIN_FACTOR = "within a factor of"
+# Which side of its bound a figure has to stay on.
+Sense: TypeAlias = Literal["at most", "at least", "within a factor of"]
+AT_MOST, AT_LEAST, WITHIN_FACTOR = get_args(Sense)
 
 
 @dataclass(frozen=True)
@@ -43,40 +39,38 @@ class Metric:
     def holds(self, value: float, bound: float) -> bool:
         if not math.isfinite(value):
             return False
-        match self.sense:
-            case Sense.AT_MOST:
-                return value <= bound
-            case Sense.AT_LEAST:
-                return value >= bound
-            case Sense.WITHIN_FACTOR:
-                return value > 0.0 and max(value, 1.0 / value) <= bound
+        if self.sense == AT_LEAST:
+            return value >= bound
+        if self.sense == WITHIN_FACTOR:
+            return value > 0.0 and max(value, 1.0 / value) <= bound
+        return value <= bound
 
     def looser(self, new: float, old: float) -> bool:
-        return new < old if self.sense is Sense.AT_LEAST else new > old
+        return new < old if self.sense == AT_LEAST else new > old
 
     @property
     def no_limit(self) -> float:
-        return -math.inf if self.sense is Sense.AT_LEAST else math.inf
+        return -math.inf if self.sense == AT_LEAST else math.inf
 
 
 METRICS: Mapping[str, Metric] = {
     **dict.fromkeys(
         ("noise_ratio", "times_floor", "max_abs", "mean_abs", "rms", "p99", "nmse"),
-        Metric(Sense.AT_MOST),
+        Metric(AT_MOST),
     ),
-    **dict.fromkeys(("cosine_min", "cosine_mean"), Metric(Sense.AT_LEAST, low=-1.0, high=1.0)),
-    "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
-    "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
-    "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "agreement_beyond_noise": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "kendall_tau": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
-    "embedding_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
-    "similarity_gap": Metric(Sense.AT_MOST, task_section="similarity"),
-    "eer_gap": Metric(Sense.AT_MOST, high=1.0, task_section="similarity"),
-    "shared_cosine_median": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "shared_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "der": Metric(Sense.AT_MOST, task_section="diarization"),
-    "unexplained_der": Metric(Sense.AT_MOST, task_section="diarization"),
+    **dict.fromkeys(("cosine_min", "cosine_mean"), Metric(AT_LEAST, low=-1.0, high=1.0)),
+    "norm_ratio": Metric(WITHIN_FACTOR, low=1.0),
+    "argmax_agreement": Metric(AT_LEAST, high=1.0),
+    "decision_agreement": Metric(AT_LEAST, high=1.0, task_section="agreement"),
+    "agreement_beyond_noise": Metric(AT_LEAST, high=1.0, task_section="agreement"),
+    "kendall_tau": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
+    "embedding_cosine_min": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
+    "similarity_gap": Metric(AT_MOST, task_section="similarity"),
+    "eer_gap": Metric(AT_MOST, high=1.0, task_section="similarity"),
+    "shared_cosine_median": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "shared_cosine_min": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "der": Metric(AT_MOST, task_section="diarization"),
+    "unexplained_der": Metric(AT_MOST, task_section="diarization"),
 }
 
 
@@ -140,7 +134,7 @@ class Limit:
     @property
     def demand(self) -> str:
         sense = METRICS[self.metric].sense
-        return f"{sense.value} {self.bound:g}" + (" of 1" if sense is Sense.WITHIN_FACTOR else "")
+        return f"{sense} {self.bound:g}" + (" of 1" if sense == WITHIN_FACTOR else "")
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from functools import cache
 from typing import Literal, TypeAlias, get_args
 
 from samevoice.parity.bounds import (
+    AT_LEAST,
     MANY,
     METRICS,
     Limit,
     LimitsError,
     Override,
-    Sense,
     Where,
 )
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
@@ -408,7 +408,7 @@ def _tap_loosening(default: Limits, new: Limit, outputs: Collection[str] | None)
     held = [default.at(new.tap, output=side).get(new.metric) for side in sides]
     for old in held:
         if old is not None and metric.looser(new.bound, old.bound):
-            strictest = min if metric.sense is not Sense.AT_LEAST else max
+            strictest = min if metric.sense != AT_LEAST else max
             bound = strictest(x.bound for x in held if x is not None)
             return Loosened(new.metric, "tap", new.tap, bound, new.bound)
     return None
