@@ -55,8 +55,9 @@ def read_named(path: Path, error: type[SamevoiceError]) -> str:
 
 def read_versioned(path: Path, schema: int, error: type[SamevoiceError], otherwise: str) -> Any:
     """The object that a file of ours holds; ``otherwise`` says what one of another schema is."""
+    text = read_named(path, error)
     try:
-        found = json.loads(read_named(path, error))
+        found = json.loads(text)
     except (ValueError, RecursionError) as reason:
         raise error(f"{path} is not JSON, or was cut off: {reason}") from None
     if not isinstance(found, dict) or found.get("schema") != schema:
