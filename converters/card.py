@@ -27,20 +27,14 @@ class Kind:
 
 KINDS = {
     "segmentation": Kind(
-        "Who speaks when within ten seconds",
-        "speaker-segmentation",
-        "voice-activity-detection",
+        "Who speaks when within ten seconds", "speaker-segmentation", "voice-activity-detection"
     ),
     "embedding": Kind("A voice as a vector", "speaker-embedding", "feature-extraction"),
     "plda": Kind(
-        "The PLDA and x-vector transform that clustering compares voices in",
-        "speaker-plda",
-        None,
+        "The PLDA and x-vector transform that clustering compares voices in", "speaker-plda", None
     ),
     "full": Kind(
-        "A whole speaker diarization pipeline",
-        "speaker-diarization",
-        "voice-activity-detection",
+        "A whole speaker diarization pipeline", "speaker-diarization", "voice-activity-detection"
     ),
 }
 

@@ -14,7 +14,6 @@ import sys
 import types
 import warnings
 import wave
-from collections.abc import Callable
 from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -78,7 +77,7 @@ def build(kind: str) -> Path:
 
 def segmentation(folder: Path) -> None:
     """segmentation-3.0's PyanNet: four LSTM layers, three speakers, at most two at a time."""
-    with _seeded() as pyannote:
+    with seeded_torch() as pyannote:
         from pyannote.audio.core.task import Problem, Resolution, Specifications
         from pyannote.audio.models.segmentation import PyanNet
 
@@ -103,7 +102,7 @@ def segmentation(folder: Path) -> None:
 
 def embedding(folder: Path) -> None:
     """WeSpeaker's ResNet34, its BatchNorm statistics those of the packaged recording."""
-    with _seeded() as torch:
+    with seeded_torch() as torch:
         from pyannote.audio.core.task import Problem, Resolution, Specifications
         from pyannote.audio.models.embedding import WeSpeakerResNet34
 
@@ -140,9 +139,8 @@ def _leave_defaults(model: Any) -> None:
                 value.copy_(fresh)
             elif name.endswith(("low_hz_", "band_hz_")):
                 value.mul_(torch.rand_like(value) * 0.4 + 0.8)
-                value[
-                    ::7
-                ].neg_()  # pyannote takes their absolute value; trained ones may be negative
+                # pyannote takes their absolute value; trained ones may be negative.
+                value[::7].neg_()
 
 
 def _spread_decisions(model: Any) -> None:
@@ -185,11 +183,7 @@ def full(folder: Path) -> None:
     (folder / "config.yaml").write_text(_CONFIG_YAML, encoding="utf-8")
 
 
-_BUILDERS: dict[str, Callable[[Path], None]] = {
-    "segmentation": segmentation,
-    "embedding": embedding,
-    "full": full,
-}
+_BUILDERS = {"segmentation": segmentation, "embedding": embedding, "full": full}
 
 
 def sample() -> Array:
@@ -235,7 +229,7 @@ def _extension_stand_in() -> types.ModuleType:
 
 
 @contextmanager
-def _seeded() -> Iterator[Any]:
+def seeded_torch(seed: int = SEED) -> Iterator[Any]:
     """torch on one thread from a fixed seed: the same sums in the same order every time."""
     import_pyannote()
     import torch
@@ -244,7 +238,7 @@ def _seeded() -> Iterator[Any]:
     torch.set_num_threads(1)
     try:
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(SEED)
+            torch.manual_seed(seed)
             yield torch
     finally:
         torch.set_num_threads(threads)

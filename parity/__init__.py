@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from samevoice.parity.compare import compare as compare
+    from samevoice.parity.modules import compare as compare
 
 __all__ = ["compare"]
 
@@ -18,6 +18,6 @@ def __getattr__(name: str) -> Any:
     if name == "compare":
         from importlib import import_module
 
-        globals()[name] = import_module("samevoice.parity.compare").compare
+        globals()[name] = import_module("samevoice.parity.modules").compare
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -6,12 +6,14 @@ What is not finite violates every limit, an infinite bound included.
 from __future__ import annotations
 
 import math
+import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import Enum
-from typing import Literal, TypeAlias
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
+from samevoice.files import read_named
 
 Where: TypeAlias = Literal["tap", "output", "task"]
 
@@ -20,12 +22,9 @@ class LimitsError(SamevoiceError):
     """A limit that cannot be meant: an unknown metric, no number, a tap that does not exist."""
 
 
-class Sense(Enum):
-    """Which side of its bound a figure has to stay on."""
-
-    AT_MOST = "at most"
-    AT_LEAST = "at least"
-    WITHIN_FACTOR = "within a factor of"
+# Which side of its bound a figure has to stay on.
+Sense: TypeAlias = Literal["at most", "at least", "within a factor of"]
+AT_MOST, AT_LEAST, WITHIN_FACTOR = get_args(Sense)
 
 
 @dataclass(frozen=True)
@@ -40,44 +39,38 @@ class Metric:
     def holds(self, value: float, bound: float) -> bool:
         if not math.isfinite(value):
             return False
-        match self.sense:
-            case Sense.AT_MOST:
-                return value <= bound
-            case Sense.AT_LEAST:
-                return value >= bound
-            case Sense.WITHIN_FACTOR:
-                return value > 0.0 and max(value, 1.0 / value) <= bound
+        if self.sense == AT_LEAST:
+            return value >= bound
+        if self.sense == WITHIN_FACTOR:
+            return value > 0.0 and max(value, 1.0 / value) <= bound
+        return value <= bound
 
     def looser(self, new: float, old: float) -> bool:
-        return new < old if self.sense is Sense.AT_LEAST else new > old
+        return new < old if self.sense == AT_LEAST else new > old
 
     @property
     def no_limit(self) -> float:
-        return -math.inf if self.sense is Sense.AT_LEAST else math.inf
+        return -math.inf if self.sense == AT_LEAST else math.inf
 
 
 METRICS: Mapping[str, Metric] = {
-    "noise_ratio": Metric(Sense.AT_MOST),
-    "times_floor": Metric(Sense.AT_MOST),
-    "max_abs": Metric(Sense.AT_MOST),
-    "mean_abs": Metric(Sense.AT_MOST),
-    "rms": Metric(Sense.AT_MOST),
-    "p99": Metric(Sense.AT_MOST),
-    "nmse": Metric(Sense.AT_MOST),
-    "cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
-    "cosine_mean": Metric(Sense.AT_LEAST, low=-1.0, high=1.0),
-    "norm_ratio": Metric(Sense.WITHIN_FACTOR, low=1.0),
-    "argmax_agreement": Metric(Sense.AT_LEAST, high=1.0),
-    "decision_agreement": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "agreement_beyond_noise": Metric(Sense.AT_LEAST, high=1.0, task_section="agreement"),
-    "kendall_tau": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
-    "embedding_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
-    "similarity_gap": Metric(Sense.AT_MOST, task_section="similarity"),
-    "eer_gap": Metric(Sense.AT_MOST, high=1.0, task_section="similarity"),
-    "shared_cosine_median": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "shared_cosine_min": Metric(Sense.AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
-    "der": Metric(Sense.AT_MOST, task_section="diarization"),
-    "unexplained_der": Metric(Sense.AT_MOST, task_section="diarization"),
+    **dict.fromkeys(
+        ("noise_ratio", "times_floor", "max_abs", "mean_abs", "rms", "p99", "nmse"),
+        Metric(AT_MOST),
+    ),
+    **dict.fromkeys(("cosine_min", "cosine_mean"), Metric(AT_LEAST, low=-1.0, high=1.0)),
+    "norm_ratio": Metric(WITHIN_FACTOR, low=1.0),
+    "argmax_agreement": Metric(AT_LEAST, high=1.0),
+    "decision_agreement": Metric(AT_LEAST, high=1.0, task_section="agreement"),
+    "agreement_beyond_noise": Metric(AT_LEAST, high=1.0, task_section="agreement"),
+    "kendall_tau": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="ranking"),
+    "embedding_cosine_min": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="similarity"),
+    "similarity_gap": Metric(AT_MOST, task_section="similarity"),
+    "eer_gap": Metric(AT_MOST, high=1.0, task_section="similarity"),
+    "shared_cosine_median": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "shared_cosine_min": Metric(AT_LEAST, low=-1.0, high=1.0, task_section="fast"),
+    "der": Metric(AT_MOST, task_section="diarization"),
+    "unexplained_der": Metric(AT_MOST, task_section="diarization"),
 }
 
 
@@ -141,7 +134,7 @@ class Limit:
     @property
     def demand(self) -> str:
         sense = METRICS[self.metric].sense
-        return f"{sense.value} {self.bound:g}" + (" of 1" if sense is Sense.WITHIN_FACTOR else "")
+        return f"{sense} {self.bound:g}" + (" of 1" if sense == WITHIN_FACTOR else "")
 
 
 @dataclass(frozen=True)
@@ -154,12 +147,59 @@ class Override:
     origin: str = "set by hand"
 
 
-def overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
-    if one.tap is not None:
-        kept = tuple(x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
-        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
-    general = [x for x in limits if x.metric == one.metric and x.tap is None]
-    if not general:
-        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
-        return (*limits, Limit(one.metric, one.bound, one.origin, where))
-    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
+# As somebody writes them --------------------------------------------------------------------------
+
+
+def parse_override(text: str) -> Override:
+    """``noise_ratio=5`` or ``lstm.0:noise_ratio=5``, as typed on a command line."""
+    place, equals, number = text.rpartition("=")
+    if not equals:
+        raise LimitsError(f"limit {text!r} has no '=': write noise_ratio=5 or lstm.0:noise_ratio=5")
+    tap, colon, metric = place.rpartition(":")
+    if colon and not tap.strip():
+        raise LimitsError(f"limit {text!r} names no tap before its ':'")
+    try:
+        bound = float(number)
+    except ValueError:
+        raise LimitsError(f"limit {text!r}: {number.strip()!r} is not a number") from None
+    return _made(metric.strip(), bound, tap.strip() or None, f"set by {text!r}")
+
+
+def overrides_from(table: Mapping[str, Any], origin: str = "set by hand") -> list[Override]:
+    """``{"noise_ratio": 5, "taps": {"lstm.0": {"noise_ratio": 10}}}`` -> overrides."""
+    taps = table.get("taps", {})
+    if not isinstance(taps, Mapping):
+        raise LimitsError(f"taps in {origin} must be a table of taps, not {taps!r}")
+    general = {metric: bound for metric, bound in table.items() if metric != "taps"}
+    found = [_made(metric, bound, None, origin) for metric, bound in general.items()]
+    for tap, bounds in taps.items():
+        if not isinstance(bounds, Mapping) or any(isinstance(x, Mapping) for x in bounds.values()):
+            raise LimitsError(
+                f"tap {tap!r} in {origin} must be a table such as {{noise_ratio = 10}}: "
+                "quote a tap's name if it holds dots"
+            )
+        found += [_made(metric, bound, tap, origin) for metric, bound in bounds.items()]
+    return found
+
+
+def read_overrides(path: Path) -> list[Override]:
+    """The ``[limits]`` table of a TOML file."""
+    text = read_named(path, LimitsError)
+    try:
+        document = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise LimitsError(f"{path} is not TOML: {error}") from None
+    if not isinstance(document.get("limits"), dict):
+        raise LimitsError(f"{path} has no [limits] table")
+    if strangers := sorted(document.keys() - {"limits"}):
+        raise LimitsError(f"{path} holds {strangers[0]!r} beside [limits]: only [limits] is read")
+    return overrides_from(document["limits"], str(path))
+
+
+def _made(metric: str, bound: object, tap: str | None, origin: str) -> Override:
+    if isinstance(bound, bool) or not isinstance(bound, int | float):
+        raise LimitsError(f"limit {metric} in {origin} must be a number, not {bound!r}")
+    override = Override(metric, checked_bound(metric, bound), tap, origin)
+    if tap is not None and METRICS[metric].task_section is not None:
+        raise LimitsError(f"{metric} is measured for the whole task, not at tap {tap!r}")
+    return override

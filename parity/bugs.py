@@ -9,15 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from ml_dtypes import bfloat16
 
 from samevoice.parity.metrics import Array
 from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer
-
-if TYPE_CHECKING:
-    pass
 
 Change = Callable[[Layer], Layer | None]  # None where there is nothing to get wrong
 
@@ -54,10 +52,11 @@ class Case:
 
 
 def tensors(change: Callable[[Array], Array | None], *names: str) -> Change:
-    """Each of these tensors changed, where the layer has all of them."""
+    """Each of these tensors changed, where the layer has all of them; without names, every one."""
 
     def changed(layer: Layer) -> Layer | None:
-        made = {name: change(layer.tensors[name]) for name in names if name in layer.tensors}
+        chosen = (name for name in names or layer.tensors if name in layer.tensors)
+        made = {name: change(layer.tensors[name]) for name in chosen}
         if len(made) < len(names) or any(one is None for one in made.values()):
             return None
         return layer.with_tensors(**{name: x for name, x in made.items() if x is not None})
@@ -118,20 +117,8 @@ def _initial(layer: Layer) -> Layer:
     return layer.with_tensors(**made)
 
 
-def _all(change: Callable[[Array], Array]) -> Change:
-    return lambda layer: layer.with_tensors(
-        **{name: change(x) for name, x in layer.tensors.items()}
-    )
-
-
-def _half(x: Array) -> Array:
-    return x.astype(np.float16).astype(x.dtype)
-
-
-def _bfloat(x: Array) -> Array:
-    import ml_dtypes
-
-    return x.astype(ml_dtypes.bfloat16).astype(x.dtype)
+def _rounded(dtype: type) -> Change:
+    return tensors(lambda x: x.astype(dtype).astype(x.dtype))
 
 
 def _frequency_major(layer: Layer) -> Layer | None:
@@ -157,15 +144,14 @@ def _fresh(layer: Layer) -> Layer:
 
 def _exchanged(one: str, other: str) -> Change:
     def changed(layer: Layer) -> Layer | None:
-        pairs = {name: other + name.removeprefix(one) for name in layer.tensors
-                 if name.startswith(one)}  # fmt: skip
+        held = layer.tensors
+        pairs = {a: other + a.removeprefix(one) for a in held if a.startswith(one)}
         if not pairs or any(
-            b not in layer.tensors or layer.tensors[a].shape != layer.tensors[b].shape
-            for a, b in pairs.items()
+            b not in held or held[a].shape != held[b].shape for a, b in pairs.items()
         ):
             return None
-        both = {a: layer.tensors[b] for a, b in pairs.items()}
-        return layer.with_tensors(**both, **{b: layer.tensors[a] for a, b in pairs.items()})
+        both = {**pairs, **{b: a for a, b in pairs.items()}}
+        return layer.with_tensors(**{a: held[b] for a, b in both.items()})
 
     return changed
 
@@ -255,9 +241,9 @@ BUGS: tuple[Bug, ...] = (
     Bug("the bias added twice", WITH_WEIGHTS, tensors(lambda b: 2 * b, "bias"),
         "two biases became one, which was then added for both", may_idle=True),
     OTHER_WEIGHTS,
-    Bug("weights rounded to float16 and called float32", WITH_WEIGHTS, _all(_half),
+    Bug("weights rounded to float16 and called float32", WITH_WEIGHTS, _rounded(np.float16),
         "eleven bits where twenty-four are claimed", may_idle=True),
-    Bug("weights rounded to bfloat16 and called float32", WITH_WEIGHTS, _all(_bfloat),
+    Bug("weights rounded to bfloat16 and called float32", WITH_WEIGHTS, _rounded(bfloat16),
         "eight bits where twenty-four are claimed", may_idle=True),
     # Normalisations.
     Bug("its running statistics not loaded", ("batch norm",), _fresh,
@@ -320,7 +306,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("masks ignored", ("pool",), setting(unweighted=True), "everybody has everybody's voice"),
     Bug("without its 1e-8", ("pool",), setting(tiny=0.0), "an empty mask becomes NaN"),
     # All weights of a network.
-    Bug("all weights rounded to float16 and called float32", ("network",), _all(_half),
+    Bug("all weights rounded to float16 and called float32", ("network",), _rounded(np.float16),
         "eleven bits where twenty-four are claimed", may_idle=True),
 )  # fmt: skip
 

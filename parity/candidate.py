@@ -6,7 +6,7 @@ be run as a bundle is.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.models import registry
-from samevoice.models.layers import taps
+from samevoice.models.layers import named_arrays, taps
 from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.network import Network
@@ -46,33 +46,30 @@ class Candidate:
         """``CPU``, ``Metal`` or ``CUDA``."""
         return backend.device_name(self.device)
 
-    def run(self, example: Example) -> Array:
-        """The output in the forms that people run: nobody listens, so the fast ones are free to."""
-        with backend.using(self.device):
-            return as_numpy(self._called(example))
-
     def try_run(self, example: Example) -> tuple[dict[str, Array], str]:
         """All that it gives in these forms, or an error: a port that breaks off has diverged."""
+        return self._tried(lambda: self._called(example))
+
+    def try_features(self, example: Example) -> tuple[dict[str, Array], str]:
+        """An embedding's output from filterbank features, or why there is none."""
+        network: Any = self.network
+
+        def called() -> Any:
+            features = network.compute_fbank(mx.array(example.waveforms))
+            masks = () if example.masks is None else (mx.array(example.masks),)
+            return network(features, *masks)
+
+        return self._tried(called)
+
+    def _tried(self, call: Callable[[], Any]) -> tuple[dict[str, Array], str]:
         with backend.using(self.device):
             try:
-                outputs = taps.outputs_of(self._called(example))
-                return {name: as_numpy(x) for name, x in outputs}, ""
+                return {name: as_numpy(x) for name, x in taps.outputs_of(call())}, ""
             except Exception as error:
                 return {}, one_line(error)
 
     def _called(self, example: Example) -> Any:
         return example.call(self.network, lambda x: mx.array(np.asarray(x)), port=True)
-
-    def try_features(self, example: Example) -> tuple[Array | None, str]:
-        """An embedding's output from filterbank features, or why there is none."""
-        network: Any = self.network
-        with backend.using(self.device):
-            try:
-                features = network.compute_fbank(mx.array(example.waveforms))
-                masks = () if example.masks is None else (mx.array(example.masks),)
-                return as_numpy(network(features, *masks)), ""
-            except Exception as error:
-                return None, one_line(error)
 
     def record(
         self,
@@ -95,10 +92,8 @@ class Candidate:
             if only is not None:
                 inputs = {name: x for name, x in inputs.items() if into(name) in only}
                 outputs = {name: x for name, x in outputs.items() if name in only}
-            for name, array in _evaluated(inputs, seen):
-                seen.inputs[name] = array
-            for name, array in _evaluated(outputs, seen):
-                seen.note_output(name, array)
+            seen.inputs.update(_evaluated(inputs, seen))
+            seen.outputs.update(_evaluated(outputs, seen))
         return seen
 
     def is_layer(self, tap: str) -> bool:
@@ -114,10 +109,8 @@ class Candidate:
 
     def weights(self, tap: str) -> dict[str, Array]:
         """The parameters below a tap's path."""
-        from mlx.utils import tree_flatten
-
-        flat: list[tuple[str, mx.array]] = tree_flatten(self.network.parameters())  # type: ignore[assignment]
-        return {name: as_numpy(x) for name, x in flat if name.startswith(f"{tap}.")}
+        named = named_arrays(self.network).items()
+        return {name: as_numpy(x) for name, x in named if name.startswith(f"{tap}.")}
 
 
 def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:

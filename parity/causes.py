@@ -18,7 +18,7 @@ import numpy as np
 
 from samevoice.converters import rules
 from samevoice.parity import bugs, spoiling
-from samevoice.parity.metrics import Array, floor_of, noise_ratio, rms, root_mean_square
+from samevoice.parity.metrics import Array, Pair, measured_floor, noise_ratio, rms, root_mean_square
 from samevoice.parity.result import Cause
 from samevoice.parity.textbook import Layer, compute
 
@@ -153,7 +153,9 @@ class _Trial:
         right = self.source.right(own, self.reference)
         wrong_tensors = not _equal(own, right)
         if wrong_tensors:
-            with spoiling.installed(self.candidate.network, own, own.with_tensors(**right.tensors)):
+            with spoiling.installed(
+                self.candidate.network, (own, own.with_tensors(**right.tensors))
+            ):
                 after = self._ratio(tap, self._heard(tap).get(tap))
             if after <= self.bound:
                 around = [one for path, one in layers.items() if tap.startswith(f"{path}.")]
@@ -167,11 +169,9 @@ class _Trial:
         for layer in layers:
             right = self.source.right(layer, self.reference)
             names = [
-                bug.name
-                for bug in bugs.bugs_of(right)
-                if (wrong := bug.change(right)) is not None
-                and wrong.settings == right.settings
-                and _equal(wrong, layer)
+                name
+                for name, wrong in _mistakes(right).items()
+                if wrong.settings == right.settings and _equal(wrong, layer)
             ]
             if names:
                 return " or ".join(names)
@@ -191,9 +191,9 @@ class _Trial:
                 continue
             seen = replace(right, tensors=own.tensors)
             made = {
-                bug.name: compute(wrong, x, example.masks)
-                for bug in bugs.bugs_of(seen)
-                if (wrong := bug.change(seen)) is not None and wrong.settings != seen.settings
+                name: compute(wrong, x, example.masks)
+                for name, wrong in _mistakes(seen).items()
+                if wrong.settings != seen.settings
             }
             call = self._matching(tap, made, got) or UNNAMED
             tensors = f" and {self._named([own])}" if both else ""
@@ -204,7 +204,7 @@ class _Trial:
         """The names of what gave the same as the port did, all but a thousandth of the error."""
         truth, plain = self._truth[tap], self.traced.plain.taps[tap]
         scale = root_mean_square(truth)
-        floor = max(rms(truth, plain), floor_of(scale))
+        floor = measured_floor(Pair(truth, plain), [plain])
         finite = np.isfinite(got)
         size = root_mean_square(np.where(finite, got, 0.0))
         noise = self.bound * floor * max(1.0, size / max(scale, 1e-30))
@@ -235,16 +235,18 @@ class _Trial:
         after = self._ratio(tap, compute(right, given))
         if after > self.bound:
             return None
-        made = {
-            bug.name: compute(wrong, given)
-            for bug in bugs.bugs_of(right)
-            if (wrong := bug.change(right)) is not None
-        }
+        made = {name: compute(wrong, given) for name, wrong in _mistakes(right).items()}
         usual = f"something else than {right.settings['name']} behind {right.settings['before']}"
         # Where nothing was negative, say, several functions gave the same: the first is the plain
         # one, that it is missing.
         named = self._matching(tap, made, got).partition(" or ")[0]
         return _cause(tap, named or usual, before, after)
+
+
+def _mistakes(right: Layer) -> dict[str, Layer]:
+    """Each bug's name, and the layer with that bug."""
+    made = {bug.name: bug.change(right) for bug in bugs.bugs_of(right)}
+    return {name: wrong for name, wrong in made.items() if wrong is not None}
 
 
 def _equal(one: Layer, other: Layer) -> bool:

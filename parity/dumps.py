@@ -7,10 +7,7 @@ here is always safetensors, with the order of the taps kept in its metadata.
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from samevoice.converters.bundle import file_written_aside, written_aside
 from samevoice.errors import SamevoiceError
 from samevoice.npz import Npz
 from samevoice.parity.metrics import Array, is_numeric
@@ -30,23 +28,22 @@ class DumpError(SamevoiceError):
 
 
 class Dump(Mapping[str, Array]):
-    """Arrays by name, in the order of the file, each read when it is asked for."""
+    """Arrays by name, in the order of the file; ``read`` is asked for one at a time."""
 
-    def __init__(self, path: Path, names: list[str], metadata: Mapping[str, str]) -> None:
-        self.path, self.names, self.metadata = path, names, metadata
-        self._known = frozenset(names)
+    def __init__(self, path: Path, names: Iterable[str], read: Callable[[str], Array]) -> None:
+        self.path, self._names, self._read = path, dict.fromkeys(names), read
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
+        return iter(self._names)
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self._names)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._known
+        return name in self._names
 
     def __getitem__(self, name: str) -> Array:
-        if name not in self._known:
+        if name not in self._names:
             raise KeyError(name)
         array = self._read(name)
         if not is_numeric(array.dtype):
@@ -56,45 +53,33 @@ class Dump(Mapping[str, Array]):
             )
         return array
 
-    def _read(self, name: str) -> Array:
-        raise NotImplementedError
 
+def _safetensors(path: Path) -> Dump:
+    """Its order is the one written by ``write_dump``, else the file's."""
+    try:
+        with safe_open(path, framework="np") as file:
+            names, metadata = list(file.offset_keys()), file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise DumpError(f"{path} is not a safetensors file: {_one_line(error)}") from None
 
-class SafetensorsDump(Dump):
-    """A .safetensors file; its order is the one written by ``write_dump``, else the file's."""
-
-    def __init__(self, path: Path) -> None:
+    def read(name: str) -> Array:
         try:
             with safe_open(path, framework="np") as file:
-                names, metadata = list(file.offset_keys()), dict(file.metadata() or {})
-        except (SafetensorError, OSError) as error:
-            raise DumpError(f"{path} is not a safetensors file: {_one_line(error)}") from None
-        super().__init__(path, _ordered(names, metadata.get(ORDER_KEY)), metadata)
-
-    def _read(self, name: str) -> Array:
-        try:
-            with safe_open(self.path, framework="np") as file:
                 array: Array = file.get_tensor(name)
         except (SafetensorError, OSError, TypeError, AttributeError, KeyError) as error:
-            raise DumpError(f"{self.path}: cannot read {name!r}: {_one_line(error)}") from None
+            raise DumpError(f"{path}: cannot read {name!r}: {_one_line(error)}") from None
         return array
 
-
-class NpzDump(Dump):
-    """A .npz file. Object arrays would be unpickled, which can run code: they are refused."""
-
-    def __init__(self, path: Path) -> None:
-        self._archive = Npz(path, DumpError)
-        super().__init__(path, list(self._archive.names), {})
-
-    def _read(self, name: str) -> Array:
-        return self._archive.read(name)
+    return Dump(path, _ordered(names, metadata.get(ORDER_KEY)), read)
 
 
-READERS: Mapping[str, type[SafetensorsDump] | type[NpzDump]] = {
-    ".safetensors": SafetensorsDump,
-    ".npz": NpzDump,
-}
+def _npz(path: Path) -> Dump:
+    """Object arrays would be unpickled, which can run code: they are refused."""
+    archive = Npz(path, DumpError)
+    return Dump(path, archive.names, archive.read)
+
+
+READERS: Mapping[str, Callable[[Path], Dump]] = {".safetensors": _safetensors, ".npz": _npz}
 
 
 def open_dump(path: str | Path) -> Dump:
@@ -108,26 +93,18 @@ def open_dump(path: str | Path) -> Dump:
     return reader(path)
 
 
-def write_dump(
-    path: str | Path, arrays: Mapping[str, Array], metadata: Mapping[str, str] | None = None
-) -> None:
+def write_dump(path: str | Path, arrays: Mapping[str, Array]) -> None:
     """Arrays -> .safetensors that remembers their order; written aside, then renamed."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    notes = {**(metadata or {}), ORDER_KEY: json.dumps(list(arrays))}
     # save_file takes a transposed view's bytes as they lie; a copy in C order is what they mean.
     plain = {name: np.array(array, order="C") for name, array in arrays.items()}
     for name, array in plain.items():
         if not is_numeric(array.dtype):
             raise DumpError(f"cannot write {name!r}: dtype {array.dtype} holds no real numbers")
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
-        save_file(plain, aside, metadata=notes)
-        aside.replace(path)
-    except (SafetensorError, OSError) as error:
-        raise DumpError(f"cannot write {path}: {_one_line(error)}") from None
-    finally:
-        aside.unlink(missing_ok=True)
+    with file_written_aside(Path(path), overwrite=True) as aside:
+        try:
+            save_file(plain, aside, metadata={ORDER_KEY: json.dumps(list(arrays))})
+        except SafetensorError as error:
+            raise DumpError(f"cannot write {path}: {_one_line(error)}") from None
 
 
 def write_reproduction(
@@ -143,37 +120,24 @@ def write_reproduction(
     ``samevoice judge reference.safetensors candidate.safetensors`` repeats the verdict.
     """
     folder = Path(folder)
-    if folder.exists() and not overwrite:
-        raise DumpError(f"{folder} exists already: choose another, or allow overwriting")
     for name in parts:
         if not name.isidentifier():
             raise DumpError(f"{name!r} cannot be a part of a reproduction: use a plain word")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as aside:
-        made = Path(aside) / "made"
-        made.mkdir()
+    with written_aside(folder, overwrite=overwrite, replaceable=lambda old: True) as aside:
         for name, arrays in parts.items():
-            write_dump(made / f"{name}.safetensors", arrays)
+            write_dump(aside / f"{name}.safetensors", arrays)
         text = json.dumps(dict(about), indent=1, sort_keys=True, allow_nan=False)
-        (made / "about.json").write_text(text + "\n", encoding="utf-8")
-        if folder.is_dir() and not folder.is_symlink():
-            shutil.move(folder, Path(aside) / "old")
-        made.replace(folder)
+        (aside / "about.json").write_text(text + "\n", encoding="utf-8")
     return folder
 
 
 def _ordered(names: list[str], order: str | None) -> list[str]:
     """The names as the writer ordered them; a list that does not fit them is ignored."""
     try:
-        written = json.loads(order) if order else []
-    except ValueError:
+        written = json.loads(order or "[]")
+        return written if sorted(written) == sorted(names) else names
+    except (ValueError, TypeError):
         return names
-    return written if isinstance(written, list) and _same_names(written, names) else names
-
-
-def _same_names(written: list[Any], names: list[str]) -> bool:
-    strings = all(isinstance(name, str) for name in written)
-    return strings and sorted(written) == sorted(names)
 
 
 def _one_line(error: BaseException) -> str:

@@ -6,15 +6,15 @@ One trace of the original serves any number of candidates.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeAlias
 
 from samevoice.parity import roles
-from samevoice.parity.inputs import FORCED, FREE, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
-from samevoice.parity.judge import Tap, Verdict, judge_taps
+from samevoice.parity.inputs import FORCED, OUTPUT, OUTPUT_ONLY, Example, Recording, is_output
+from samevoice.parity.judge import SIDES, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Limits
-from samevoice.parity.metrics import Array, noise_ratio
+from samevoice.parity.metrics import Array, ShapeMismatchError, noise_ratio
 
 if TYPE_CHECKING:
     from samevoice.parity.candidate import Candidate
@@ -57,22 +57,12 @@ class Trace:
 
 def trace(reference: Reference, example: Example) -> Trace:
     """Run the reference on an example, as deep as it asks."""
-
-    def evaluate() -> Floors:
-        deep = example.depth != OUTPUT_ONLY
-        return {name: one.outputs for name, one in reference.evaluations(example, deep=deep)}
-
-    if example.depth == OUTPUT_ONLY:
-        truth, plain = (
-            Recording(outputs=reference.outputs(example, precision))
-            for precision in ("float64", "float32")
-        )
-        return Trace(example, truth, plain, evaluate=evaluate)
-    truth, plain = reference.record(example, "float64"), reference.record(example)
-    if example.depth == FREE:
-        return Trace(example, truth, plain, evaluate=evaluate)
-    local = reference.record(example, "float64", fed=plain.inputs)
-    return Trace(example, truth, plain, local, evaluate)
+    deep = example.depth != OUTPUT_ONLY
+    truth, plain = (reference.heard(example, x, deep=deep) for x in ("float64", "float32"))
+    local = None
+    if example.depth == FORCED:
+        local = reference.record(example, "float64", fed=plain.inputs)
+    return Trace(example, truth, plain, local, lambda: reference.floors(example, deep=deep))
 
 
 # Both sides ---------------------------------------------------------------------------------------
@@ -95,38 +85,32 @@ def taps_of(traced: Trace, candidate: Candidate, kept: Outputs | None = None) ->
     kept = kept if kept is not None else Outputs()
     name = traced.example.name
     outputs, error = candidate.try_run(traced.example)
-    truth, plain = traced.truth.outputs, traced.plain.outputs
     if error:
         kept.errors[name] = error
     elif OUTPUT in outputs:
-        kept.rows.append((traced.example, truth[OUTPUT], plain[OUTPUT], outputs[OUTPUT]))
+        truth, plain = traced.truth.outputs[OUTPUT], traced.plain.outputs[OUTPUT]
+        kept.rows.append((traced.example, truth, plain, outputs[OUTPUT]))
     for tap in dict.fromkeys([*traced.plain.final_outputs, *outputs]):
-        got = outputs.get(tap)
-        floors = _floors(traced, tap, got)
-        yield Tap(tap, truth.get(tap), plain.get(tap), got, floors, input=name)
+        yield _tap(traced, tap, outputs.get(tap))
     if traced.example.depth != OUTPUT_ONLY:
         yield from _free(traced, candidate, kept)
         if candidate.takes_features:
-            got, error = candidate.try_features(traced.example)
+            outputs, error = candidate.try_features(traced.example)
             if error:
                 kept.errors[f"{name}, features"] = error
-            floors = _floors(traced, OUTPUT, got)
-            yield Tap(FEATURES, truth[OUTPUT], plain[OUTPUT], got, floors, input=name)
+            yield _tap(traced, OUTPUT, outputs.get(OUTPUT), FEATURES)
     if traced.local is not None:
         yield from _forced(traced, traced.local, candidate, kept)
 
 
 def _free(traced: Trace, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
     recorded = candidate.record(traced.example)
-    name = traced.example.name
     if recorded.error:
-        kept.errors[name] = recorded.error
-    truth, plain = traced.truth.outputs, traced.plain.outputs
+        kept.errors[traced.example.name] = recorded.error
+    plain = traced.plain.outputs
     for tap in dict.fromkeys([*plain, *_strangers(recorded, plain, candidate)]):
-        got = recorded.outputs.pop(tap, None)
         shown = f"{RECORDED}{tap.removeprefix(OUTPUT)}" if is_output(tap) else tap
-        floors = _floors(traced, tap, got)
-        yield Tap(shown, truth.get(tap), plain.get(tap), got, floors, input=name)
+        yield _tap(traced, tap, recorded.outputs.pop(tap, None), shown)
 
 
 def _strangers(
@@ -136,14 +120,19 @@ def _strangers(
     return (tap for tap in recorded.outputs if tap not in plain and candidate.is_layer(tap))
 
 
-def _floors(traced: Trace, tap: str, got: Array | None) -> list[Array]:
-    """What PyTorch does to itself at this tap, where all is looked at or the port looks noisy."""
+def _tap(traced: Trace, tap: str, got: Array | None, shown: str = "") -> Tap:
+    """A tap of a free run.
+
+    With what PyTorch does to itself there, where all is looked at or the port looks noisy.
+    """
     truth, plain = traced.truth.outputs.get(tap), traced.plain.outputs.get(tap)
-    if truth is None or plain is None or got is None or got.shape != truth.shape:
-        return []
-    if traced.example.depth != FORCED and noise_ratio(truth, plain, got) <= QUIET:
-        return []
-    return [one[tap] for one in traced.floors.values() if tap in one]
+    found = Tap(shown or tap, truth, plain, got, input=traced.example.name)
+    arrays = found.arrays
+    if len(arrays) < len(SIDES) or arrays["candidate"].shape != arrays["truth"].shape:
+        return found
+    if traced.example.depth != FORCED and noise_ratio(*arrays.values()) <= QUIET:
+        return found
+    return replace(found, floors=[one[tap] for one in traced.floors.values() if tap in one])
 
 
 def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
@@ -173,8 +162,12 @@ def compare_traces(
     verdict = judge_taps(taps, limits, outputs=outputs, order=order)
     if not (rows := kept.labelled):
         return verdict
-    task = roles.named(limits.family).task
-    return verdict.with_task(task(rows, candidate.network.config) if task else {})
+    if (task := roles.named(limits.family).task) is None:
+        return verdict
+    try:
+        return verdict.with_task(task(rows, candidate.network.config))
+    except ShapeMismatchError:
+        return verdict  # a limit on a figure that is not there is broken
 
 
 def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:

@@ -21,7 +21,7 @@ from samevoice.parity.bugs import Case
 from samevoice.parity.engine import compare_traces, order_of, trace
 from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import limits_for
-from samevoice.parity.metrics import Array, floor_of, rms, root_mean_square
+from samevoice.parity.metrics import Array, Pair, measured_floor, rms
 from samevoice.parity.result import Cause
 from samevoice.parity.textbook import Layer, compute
 
@@ -101,7 +101,7 @@ class Spoiler:
     def spoilt(self, *cases: Case, prove: bool = False) -> Finding:
         """The verdict on the candidate with these bugs in it."""
         network = self.candidate.network
-        with spoiling.all_installed(network, [(case.layer, case.wrong) for case in cases]):
+        with spoiling.installed(network, *((case.layer, case.wrong) for case in cases)):
             verdict = self.verdict()
             cause = self.cause(verdict) if prove else None
         first = verdict.failed[0] if verdict.failed else None
@@ -167,8 +167,7 @@ def _times(right: Array, made: Array, exact: Array | None, plain: Array | None) 
         return math.inf
     if exact is None or plain is None or np.array_equal(right, made, equal_nan=True):
         return 0.0
-    floor = max(rms(exact, plain), floor_of(root_mean_square(exact)))
-    return rms(right, made) / floor
+    return rms(right, made) / measured_floor(Pair(exact, plain), [plain])
 
 
 def examine(

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.errors import SamevoiceError
-from samevoice.files import read_named
+from samevoice.files import read_versioned
 
 if TYPE_CHECKING:
     from samevoice.parity.gallery import Finding
 
 SCHEMA = 1
 NAME = "gallery.json"
+COLUMNS = ("family", "architecture", "bug", "effect", "where", "found", "noise_ratio", "right")
 
 
 class GalleryError(SamevoiceError):
@@ -41,17 +42,7 @@ class Gallery:
 def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, str]) -> str:
     """Source -> findings, as the text of the file."""
     rows = [
-        {
-            "source": source,
-            "family": one.family,
-            "architecture": one.architecture,
-            "bug": one.bug,
-            "effect": one.effect,
-            "where": one.where,
-            "found": one.found,
-            "noise_ratio": one.noise_ratio,
-            "right": one.right,
-        }
+        {"source": source, **{name: getattr(one, name) for name in COLUMNS}}
         for source, found in findings.items()
         for one in found
     ]
@@ -61,20 +52,10 @@ def written(findings: Mapping[str, Sequence[Finding]], versions: Mapping[str, st
 
 def read(path: Path) -> Gallery:
     """What ``samevoice gallery`` found, as it wrote it."""
-    text = read_named(path, GalleryError)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GalleryError(f"{path} is not JSON, or was cut off: {error}") from None
-    rows = found.get("findings") if isinstance(found, dict) else None
-    if not isinstance(rows, list) or found.get("schema") != SCHEMA:
-        raise GalleryError(
-            f"{path} holds no gallery of schema {SCHEMA}: samevoice gallery --output writes one"
-        )
-    versions = found.get("versions")
+    otherwise = f"holds no gallery of schema {SCHEMA}: samevoice gallery --output writes one"
+    found = read_versioned(path, SCHEMA, GalleryError, otherwise)
+    rows, versions = found.get("findings"), found.get("versions")
+    if not isinstance(rows, list):
+        raise GalleryError(f"{path} {otherwise}")
     said = {str(k): str(v) for k, v in versions.items()} if isinstance(versions, dict) else {}
-    return Gallery(tuple(_rows(rows)), said)
-
-
-def _rows(rows: Iterable[Any]) -> Iterable[Mapping[str, Any]]:
-    return (row for row in rows if isinstance(row, dict))
+    return Gallery(tuple(row for row in rows if isinstance(row, dict)), said)

@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
+from samevoice.converters.bundle import written_aside
 from samevoice.errors import SamevoiceError
-from samevoice.files import read_named
+from samevoice.files import read_versioned
 from samevoice.outputs import is_result
 from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
@@ -82,19 +83,12 @@ def network_of(source: str | Path) -> convert.Part:
     return planned.parts[0]
 
 
-def save(
-    folder: str | Path,
-    traces: Iterable[Trace],
-    *,
-    model_type: str,
-    source_sha256: str,
-    versions: Mapping[str, str] | None = None,
-) -> Path:
-    """Write what the reference said on these examples; their depth is kept."""
+def save(folder: str | Path, traces: Iterable[Trace], **about: Any) -> Path:
+    """Write what the reference said on these examples; ``about`` as ``write_index`` takes it."""
     folder = Path(folder)
     with written_anew(folder) as aside:
         rows = [write_example(aside, k, one) for k, one in enumerate(traces)]
-        write_index(aside, rows, model_type, source_sha256, versions or {})
+        write_index(aside, rows, **about)
     return folder
 
 
@@ -104,9 +98,7 @@ def along(
     evaluate: Callable[[Example], Floors],
     *,
     private: Collection[str] = (),
-    model_type: str,
-    source_sha256: str,
-    versions: Mapping[str, str],
+    **about: Any,
 ) -> Iterator[Trace]:
     """The same traces; once the last has passed, ``folder`` holds the output of each.
 
@@ -119,26 +111,16 @@ def along(
             yield traced
             if traced.example.name not in private:
                 rows.append(write_example(aside, len(rows), _outputs_of(traced, evaluate)))
-        write_index(aside, rows, model_type, source_sha256, versions)
+        write_index(aside, rows, **about)
 
 
 @contextmanager
 def written_anew(folder: Path) -> Iterator[Path]:
     """A folder to write into that takes the place of older golden data when all is there."""
-    aside = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
+    if folder.exists() and not is_result(folder, "golden"):
+        raise GoldenError(f"{folder} holds other files than golden data: move them away")
+    with written_aside(folder, overwrite=True, replaceable=lambda old: True) as aside:
         yield aside
-        if folder.exists():
-            if not is_result(folder, "golden"):
-                raise GoldenError(f"{folder} holds other files than golden data: move them away")
-            shutil.rmtree(folder)
-        aside.replace(folder)
-    except OSError as error:
-        raise GoldenError(f"cannot write {folder}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
@@ -153,9 +135,15 @@ def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
 def write_example(folder: Path, number: int, traced: Trace) -> dict[str, Any]:
     """One file, and the row of the index that names it."""
     file, example = f"{number:03d}.safetensors", traced.example
-    write_dump(folder / file, dict(_packed(traced)))
-    row = {"file": file, "name": example.name, "depth": example.depth}
-    return {**row, "labels": list(example.labels), "sha256": example.sha256, **_order(traced)}
+    write_dump(folder / file, _packed(traced))
+    return {
+        "file": file,
+        "name": example.name,
+        "depth": example.depth,
+        "labels": list(example.labels),
+        "sha256": example.sha256,
+        "order": traced.plain.order or list(traced.plain.outputs),
+    }
 
 
 def write_index(
@@ -173,45 +161,29 @@ def write_index(
         "examples": rows,
     }
     text = json.dumps(index, indent=1, sort_keys=True) + "\n"
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / INDEX).write_text(text, encoding="utf-8")
 
 
-def _order(traced: Trace) -> dict[str, Any]:
-    return {"order": traced.plain.order or list(traced.plain.outputs)}
-
-
-def _packed(traced: Trace) -> Iterator[tuple[str, Array]]:
+def _packed(traced: Trace) -> dict[str, Array]:
     """Arrays by part and name; the inputs once, as both modes are fed with the float32 ones."""
-    yield "fed/waveforms", traced.example.waveforms
-    if traced.example.masks is not None:
-        yield "fed/masks", traced.example.masks
-    yield from _named("truth", traced.truth.outputs)
-    yield from _named("plain", traced.plain.outputs)
-    if traced.local is not None:
-        yield from _named("inputs", traced.plain.inputs)
-        yield from _named("local", traced.local.outputs)
-        yield from _named("local-inputs", traced.local.inputs)
+    plain, local = traced.plain, traced.local
+    parts: dict[str, Mapping[str, Array]] = {
+        "fed": traced.example.fed,
+        "truth": traced.truth.outputs,
+        "plain": plain.outputs,
+    }
+    if local is not None:
+        parts |= {"inputs": plain.inputs, "local": local.outputs, "local-inputs": local.inputs}
     # All evaluations, needed here or not: where this is replayed there is no torch to ask.
-    for name, outputs in traced.floors.items():
-        yield from _named(f"floor {name}", outputs)
-
-
-def _named(part: str, arrays: Mapping[str, Array]) -> Iterator[tuple[str, Array]]:
-    for name, array in arrays.items():
-        yield f"{part}/{name}", array
+    parts |= {f"floor {name}": outputs for name, outputs in traced.floors.items()}
+    return {f"{part}/{name}": x for part, arrays in parts.items() for name, x in arrays.items()}
 
 
 def read(folder: str | Path) -> Golden:
     """The index of a golden folder."""
     path = Path(folder) / INDEX
-    text = read_named(path, GoldenError)
-    try:
-        index = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is not JSON: {error}") from None
-    if not isinstance(index, dict) or index.get("schema") != SCHEMA:
-        raise GoldenError(f"{path} is no golden index of schema {SCHEMA}: save it anew")
+    otherwise = f"is no golden index of schema {SCHEMA}: save it anew"
+    index = read_versioned(path, SCHEMA, GoldenError, otherwise)
     try:
         found = Golden(
             Path(folder),
@@ -246,12 +218,10 @@ def _check_rows(found: Golden, path: Path) -> None:
 
 def _check_types(row: Mapping[str, Any], *, whole: bool) -> None:
     """A row as it was written, of a network or of a pipeline; else a KeyError or a TypeError."""
-    if whole:  # the labels of each kind of turns
-        lists = list(dict(row.get("labels", {})).values())
-    else:
-        lists = [row["labels"], row["order"]]
-        if row["depth"] not in get_args(Depth):
-            raise TypeError(f"depth {row['depth']!r:.40}")
+    # Of a pipeline, the labels of each kind of turns.
+    lists = [*dict(row.get("labels", {})).values()] if whole else [row["labels"], row["order"]]
+    if not whole and row["depth"] not in get_args(Depth):
+        raise TypeError(f"depth {row['depth']!r:.40}")
     for one in lists:
         if not isinstance(one, list):
             raise TypeError(f"{one!r:.40} for a list")
@@ -276,21 +246,16 @@ def traces(golden: Golden) -> Iterator[Trace]:
     for row in golden.examples:
         dump, fed = opened(golden, row)
         example = replace(fed, depth=row["depth"], labels=tuple(row["labels"]))
-        yield Trace(example, *_recordings(dump, row))
+        plain = Recording(part_of(dump, "plain"), part_of(dump, "inputs"), list(row["order"]))
+        local = Recording(part_of(dump, "local"), part_of(dump, "local-inputs"))
+        deep = local if local.outputs else None
+        yield Trace(example, Recording(part_of(dump, "truth")), plain, deep, partial(_floors, dump))
 
 
-def _recordings(
-    dump: Dump, row: Mapping[str, Any]
-) -> tuple[Recording, Recording, Recording | None, Callable[[], Floors]]:
-    plain = Recording(part_of(dump, "plain"), part_of(dump, "inputs"), list(row["order"]))
-    local = Recording(part_of(dump, "local"), part_of(dump, "local-inputs"))
+def _floors(dump: Dump) -> Floors:
     parts = dict.fromkeys(name.partition("/")[0] for name in dump)
-
-    def floors() -> Floors:
-        found = (part for part in parts if part.startswith("floor "))
-        return {part.removeprefix("floor "): part_of(dump, part) for part in found}
-
-    return Recording(part_of(dump, "truth")), plain, local if local.outputs else None, floors
+    found = (part for part in parts if part.startswith("floor "))
+    return {part.removeprefix("floor "): part_of(dump, part) for part in found}
 
 
 class Part(dict[str, Array]):

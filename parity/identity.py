@@ -157,11 +157,6 @@ def command_of(
     return (*named, *some, *given, *where, *limits)
 
 
-def source_artefact(part: convert.Part) -> Artefact:
-    note = part.checkpoint.metadata.get("note")
-    return artefact_of(part.source, part.source_hashes, str(note or ""))
-
-
 def artefact_of(source: Source, files: Mapping[str, str], note: str) -> Artefact:
     """A source by the hash of its files."""
     notes = {"name": source.name, "kind": source.kind}

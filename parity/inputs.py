@@ -66,22 +66,26 @@ class Example:
     arguments: Arguments | None = None
     port_arguments: Arguments | None = None
 
+    @property
+    def fed(self) -> dict[str, Array]:
+        """Waveforms, and masks where there are some."""
+        masks = {} if self.masks is None else {"masks": self.masks}
+        return {"waveforms": self.waveforms, **masks}
+
     @cached_property
     def sha256(self) -> str:
         """Over types, shapes and bytes of all that is fed."""
         digest = hashlib.sha256()
-        for array in (self.waveforms, self.masks):
-            if array is not None:
-                plain = np.ascontiguousarray(array)
-                digest.update(f"{plain.dtype.str}{plain.shape}".encode())
-                digest.update(plain.tobytes())
+        for plain in map(np.ascontiguousarray, self.fed.values()):
+            digest.update(f"{plain.dtype.str}{plain.shape}".encode())
+            digest.update(plain.tobytes())
         return digest.hexdigest()
 
     def call(self, module: Any, convert: Callable[[Array], Any], *, port: bool = False) -> Any:
         """What the module gives for this, each array converted."""
         given = self.port_arguments if port and self.port_arguments is not None else self.arguments
         if given is None:
-            given = (self.waveforms,) if self.masks is None else (self.waveforms, self.masks)
+            given = tuple(self.fed.values())
         if isinstance(given, Mapping):
             return module(**{name: convert(x) for name, x in given.items()})
         return module(*(convert(x) for x in given))
@@ -215,9 +219,9 @@ def pieces(sound: Array, count: int, samples: int) -> list[Array]:
 
 
 def from_audio(
-    paths: Sequence[str | Path], shortest: int, labels: tuple[str, ...] = (), *, most: int = 8
+    paths: Sequence[str | Path], shortest: int, labels: tuple[str, ...] = ()
 ) -> list[Example]:
-    """Recordings in pieces of ten seconds, at most ``most`` in a batch; the rest piece alone.
+    """Recordings in pieces of ten seconds, at most eight in a batch; the rest piece alone.
 
     ``labels`` are those of every piece.
     """
@@ -231,17 +235,17 @@ def from_audio(
             )
         taken = sum(one.name.startswith(name) for one in found)
         name = f"{name} #{taken + 1}" if taken else name
-        found += _pieces_of(sound, name, shortest, most, labels)
+        found += _pieces_of(sound, name, shortest, labels)
     return found
 
 
 def _pieces_of(
-    sound: Array, name: str, shortest: int, most: int, labels: tuple[str, ...]
+    sound: Array, name: str, shortest: int, labels: tuple[str, ...]
 ) -> Iterator[Example]:
     whole = [sound[at : at + CHUNK] for at in range(0, len(sound) - CHUNK + 1, CHUNK)]
-    for at in range(0, len(whole), most):
-        end = min(at + most, len(whole))
-        yield Example(f"{name} {10 * at}-{10 * end} s", batch(whole[at:end]), labels=labels)
+    for at in range(0, len(whole), 8):
+        part = whole[at : at + 8]
+        yield Example(f"{name} {10 * at}-{10 * (at + len(part))} s", batch(part), labels=labels)
     rest = sound[len(whole) * CHUNK :]
     if len(rest) >= shortest:
         yield Example(f"{name} from {10 * len(whole)} s", batch([rest]), labels=labels)

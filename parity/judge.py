@@ -16,17 +16,15 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.bounds import METRICS, Limit, LimitsError
-from samevoice.parity.limits import Dtype, Limits, limits_for
+from samevoice.parity.limits import Dtype, Limits, Loosened, limits_for, loosened
 from samevoice.parity.metrics import (
     HISTOGRAM_BINS,
     Array,
     Pair,
-    argmax_agreement_of,
-    floor_of,
     is_numeric,
-    noise_ratio_of,
+    measured_floor,
+    ratio_of,
 )
-from samevoice.parity.overrides import Loosened, loosened
 
 Mode: TypeAlias = Literal["free", "forced"]
 # The task's figures and what reports draw of them: section -> name -> number, list or table.
@@ -34,6 +32,13 @@ Task: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 # A float32 evaluation that errs by a hundredth of its scale has lost all but two digits.
 DOUBT = 0.01
+
+SIDES = ("truth", "reference", "candidate")
+# Figures of a tap that the pair of the truth and the candidate has by the same names.
+AGAINST_TRUTH = (
+    *("max_abs", "mean_abs", "rms", "p99", "nmse", "cosine_min", "cosine_mean", "norm_ratio"),
+    *("truth_rms", "histogram"),
+)
 
 # Types that a candidate's tap may have besides the reference's own.
 ALSO_ALLOWED: Mapping[Dtype, tuple[str, ...]] = {
@@ -65,6 +70,12 @@ class Tap:
     floors: Sequence[Array] = ()
     mode: Mode = "free"
     input: str = ""
+
+    @property
+    def arrays(self) -> dict[str, Array]:
+        """What came, by whose it is."""
+        sides = {who: getattr(self, who) for who in SIDES}
+        return {who: array for who, array in sides.items() if array is not None}
 
 
 @dataclass(frozen=True)
@@ -227,9 +238,7 @@ def judge(
     outputs: Collection[str] = (),
     order: Sequence[str] | None = None,
     floors: Sequence[Mapping[str, Array]] = (),
-    mode: Mode = "free",
     input: str = "",
-    task: Task | None = None,
 ) -> Verdict:
     """Arrays by name -> verdict; a name that one of the three lacks is a failed tap.
 
@@ -244,12 +253,11 @@ def judge(
             reference.get(name),
             candidate.get(name),
             [floor[name] for floor in floors if name in floor],
-            mode,
-            input,
+            input=input,
         )
         for name in names
     )
-    return judge_taps(taps, limits, outputs=outputs, order=order, task=task)
+    return judge_taps(taps, limits, outputs=outputs, order=order)
 
 
 def judge_pair(
@@ -275,7 +283,6 @@ def judge_taps(
     *,
     outputs: Collection[str] = (),
     order: Sequence[str] | None = None,
-    task: Task | None = None,
 ) -> Verdict:
     """Taps of any inputs and modes, one at a time, -> verdict.
 
@@ -293,7 +300,7 @@ def judge_taps(
         raise LimitsError(f"limits name the tap {strangers[0]!r}, which was not compared")
     absent = _never_came(judged, outputs, order or ())
     judged += [judge_tap(tap, limits, output=tap.name in outputs) for tap in absent]
-    return Verdict(_in_order(judged, order), limits, task or {})
+    return Verdict(_in_order(judged, order), limits)
 
 
 def _never_came(
@@ -317,11 +324,12 @@ def _in_order(taps: list[TapVerdict], order: Sequence[str] | None) -> tuple[TapV
 def judge_tap(tap: Tap, limits: Limits, *, output: bool = False) -> TapVerdict:
     """One tap -> its figures and verdict."""
     faults = tuple(_faults(tap, limits.dtype))
-    present = [x for x in (tap.truth, tap.reference, tap.candidate) if x is not None]
-    held = tap.candidate if tap.candidate is not None else next(iter(present), None)
+    arrays = tap.arrays
+    first = next(iter(arrays.values()), None)
+    held = arrays.get("candidate", first)
     verdict = TapVerdict(
         tap.name,
-        shape=present[0].shape if present else (),
+        shape=() if first is None else first.shape,
         dtype="" if held is None else str(held.dtype),
         mode=tap.mode,
         input=tap.input,
@@ -336,73 +344,49 @@ def judge_tap(tap: Tap, limits: Limits, *, output: bool = False) -> TapVerdict:
 
 def _faults(tap: Tap, dtype: Dtype) -> Iterable[str]:
     """What makes figures impossible: absence, another shape, another type."""
-    arrays = {"truth": tap.truth, "reference": tap.reference, "candidate": tap.candidate}
-    absent = [who for who, array in arrays.items() if array is None]
-    if len(absent) == 3:
+    arrays = tap.arrays
+    if not arrays:
         yield "was expected, but neither side has it"
         return
-    if absent:
-        extra = " (extra in the candidate)" if absent == ["truth", "reference"] else ""
+    if absent := [who for who in SIDES if who not in arrays]:
+        extra = " (extra in the candidate)" if [*arrays] == ["candidate"] else ""
         yield f"missing in the {' and the '.join(absent)}{extra}"
         return
-    assert tap.truth is not None
-    assert tap.reference is not None
-    assert tap.candidate is not None
-    arrays |= {f"floor {k}": one for k, one in enumerate(tap.floors)}
-    for who, array in arrays.items():
-        assert array is not None
-        if array.shape != tap.truth.shape:
-            yield f"the {who} has shape {array.shape}, not {tap.truth.shape}"
+    shape = arrays["truth"].shape
+    for who, array in (arrays | {f"floor {k}": one for k, one in enumerate(tap.floors)}).items():
+        if array.shape != shape:
+            yield f"the {who} has shape {array.shape}, not {shape}"
         if not is_numeric(array.dtype):
             yield f"the {who} is {array.dtype}, which holds no real numbers"
-    if not _same_type(tap.reference.dtype, tap.candidate.dtype, dtype):
-        yield f"the candidate is {tap.candidate.dtype}, the reference {tap.reference.dtype}"
-
-
-def _same_type(reference: np.dtype[Any], candidate: np.dtype[Any], dtype: Dtype) -> bool:
-    return candidate == reference or str(candidate) in ALSO_ALLOWED[dtype]
+    ours, theirs = arrays["candidate"].dtype, arrays["reference"].dtype
+    if ours != theirs and str(ours) not in ALSO_ALLOWED[dtype]:
+        yield f"the candidate is {ours}, the reference {theirs}"
 
 
 def _measured(verdict: TapVerdict, tap: Tap) -> TapVerdict:
-    assert tap.truth is not None
-    assert tap.reference is not None
-    assert tap.candidate is not None
-    reference = Pair(tap.truth, tap.reference)
-    candidate = Pair(reference.truth, tap.candidate)
-    floor = max([floor_of(reference.truth_rms), *(_rms(reference.truth, x) for x in tap.floors)])
-    cosine = candidate.cosine()
+    arrays = tap.arrays
+    reference = Pair(arrays["truth"], arrays["reference"])
+    candidate = Pair(reference.truth, arrays["candidate"])
+    floor = measured_floor(reference, tap.floors)
+
+    def times(error: float) -> float:
+        return ratio_of(candidate.rms, error, reference.truth_rms)
+
     return replace(
         verdict,
-        max_abs=candidate.max_abs(),
-        mean_abs=candidate.mean_abs(),
-        rms=candidate.rms,
-        p99=candidate.p99(),
-        nmse=candidate.nmse(),
-        cosine_min=cosine.min,
-        cosine_mean=cosine.mean,
-        norm_ratio=candidate.norm_ratio(),
-        noise_ratio=noise_ratio_of(reference, candidate),
-        times_floor=_times(candidate.rms, floor) if tap.floors else None,
-        argmax_agreement=argmax_agreement_of(Pair(reference.got, candidate.got)),
-        truth_rms=reference.truth_rms,
+        **{name: getattr(candidate, name) for name in AGAINST_TRUTH},
+        noise_ratio=times(reference.rms),
+        times_floor=times(floor) if tap.floors else None,
+        argmax_agreement=Pair(reference.got, candidate.got).argmax_agreement,
         reference_rms=reference.rms,
-        reference_max_abs=reference.max_abs(),
+        reference_max_abs=reference.max_abs,
         noise_floor=floor,
-        histogram=candidate.histogram(),
         worst=_worst(reference, candidate),
     )
 
 
-def _rms(truth: Array, got: Array) -> float:
-    return Pair(truth, got).rms
-
-
-def _times(error: float, floor: float) -> float:
-    return error / floor if math.isfinite(error) and math.isfinite(floor) else math.inf
-
-
 def _worst(reference: Pair, candidate: Pair) -> Worst | None:
-    index = candidate.worst() if reference.finite else reference.worst()
+    index = candidate.worst if reference.finite else reference.worst
     if index is None:
         return None
     truth, got, other = reference.truth, reference.got, candidate.got
@@ -411,8 +395,7 @@ def _worst(reference: Pair, candidate: Pair) -> Worst | None:
 
 def _not_finite(tap: Tap) -> Iterable[str]:
     """Who holds NaN or infinity, and how many: the figures alone would only say "infinite"."""
-    for who in ("truth", "reference", "candidate"):
-        array = np.asarray(getattr(tap, who))
+    for who, array in tap.arrays.items():
         if array.dtype.kind in "biu":
             continue
         count = int(array.size - np.count_nonzero(np.isfinite(array)))

@@ -8,12 +8,20 @@ a named tap replaces both.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Literal, TypeAlias, get_args
 
-from samevoice.parity.bounds import MANY, Limit, LimitsError, Override, Where, overridden
+from samevoice.parity.bounds import (
+    AT_LEAST,
+    MANY,
+    METRICS,
+    Limit,
+    LimitsError,
+    Override,
+    Where,
+)
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
 
 Family: TypeAlias = Literal["segmentation", "embedding", "full", "fast", "generic", "dump"]
@@ -29,15 +37,6 @@ WHOLE: tuple[Family, ...] = ("full",)
 NETWORKS = (*ALONE, *WHOLE)
 VOICES: tuple[Family, ...] = ("embedding",)
 DECIDING: tuple[Family, ...] = ("segmentation", *WHOLE)
-
-
-@dataclass(frozen=True)
-class Row:
-    """A limit, and the model families and precisions it is for."""
-
-    families: tuple[Family, ...]
-    precision: Precision
-    limit: Limit
 
 
 @dataclass(frozen=True)
@@ -85,80 +84,41 @@ def precision_of(dtype: Dtype, device: Device) -> Precision:
     return {"float16": FLOAT16, "bfloat16": BFLOAT16, "q8": Q8, "q4": Q4}[dtype]
 
 
-FLOAT32_LIMITS: tuple[Row, ...] = (
-    Row(
-        NETWORKS,
-        FLOAT32,
-        Limit(
-            "noise_ratio",
-            3.0,
-            "float32 evaluations of one network differ by up to 2, small taps by a little more",
-        ),
-    ),
-    Row(
-        NETWORKS,
-        FLOAT32,
-        Limit(
-            "noise_ratio",
-            2.0,
-            "right ports measured 0.1 to 1.2 at their outputs, wrong ones thousands",
-            "output",
-        ),
-    ),
-    Row(
-        NETWORKS,
-        FLOAT32,
-        Limit(
-            "cosine_min",
-            0.999999,
-            "float32 noise leaves 1 - 1e-8; this still catches one bad row among millions",
-            "output",
-        ),
-    ),
-    Row(
-        DECIDING,
-        FLOAT32,
-        Limit(
-            "decision_agreement",
-            0.999,
-            "only decisions within the noise may flip, and few of them: of the reference network's "
-            "scores 9 % lie that near each other, and 0.02 % flipped; of a trained one's 0.05 %, "
-            "and none did",
-            "task",
-        ),
-    ),
-    Row(
-        VOICES,
-        FLOAT32,
-        Limit(
-            "embedding_cosine_min",
-            0.999999,
-            "each voice must come out as itself; float32 noise leaves 1 - 1e-8",
-            "task",
-        ),
-    ),
-    Row(
-        VOICES,
-        FLOAT32,
-        Limit(
-            "kendall_tau",
-            1.0,
-            "who sounds most like whom may not change; ties within the noise do not count",
-            "task",
-        ),
-    ),
-    Row(
-        ("dump",),
-        FLOAT32,
-        Limit(
-            "noise_ratio",
-            1000.0,
-            "without a truth the unit is the rounding of the reference itself: two right float32 "
-            "evaluations of a deep network lie about 100 apart (errors of 2.1e-6 and 3.0e-6 "
-            "against 3.4e-8), a wrong one over 100,000; this is between, at 3e-5 of the scale",
-        ),
-    ),
-)
+@dataclass(frozen=True)
+class Row:
+    """A limit, and the model families and precisions it is for."""
+
+    families: tuple[Family, ...]
+    precision: Precision
+    limit: Limit
+
+
+def _for(
+    families: tuple[Family, ...], metric: str, bound: float, where: Where, why: str
+) -> tuple[tuple[Family, ...], Limit]:
+    return families, Limit(metric, bound, why, where)
+
+
+FLOAT32_LIMITS = tuple(Row(families, FLOAT32, limit) for families, limit in (
+    _for(NETWORKS, "noise_ratio", 3.0, "tap",
+         "float32 evaluations of one network differ by up to 2, small taps by a little more"),
+    _for(NETWORKS, "noise_ratio", 2.0, "output",
+         "right ports measured 0.1 to 1.2 at their outputs, wrong ones thousands"),
+    _for(NETWORKS, "cosine_min", 0.999999, "output",
+         "float32 noise leaves 1 - 1e-8; this still catches one bad row among millions"),
+    _for(DECIDING, "decision_agreement", 0.999, "task",
+         "only decisions within the noise may flip, and few of them: of the reference network's "
+         "scores 9 % lie that near each other, and 0.02 % flipped; of a trained one's 0.05 %, "
+         "and none did"),
+    _for(VOICES, "embedding_cosine_min", 0.999999, "task",
+         "each voice must come out as itself; float32 noise leaves 1 - 1e-8"),
+    _for(VOICES, "kendall_tau", 1.0, "task",
+         "who sounds most like whom may not change; ties within the noise do not count"),
+    _for(("dump",), "noise_ratio", 1000.0, "tap",
+         "without a truth the unit is the rounding of the reference itself: two right float32 "
+         "evaluations of a deep network lie about 100 apart (errors of 2.1e-6 and 3.0e-6 "
+         "against 3.4e-8), a wrong one over 100,000; this is between, at 3e-5 of the scale"),
+))  # fmt: skip
 
 
 def _derived_rows(precision: Precision) -> Iterator[Row]:
@@ -205,8 +165,6 @@ MEASURED = (
     Measured(Q8, 1.1e5, 1.1e5, 0.99993),
     Measured(Q4, 1.8e6, 1.2e6, 0.976),
 )
-TAP: Where = "tap"
-AT_OUTPUT: Where = "output"
 # How much more than the worst that was measured still counts as rounding.
 MARGIN = 3.0
 
@@ -219,71 +177,43 @@ COARSE_DER_WHY = (
 
 # A coarse bundle may be released where it does the task as well: these are the same for all of
 # them, so that the gate, not the type's name, says which may be.
-COARSE_TASK: tuple[tuple[Family, str, float, str], ...] = (
-    (
-        "full",
-        "decision_agreement",
-        0.995,
-        "as for the segmentation alone, of which these are the decisions",
-    ),
-    (
-        "full",
-        "der",
-        COARSE_DER,
-        COARSE_DER_WHY,
-    ),
-    (
-        "segmentation",
-        "decision_agreement",
-        0.995,
-        "an int8 export of segmentation-3.0 that is in use keeps 99.2 to 99.4 % of its decisions; "
-        "on trained weights float16 and 8 bits keep 0.9997, bfloat16 0.9975, 4 bits 0.982",
-    ),
-    (
-        "embedding",
-        "embedding_cosine_min",
-        0.999,
-        "a voice must stay itself: measured 8 bits 0.9999, float16 0.9997, bfloat16 0.991, 4 bits "
-        "0.980; embeddings that drifted have made up speakers",
-    ),
-    (
-        "embedding",
-        "similarity_gap",
-        0.02,
-        "clustering decides near a cosine of 0.82, and voices differ there by tenths: measured "
-        "8 bits 0.001, float16 0.018, 4 bits 0.056, bfloat16 0.084",
-    ),
-    (
-        "embedding",
-        "kendall_tau",
-        0.95,
-        "one pair in forty may change places among near equals: float16 measured 0.988, 8 bits "
-        "0.999, 4 bits 0.969, bfloat16 0.917",
-    ),
-    (
-        "embedding",
-        "eer_gap",
-        0.005,
-        "half a percent of wrong pairs: float16 measured 0.002, 4 bits 0.005, bfloat16 0.007",
-    ),
-)
+COARSE_TASK = (
+    _for(WHOLE, "decision_agreement", 0.995, "task",
+         "as for the segmentation alone, of which these are the decisions"),
+    _for(WHOLE, "der", COARSE_DER, "task", COARSE_DER_WHY),
+    _for(("segmentation",), "decision_agreement", 0.995, "task",
+         "an int8 export of segmentation-3.0 that is in use keeps 99.2 to 99.4 % of its decisions; "
+         "on trained weights float16 and 8 bits keep 0.9997, bfloat16 0.9975, 4 bits 0.982"),
+    _for(VOICES, "embedding_cosine_min", 0.999, "task",
+         "a voice must stay itself: measured 8 bits 0.9999, float16 0.9997, bfloat16 0.991, 4 bits "
+         "0.980; embeddings that drifted have made up speakers"),
+    _for(VOICES, "similarity_gap", 0.02, "task",
+         "clustering decides near a cosine of 0.82, and voices differ there by tenths: measured "
+         "8 bits 0.001, float16 0.018, 4 bits 0.056, bfloat16 0.084"),
+    _for(VOICES, "kendall_tau", 0.95, "task",
+         "one pair in forty may change places among near equals: float16 measured 0.988, 8 bits "
+         "0.999, 4 bits 0.969, bfloat16 0.917"),
+    _for(VOICES, "eer_gap", 0.005, "task",
+         "half a percent of wrong pairs: float16 measured 0.002, 4 bits 0.005, bfloat16 0.007"),
+)  # fmt: skip
 
 
 def _measured_rows(one: Measured) -> Iterator[Row]:
     """Figures catch a layer gone wrong; whether the rounding is bearable, the task says."""
-    how = f"{MARGIN:g} times the worst of right ports"
+
+    def why(worst: float) -> str:
+        name = one.precision.name
+        return f"{MARGIN:g} times the worst of right ports in {name}, which was {worst:g}"
+
     cosine = 1 - MARGIN * (1 - one.cosine)
-    for metric, bound, worst, where in (
-        ("noise_ratio", MARGIN * one.tap, one.tap, TAP),
-        ("noise_ratio", MARGIN * one.output, one.output, AT_OUTPUT),
-        ("cosine_min", cosine, one.cosine, AT_OUTPUT),
-    ):
-        why = f"{how} in {one.precision.name}, which was {worst:g}"
+    for families, limit in (
+        _for(NETWORKS, "noise_ratio", MARGIN * one.tap, "tap", why(one.tap)),
+        _for(NETWORKS, "noise_ratio", MARGIN * one.output, "output", why(one.output)),
         # A whole recording holds frames that are nearly a tie: there the DER says what it costs.
-        families = ALONE if metric == "cosine_min" else NETWORKS
-        yield Row(families, one.precision, Limit(metric, bound, why, where))
-    for family, metric, bound, why in COARSE_TASK:
-        yield Row((family,), one.precision, Limit(metric, bound, why, "task"))
+        _for(ALONE, "cosine_min", cosine, "output", why(one.cosine)),
+        *COARSE_TASK,
+    ):
+        yield Row(families, one.precision, limit)
     yield from (row for row in _derived_rows(one.precision) if row.families == ("dump",))
 
 
@@ -291,60 +221,37 @@ def _measured_rows(one: Measured) -> Iterator[Row]:
 # every precision. Fed with pyannote's input of that stage they must give what pyannote gives.
 SAME = "zeros and ones, counts and clusters: there is nothing to round"
 PEER = "float64 sums in another order differ by far less; a careful peer holds the same"
-HOST: tuple[tuple[str, str, float, str], ...] = (
-    ("masks", "max_abs", 0.0, SAME),
-    ("count", "max_abs", 0.0, SAME),
-    ("weights", "max_abs", 0.0, SAME),
-    ("trained", "max_abs", 0.0, SAME),
-    ("ahc", "max_abs", 0.0, SAME),
-    ("xvectors", "max_abs", 1e-5, PEER),
-    ("plda", "max_abs", 1e-4, PEER),
-    ("phi", "max_abs", 1e-4, PEER),
-    ("gamma", "max_abs", 1e-12, PEER),
-    ("pi", "max_abs", 1e-9, PEER),
-    ("elbo", "max_abs", 1e-9, PEER),
-    ("centroids", "max_abs", 1e-9, PEER),
-    ("similarity", "max_abs", 1e-9, PEER),
-    ("hard", "max_abs", 0.0, SAME),
-    ("discrete", "max_abs", 0.0, SAME),
-    ("exclusive", "max_abs", 0.0, SAME),
-    ("turns", "max_abs", 0.0, "the same frames' middles by the same operations"),
-    ("exclusive_turns", "max_abs", 0.0, "the same frames' middles by the same operations"),
-    ("voices", "max_abs", 0.0, "centroids in the order of the labels: only their order can differ"),
+SAME_TIMES = "the same frames' middles by the same operations"
+HOST: tuple[tuple[str, float, str], ...] = (
+    ("masks count weights trained ahc", 0.0, SAME),
+    ("xvectors", 1e-5, PEER),
+    ("plda phi", 1e-4, PEER),
+    ("gamma", 1e-12, PEER),
+    ("pi elbo centroids similarity", 1e-9, PEER),
+    ("hard discrete exclusive", 0.0, SAME),
+    ("turns exclusive_turns", 0.0, SAME_TIMES),
+    ("voices", 0.0, "centroids in the order of the labels: only their order can differ"),
 )
+PIPELINE_LIMITS = (
+    _for(DECIDING, "agreement_beyond_noise", 1.0, "task",
+         "a decision that float32 can make may not flip"),
+    _for(WHOLE, "unexplained_der", 0.0, "task",
+         "who speaks when is the same, unless a decision lay within the noise of float32"),
+)  # fmt: skip
 
 
 def _pipeline_rows(networks: Sequence[Row]) -> Iterator[Row]:
     """What holds for a whole pipeline beside the rows of its networks."""
-    family = WHOLE
     for precision in (FLOAT32, TF32, *(one.precision for one in MEASURED)):
-        for tap, metric, bound, why in HOST:
-            yield Row(family, precision, Limit(metric, bound, why, tap=tap))
+        for taps, bound, why in HOST:
+            for tap in taps.split():
+                yield Row(WHOLE, precision, Limit("max_abs", bound, why, tap=tap))
     for row in networks:
         if row.limit.where == "output" and set(VOICES) <= set(row.families):
             # Where anybody speaks, these are an output of a network, too.
-            yield Row(family, row.precision, replace(row.limit, where="tap", tap="embeddings"))
-    yield Row(
-        DECIDING,
-        FLOAT32,
-        Limit(
-            "agreement_beyond_noise",
-            1.0,
-            "a decision that float32 can make may not flip",
-            "task",
-        ),
-    )
-    yield Row(
-        family,
-        FLOAT32,
-        Limit(
-            "unexplained_der",
-            0.0,
-            "who speaks when is the same, unless a decision lay within the noise of float32",
-            "task",
-        ),
-    )
-    yield Row(family, TF32, Limit("der", COARSE_DER, COARSE_DER_WHY, "task"))
+            yield Row(WHOLE, row.precision, replace(row.limit, where="tap", tap="embeddings"))
+    yield from (Row(families, FLOAT32, limit) for families, limit in PIPELINE_LIMITS)
+    yield Row(WHOLE, TF32, Limit("der", COARSE_DER, COARSE_DER_WHY, "task"))
 
 
 NETWORK_LIMITS: tuple[Row, ...] = (
@@ -357,38 +264,27 @@ EXACT_LIMITS: tuple[Row, ...] = (*NETWORK_LIMITS, *_pipeline_rows(NETWORK_LIMITS
 # The fast configuration of a pipeline gives other embeddings on purpose. All before and behind them
 # keeps the exact one's limits; these are in place of "who speaks when is the same". Measured on
 # 2026-11-21 on a CPU, with fitted embeddings, which are touchier than trained ones (docs/fast.md).
-SHARED: tuple[tuple[str, float, str], ...] = (
-    (
-        "shared_cosine_median",
-        0.97,
-        "half of the voices at least this near the exact ones: measured 0.985 to 0.988 on three "
-        "recordings, and twice as far from 1 is allowed",
-    ),
-    (
-        "shared_cosine_min",
-        0.5,
-        "of the voices that are clustered: measured 0.75 to 0.96, the worst a voice of two "
-        "seconds, and twice as far from 1 is allowed",
-    ),
-    (
-        "der",
-        0.02,
-        "two hundredths of the speech: measured 0, 0 and 0.7 %; a speaker made up or lost costs "
-        "ten times that",
-    ),
-)
+FAST_LIMITS = (
+    _for(("fast",), "shared_cosine_median", 0.97, "task",
+         "half of the voices at least this near the exact ones: measured 0.985 to 0.988 on three "
+         "recordings, and twice as far from 1 is allowed"),
+    _for(("fast",), "shared_cosine_min", 0.5, "task",
+         "of the voices that are clustered: measured 0.75 to 0.96, the worst a voice of two "
+         "seconds, and twice as far from 1 is allowed"),
+    _for(("fast",), "der", 0.02, "task",
+         "two hundredths of the speech: measured 0, 0 and 0.7 %; a speaker made up or lost costs "
+         "ten times that"),
+)  # fmt: skip
 
 
 def _fast_rows(rows: Sequence[Row]) -> Iterator[Row]:
     """In every precision: voices are compared with the same port's exact ones."""
-    family: tuple[Family, ...] = ("fast",)
     exact = [row for row in rows if set(WHOLE) <= set(row.families)]
     for row in exact:
         if row.limit.metric not in ("unexplained_der", "der"):
-            yield replace(row, families=family)
+            yield replace(row, families=("fast",))
     for precision in dict.fromkeys(row.precision for row in exact):
-        for metric, bound, why in SHARED:
-            yield Row(family, precision, Limit(metric, bound, why, "task"))
+        yield from (Row(families, precision, limit) for families, limit in FAST_LIMITS)
 
 
 LIMITS: tuple[Row, ...] = (*EXACT_LIMITS, *_fast_rows(EXACT_LIMITS))
@@ -430,10 +326,21 @@ class Limits:
 
     def overridden(self, overrides: Iterable[Override]) -> Limits:
         """These limits with some replaced; later overrides win over earlier ones."""
-        limits = self
+        limits = self.limits
         for one in overrides:
-            limits = replace(limits, limits=overridden(limits.limits, one))
-        return limits
+            limits = _overridden(limits, one)
+        return replace(self, limits=limits)
+
+
+def _overridden(limits: tuple[Limit, ...], one: Override) -> tuple[Limit, ...]:
+    if one.tap is not None:
+        kept = (x for x in limits if (x.metric, x.tap) != (one.metric, one.tap))
+        return (*kept, Limit(one.metric, one.bound, one.origin, "tap", one.tap))
+    general = [x for x in limits if x.metric == one.metric and x.tap is None]
+    if not general:
+        where: Where = "tap" if METRICS[one.metric].task_section is None else "task"
+        return (*limits, Limit(one.metric, one.bound, one.origin, where))
+    return tuple(replace(x, bound=one.bound, why=one.origin) if x in general else x for x in limits)
 
 
 @cache
@@ -448,3 +355,60 @@ def limits_for(family: str, dtype: str, device: str) -> Limits:
     precision = precision_of(dtype, device)
     rows = [row for row in LIMITS if family in row.families and row.precision == precision]
     return Limits(family, dtype, device, tuple(row.limit for row in rows))
+
+
+# What was loosened --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Loosened:
+    """A limit that allows more than the default does."""
+
+    metric: str
+    where: Where
+    tap: str | None
+    default: float
+    bound: float
+
+    def __str__(self) -> str:
+        place = {"tap": "every tap", "output": "the outputs", "task": "the task"}[self.where]
+        place = place if self.tap is None else f"tap {self.tap}"
+        return f"{self.metric} at {place}: {self.bound:g} instead of {self.default:g}"
+
+
+def loosened(limits: Limits, outputs: Collection[str] | None = None) -> tuple[Loosened, ...]:
+    """Every limit looser than the default, one that was removed included.
+
+    A named tap is held against the default of an output if it is one of ``outputs``. Not knowing
+    the outputs, it is held against the strictest default of the metric.
+    """
+    default = limits_for(limits.family, limits.dtype, limits.device)
+    found = [x for old in default.limits if (x := _general_loosening(limits, old))]
+    named = {(one.metric, one.tap) for one in default.limits}
+    for new in limits.limits:
+        known = new.tap is None or (new.metric, new.tap) in named
+        if not known and (x := _tap_loosening(default, new, outputs)):
+            found.append(x)
+    return tuple(found)
+
+
+def _general_loosening(limits: Limits, old: Limit) -> Loosened | None:
+    metric, place = METRICS[old.metric], (old.metric, old.where, old.tap)
+    same = [x for x in limits.limits if (x.metric, x.where, x.tap) == place]
+    bound = same[-1].bound if same else metric.no_limit
+    if not metric.looser(bound, old.bound):
+        return None
+    return Loosened(old.metric, old.where, old.tap, old.bound, bound)
+
+
+def _tap_loosening(default: Limits, new: Limit, outputs: Collection[str] | None) -> Loosened | None:
+    assert new.tap is not None
+    metric = METRICS[new.metric]
+    sides = (False, True) if outputs is None else (new.tap in outputs,)
+    held = [default.at(new.tap, output=side).get(new.metric) for side in sides]
+    for old in held:
+        if old is not None and metric.looser(new.bound, old.bound):
+            strictest = min if metric.sense != AT_LEAST else max
+            bound = strictest(x.bound for x in held if x is not None)
+            return Loosened(new.metric, "tap", new.tap, bound, new.bound)
+    return None

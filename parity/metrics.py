@@ -1,6 +1,6 @@
 """Numbers that say how far two arrays lie apart; what they may be is for limits.py to say.
 
-Every function follows the same four conventions.
+Every figure follows the same four conventions.
 
 * Arithmetic is float64, whatever comes in: integers, float16, bfloat16, float32.
 * Shapes never broadcast: two shapes are one ``ShapeMismatchError``.
@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -100,10 +99,7 @@ def _largest(flat: Floats) -> float:
 
 
 class Pair:
-    """What was hoped for and what came, in float64, with everything that is computed only once.
-
-    The functions below make one each; who wants many figures of one pair keeps it.
-    """
+    """What was hoped for and what came, in float64, with everything that is computed only once."""
 
     def __init__(self, truth: npt.ArrayLike, got: npt.ArrayLike) -> None:
         self.truth, self.got = as_float64(truth), as_float64(got)
@@ -135,19 +131,46 @@ class Pair:
 
     @cached_property
     def row_cosines(self) -> Floats:
-        """(..., D) -> one cosine per row; -inf for all of them if anything is not finite."""
-        return _row_cosines(self)
+        """(..., D) -> the cosine of each row of D; -inf for all if anything is not finite."""
+        truth, got = _rows(self.truth), _rows(self.got)
+        if not self.finite:
+            return np.full(len(truth), -math.inf)
+        truth, truth_scale = _tamed(truth)
+        got, got_scale = _tamed(got)
+        tt = np.einsum("nd,nd->n", truth, truth)
+        gg = np.einsum("nd,nd->n", got, got)
+        zero_t = np.sqrt(tt) * truth_scale < FLOAT32_TINY
+        zero_g = np.sqrt(gg) * got_scale < FLOAT32_TINY
+        with np.errstate(invalid="ignore", divide="ignore"):
+            # The root of the product, not the product of roots: equal rows give exactly 1.
+            cosines = np.einsum("nd,nd->n", truth, got) / np.sqrt(tt * gg)
+        cosines = np.where(zero_t | zero_g, (zero_t & zero_g).astype(np.float64), cosines)
+        clipped: Floats = np.clip(cosines, -1.0, 1.0)
+        return clipped
 
+    @property
+    def cosine_min(self) -> float:
+        return float(self.row_cosines.min(initial=1.0))
+
+    @property
+    def cosine_mean(self) -> float:
+        return float(self.row_cosines.mean()) if self.row_cosines.size else 1.0
+
+    @property
     def max_abs(self) -> float:
+        """Largest elementwise gap; a NaN on either side is an infinite gap."""
         return _largest(self.gap) if self.finite else math.inf
 
+    @property
     def mean_abs(self) -> float:
         if not self.finite:
             return math.inf
         with np.errstate(over="ignore"):
             return float(self.gap.mean()) if self.gap.size else 0.0
 
+    @property
     def p99(self) -> float:
+        """The gap that 99 % of the elements stay below, interpolated between neighbours."""
         if not self.finite:
             return math.inf
         if self.gap.size == 0:
@@ -156,23 +179,30 @@ class Pair:
             p99 = float(np.percentile(self.gap, 99))
         return math.inf if math.isnan(p99) else p99  # between two infinite gaps numpy says NaN
 
+    @property
     def nmse(self) -> float:
+        """Energy of the error over energy of the truth."""
         if not self.finite:
             return math.inf
         relative = _quotient(self.rms, self.truth_rms, both_zero=0.0)
         return relative * relative
 
+    @property
     def norm_ratio(self) -> float:
+        """|got| / |truth|: 1.5 where all came out half as large again, which cosine misses."""
         if not self.finite:
             return math.inf
         return _quotient(root_mean_square(self.got), self.truth_rms, both_zero=1.0)
 
-    def cosine(self) -> Cosine:
-        rows = self.row_cosines
-        if rows.size == 0:
-            return Cosine(1.0, 1.0)
-        return Cosine(float(rows.min()), float(rows.mean()))
+    @property
+    def argmax_agreement(self) -> float:
+        """Share of rows with the same largest entry; of equals the first counts."""
+        if not self.finite:
+            return -math.inf
+        truth, got = _rows(self.truth), _rows(self.got)
+        return float(np.mean(truth.argmax(axis=1) == got.argmax(axis=1))) if truth.size else 1.0
 
+    @property
     def histogram(self) -> tuple[int, ...]:
         """How many |errors| lie in each bin; see HISTOGRAM_EDGES."""
         finite = np.isfinite(self.gap)
@@ -180,6 +210,7 @@ class Pair:
         counts[-1] += self.gap.size - int(counts.sum())
         return tuple(int(n) for n in counts)
 
+    @property
     def worst(self) -> tuple[int, ...] | None:
         """Where the largest gap is, the first that is not finite before all; None without any."""
         if self.gap.size == 0:
@@ -189,14 +220,6 @@ class Pair:
         else:
             at = int((~(np.isfinite(self.truth) & np.isfinite(self.got))).argmax())
         return tuple(int(i) for i in np.unravel_index(at, self.truth.shape))
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """The worst and the average row."""
-
-    min: float
-    mean: float
 
 
 def _histogram(gap: Floats) -> npt.NDArray[np.int64]:
@@ -218,24 +241,6 @@ def _quotient(over: float, under: float, *, both_zero: float) -> float:
     return over / under
 
 
-def _row_cosines(pair: Pair) -> Floats:
-    truth, got = _rows(pair.truth), _rows(pair.got)
-    if not pair.finite:
-        return np.full(len(truth), -math.inf)
-    truth, truth_scale = _tamed(truth)
-    got, got_scale = _tamed(got)
-    tt = np.einsum("nd,nd->n", truth, truth)
-    gg = np.einsum("nd,nd->n", got, got)
-    zero_t = np.sqrt(tt) * truth_scale < FLOAT32_TINY
-    zero_g = np.sqrt(gg) * got_scale < FLOAT32_TINY
-    with np.errstate(invalid="ignore", divide="ignore"):
-        # The root of the product, not the product of roots: equal rows give exactly 1.
-        cosines = np.einsum("nd,nd->n", truth, got) / np.sqrt(tt * gg)
-    cosines = np.where(zero_t | zero_g, (zero_t & zero_g).astype(np.float64), cosines)
-    clipped: Floats = np.clip(cosines, -1.0, 1.0)
-    return clipped
-
-
 def _rows(x: Floats) -> Floats:
     """(..., D) -> (N, D); a scalar is one row of one."""
     if x.ndim == 0:
@@ -252,39 +257,9 @@ def _tamed(x: Floats) -> tuple[Floats, float]:
     return x / scale, scale
 
 
-def max_abs(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
-    """Largest elementwise gap; a NaN on either side is an infinite gap."""
-    return Pair(truth, got).max_abs()
-
-
-def mean_abs(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
-    """Average elementwise gap."""
-    return Pair(truth, got).mean_abs()
-
-
 def rms(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
     """Root of the mean squared gap."""
     return Pair(truth, got).rms
-
-
-def p99(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
-    """The gap that 99 % of the elements stay below, interpolated between neighbours."""
-    return Pair(truth, got).p99()
-
-
-def nmse(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
-    """Energy of the error over energy of the truth."""
-    return Pair(truth, got).nmse()
-
-
-def norm_ratio(truth: npt.ArrayLike, got: npt.ArrayLike) -> float:
-    """|got| / |truth|: 1.5 where everything came out half as large again, which cosine misses."""
-    return Pair(truth, got).norm_ratio()
-
-
-def cosine(truth: npt.ArrayLike, got: npt.ArrayLike) -> Cosine:
-    """(..., D), (..., D): cosine of each row of D, the least and the mean of them."""
-    return Pair(truth, got).cosine()
 
 
 def row_cosines(truth: npt.ArrayLike, got: npt.ArrayLike) -> Floats:
@@ -292,82 +267,36 @@ def row_cosines(truth: npt.ArrayLike, got: npt.ArrayLike) -> Floats:
     return Pair(truth, got).row_cosines
 
 
-def rounding_floor(truth: npt.ArrayLike) -> float:
+def floor_of(truth_rms: float) -> float:
     """RMS error that storing the truth in float32 costs: RMS of truth times 2^-24 / sqrt(3).
 
     At least the smallest normal float32, below which devices flush to zero.
     """
-    return floor_of(root_mean_square(truth))
-
-
-def floor_of(truth_rms: float) -> float:
-    """The same from the RMS of the truth."""
     return max(truth_rms * FLOAT32_NOISE, FLOAT32_TINY)
 
 
 def noise_ratio(truth: npt.ArrayLike, reference: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
-    """RMS error of the candidate over RMS error of the reference, both against the truth.
-
-    The reference's error counts as no less than ``rounding_floor(truth)``: a reference that happens
-    to be exact leaves the candidate the rounding of float32, and one that is wrong still gets
-    thousands. Nothing divides by zero. A reference that is not finite proves nothing: infinite.
-    """
-    return noise_ratio_of(Pair(truth, reference), Pair(truth, candidate))
-
-
-def noise_ratio_of(reference: Pair, candidate: Pair) -> float:
-    """The same for pairs of one truth."""
-    return ratio_of(candidate.rms, reference.rms, reference.truth_rms)
+    """RMS error of the candidate over RMS error of the reference, both against the truth."""
+    ours, theirs = Pair(truth, candidate), Pair(truth, reference)
+    return ratio_of(ours.rms, theirs.rms, theirs.truth_rms)
 
 
 def ratio_of(candidate_rms: float, reference_rms: float, truth_rms: float) -> float:
-    """The same from the RMS errors of both and the RMS of the truth."""
+    """The noise ratio from the RMS errors of both and the RMS of the truth.
+
+    The reference's error counts as no less than ``floor_of`` the truth: a reference that happens
+    to be exact leaves the candidate the rounding of float32, and one that is wrong still gets
+    thousands. Nothing divides by zero. A reference that is not finite proves nothing: infinite.
+    """
     if not (math.isfinite(candidate_rms) and math.isfinite(reference_rms)):
         return math.inf
     return candidate_rms / max(reference_rms, floor_of(truth_rms))
 
 
-def measured_floor(truth: npt.ArrayLike, evaluations: Iterable[npt.ArrayLike]) -> float:
-    """The largest RMS error among equally valid evaluations of the reference.
+def measured_floor(pair: Pair, evaluations: Iterable[npt.ArrayLike]) -> float:
+    """The largest RMS error among equally valid evaluations of the pair's truth.
 
     What PyTorch does to itself, over threads, batch orders and memory layouts; never less than
-    ``rounding_floor(truth)``. Infinite if one of them is not finite.
+    the rounding of float32. Infinite if one of them is not finite.
     """
-    truth = as_float64(truth)
-    return max([rounding_floor(truth), *(rms(truth, one) for one in evaluations)])
-
-
-def times_floor(
-    truth: npt.ArrayLike, evaluations: Iterable[npt.ArrayLike], candidate: npt.ArrayLike
-) -> float:
-    """RMS error of the candidate as a multiple of ``measured_floor``."""
-    error, floor = rms(truth, candidate), measured_floor(truth, evaluations)
-    return error / floor if math.isfinite(error) and math.isfinite(floor) else math.inf
-
-
-def argmax_agreement(reference: npt.ArrayLike, candidate: npt.ArrayLike) -> float:
-    """(..., K), (..., K): share of rows with the same largest entry; of equals the first counts."""
-    return argmax_agreement_of(Pair(reference, candidate))
-
-
-def argmax_agreement_of(pair: Pair) -> float:
-    if not pair.finite:
-        return -math.inf
-    reference, candidate = _rows(pair.truth), _rows(pair.got)
-    if reference.size == 0:
-        return 1.0
-    return float(np.mean(reference.argmax(axis=1) == candidate.argmax(axis=1)))
-
-
-def decision_agreement(
-    reference: npt.ArrayLike, candidate: npt.ArrayLike, *, threshold: float | None = None
-) -> float:
-    """Share of equal decisions: per row the best class (powerset), or per element > threshold."""
-    if threshold is None:
-        return argmax_agreement(reference, candidate)
-    pair = Pair(reference, candidate)
-    if not pair.finite or not math.isfinite(threshold):
-        return -math.inf
-    if pair.truth.size == 0:
-        return 1.0
-    return float(np.mean((pair.truth > threshold) == (pair.got > threshold)))
+    return max([floor_of(pair.truth_rms), *(rms(pair.truth, one) for one in evaluations)])

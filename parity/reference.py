@@ -1,6 +1,6 @@
 """PyTorch's side: the original's own module, in float32 as people run it and in float64 as truth.
 
-Only this module of the harness, listening.py and compare.py know torch, and only once something is
+Only this module of the harness, listening.py and modules.py know torch, and only once something is
 asked of them.
 """
 
@@ -55,19 +55,46 @@ class Reference:
         """The output alone, nobody listening."""
         return self.outputs(example, precision)[OUTPUT]
 
-    def outputs(self, example: Example, precision: Precision = "float32") -> dict[str, Array]:
+    def outputs(
+        self,
+        example: Example,
+        precision: Precision = "float32",
+        module: torch.nn.Module | None = None,
+    ) -> dict[str, Array]:
         """The same where there may be several."""
+        module = module or self._module(precision)
         with self._running(precision):
-            return self.seams.final_outputs(*_called(self._module(precision), example, precision))
+            return self.seams.final_outputs(module, _called(module, example, precision))
 
     def record(
         self,
         example: Example,
         precision: Precision = "float32",
         fed: Mapping[str, Array] | None = None,
+        module: torch.nn.Module | None = None,
     ) -> Recording:
         """Every tap; with ``fed`` each layer named there takes the input given for it."""
-        return self._recorded(self._module(precision), example, precision, fed)
+        module = module or self._module(precision)
+        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
+            _called(module, example, precision)
+        return seen
+
+    def heard(
+        self,
+        example: Example,
+        precision: Precision = "float32",
+        module: torch.nn.Module | None = None,
+        *,
+        deep: bool,
+    ) -> Recording:
+        """Every tap, or where that is not ``deep`` the output alone."""
+        if deep:
+            return self.record(example, precision, module=module)
+        return Recording(outputs=self.outputs(example, precision, module))
+
+    def floors(self, example: Example, *, deep: bool) -> dict[str, dict[str, Array]]:
+        """What each of the other evaluations gives, by tap."""
+        return {name: one.outputs for name, one in self.evaluations(example, deep=deep)}
 
     def evaluations(
         self, example: Example, *, deep: bool = True
@@ -78,42 +105,25 @@ class Reference:
         threads = torch.get_num_threads()
         other = 1 if threads > 1 else 2
         with _threads(other):
-            yield f"{other} threads", self._evaluated(self.module, example, deep)
+            yield f"{other} threads", self.heard(example, deep=deep)
         if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             with without_onednn():
-                yield "without oneDNN", self._evaluated(self.module, example, deep)
+                yield "without oneDNN", self.heard(example, deep=deep)
         if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
-            yield "channels last", self._evaluated(self._channels_last, example, deep)
+            yield "channels last", self.heard(example, module=self._channels_last, deep=deep)
         if len(example.waveforms) > 1:
             yield "one by one", self._one_by_one(example, deep)
 
     def _module(self, precision: Precision) -> torch.nn.Module:
         return self.module if precision == "float32" else self.double
 
-    def _evaluated(self, module: torch.nn.Module, example: Example, deep: bool) -> Recording:
-        if deep:
-            return self._recorded(module, example, "float32", None)
-        with _arithmetic("float32"):
-            return Recording(outputs=self.seams.final_outputs(*_called(module, example, "float32")))
-
     def _one_by_one(self, example: Example, deep: bool) -> Recording:
         count = len(example.waveforms)
-        alone = [self._evaluated(self.module, example.item(k), deep) for k in range(count)]
+        alone = [self.heard(example.item(k), deep=deep) for k in range(count)]
         outputs = {
             tap: np.concatenate([one.outputs[tap] for one in alone]) for tap in alone[0].outputs
         }
         return Recording(outputs=outputs)
-
-    def _recorded(
-        self,
-        module: torch.nn.Module,
-        example: Example,
-        precision: Precision,
-        fed: Mapping[str, Array] | None,
-    ) -> Recording:
-        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
-            _called(module, example, precision)
-        return seen
 
     @contextmanager
     def _running(self, precision: Precision) -> Iterator[None]:
@@ -125,17 +135,15 @@ class Reference:
             yield
 
 
-def _called(
-    module: torch.nn.Module, example: Example, precision: Precision
-) -> tuple[torch.nn.Module, Any]:
-    """The module, and what it gives."""
+def _called(module: torch.nn.Module, example: Example, precision: Precision) -> Any:
+    """What the module gives."""
     import torch
 
     def convert(x: Array) -> torch.Tensor:
         tensor = torch.from_numpy(np.array(x))
         return tensor.to(getattr(torch, precision)) if tensor.is_floating_point() else tensor
 
-    return module, example.call(module, convert)
+    return example.call(module, convert)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ from samevoice.parity.dumps import write_reproduction
 from samevoice.parity.engine import taps_of, trace
 from samevoice.parity.identity import versions
 from samevoice.parity.inputs import Example, into
-from samevoice.parity.judge import TapVerdict, Verdict
+from samevoice.parity.judge import SIDES, TapVerdict, Verdict
 from samevoice.parity.metrics import Array
 from samevoice.parity.result import Result
 
@@ -51,18 +51,14 @@ def reproduce(
     traced = trace(reference, example)
     taps = taps_of(traced, candidate)
     found = next((x for x in taps if (x.name, x.mode, x.input) == wrong.key), None)
-    layer = wrong.name.removesuffix(into("")) if wrong.name.endswith(into("")) else wrong.name
+    arrays = {} if found is None else found.arrays
+    layer = wrong.name.removesuffix(into(""))
+    inputs = {name: x for name, x in traced.plain.inputs.items() if name == layer}
     parts: dict[str, dict[str, Array]] = {
-        "input": {name: x for name, x in traced.plain.inputs.items() if name == layer},
+        "input": inputs or example.fed,
         "weights": candidate.weights(layer),
+        **{who: {wrong.name: arrays[who]} if who in arrays else {} for who in SIDES},
     }
-    for who in ("truth", "reference", "candidate"):
-        array = None if found is None else getattr(found, who)
-        parts[who] = {} if array is None else {wrong.name: array}
-    if not parts["input"]:
-        parts["input"] = {"waveforms": example.waveforms}
-        if example.masks is not None:
-            parts["input"]["masks"] = example.masks
     about = {
         "tap": wrong.name,
         "mode": wrong.mode,

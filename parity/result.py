@@ -13,20 +13,20 @@ import os
 import re
 import types
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, get_type_hints
 
+from samevoice.converters.bundle import file_written_aside
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
 from samevoice.parity import roles
 from samevoice.parity.bounds import LimitsError
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import TapVerdict, Verdict
-from samevoice.parity.limits import Limits
+from samevoice.parity.limits import Limits, Loosened, loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS, floor_of, ratio_of
-from samevoice.parity.overrides import Loosened, loosened
 
 SCHEMA = 2
 Upgrade: TypeAlias = Callable[[dict[str, Any]], dict[str, Any]]
@@ -95,24 +95,19 @@ class Result:
         cls,
         verdict: Verdict,
         *,
-        model_type: str,
-        source: Artefact,
-        bundle: Artefact,
-        versions: Mapping[str, str],
         inputs: Iterable[Input] = (),
         command: Iterable[str] = (),
-        details: Mapping[str, Json] | None = None,
-        cause: Cause | None = None,
+        **said: Any,
     ) -> Self:
-        """A verdict and where it comes from -> a result that is consistent by construction."""
+        """A verdict and where it comes from -> a result that is consistent by construction.
+
+        ``said`` are the fields that do not follow from the verdict: ``model_type``, ``source``,
+        ``bundle``, ``versions``, and what else there is.
+        """
         result = cls(
             passed=verdict.passed,
-            model_type=model_type,
             dtype=verdict.limits.dtype,
             device=verdict.limits.device,
-            source=source,
-            bundle=bundle,
-            versions=dict(versions),
             inputs=tuple(inputs),
             command=tuple(command),
             taps=verdict.taps,
@@ -120,8 +115,7 @@ class Result:
             task={section: dict(figures) for section, figures in verdict.task.items()},
             limits=verdict.limits,
             loosened=verdict.loosened,
-            details=dict(details or {}),
-            cause=cause,
+            **said,
         )
         check(result)
         return result
@@ -159,8 +153,9 @@ def check(result: Result) -> None:
     role = roles.every().get(result.model_type)
     if role is None:
         _check_other(result)
+    elif role.judged and limits.family != result.model_type:
+        raise ResultError(f"a {result.model_type} was judged by the limits of a {limits.family}")
     for name, mode in role.judged if role else ():
-        _check_family(result)
         _check_given(result, name, mode)
     _check_loosened(result)
 
@@ -173,14 +168,6 @@ def _check_other(result: Result) -> None:
         )
     if result.passed and not any(tap.output for tap in result.taps):
         raise ResultError("no output was judged")
-
-
-def _check_family(result: Result) -> None:
-    """What is compared is judged by its own family's limits."""
-    if result.limits.family != result.model_type:
-        raise ResultError(
-            f"a {result.model_type} was judged by the limits of a {result.limits.family}"
-        )
 
 
 def _check_given(result: Result, name: str, mode: str) -> None:
@@ -251,20 +238,13 @@ def write(path: str | Path, result: Result) -> None:
     text = dumps(result)
     if dumps(loads(text, str(path))) != text:
         raise ResultError(f"{path}: the result does not survive being written")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_name(f".{path.name}.{os.getpid()}.aside")
-    try:
+    with file_written_aside(path, overwrite=True) as aside:
         with aside.open("w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
         if aside.read_text(encoding="utf-8") != text:
-            raise ResultError(f"{aside} was not written as meant: is the disk full?")
-        aside.replace(path)
-    except OSError as error:
-        raise ResultError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        aside.unlink(missing_ok=True)
+            raise ResultError(f"{path} was not written as meant: is the disk full?")
 
 
 def dumps(result: Result) -> str:
@@ -368,13 +348,17 @@ def _no_constant(text: str) -> Json:
     raise ResultError(f"{text} is not JSON: infinities and NaN are written as strings")
 
 
+# How a value of each type is called where another stands in its place.
+EXPECTED = {tuple: "a list", dict: "an object", float: "a number", int: "an integer", str: "text"}
+
+
 def _decoded(kind: Any, value: Json, where: str) -> Any:
     """JSON -> the annotated type, naming the place of whatever does not fit."""
     if is_dataclass(kind):
         return _decoded_object(kind, value, where)
     if kind is Any:
         return _decoded_free(value)
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, inner = get_origin(kind) or kind, get_args(kind)
     if origin in (Union, types.UnionType):
         chosen = [one for one in inner if one is not type(None)]
         return None if value is None else _decoded(chosen[0], value, where)
@@ -386,7 +370,14 @@ def _decoded(kind: Any, value: Json, where: str) -> Any:
         return tuple(_decoded(inner[0], one, f"{where}[{k}]") for k, one in enumerate(value))
     if origin is dict and isinstance(value, dict):
         return {key: _decoded(inner[1], one, f"{where}.{key}") for key, one in value.items()}
-    return _decoded_plain(kind, value, where)
+    if origin is float and isinstance(value, str) and value in NOT_FINITE:
+        return NOT_FINITE[value]
+    if origin is float and type(value) in (int, float):
+        return _decoded_float(value, where)
+    if type(value) is origin:
+        return value
+    expected = EXPECTED.get(origin, "a truth")
+    raise ResultError(f"{where} must be {expected}, not {_kind_name(value)}")
 
 
 def _decoded_object(kind: Any, value: Json, where: str) -> Any:
@@ -407,19 +398,6 @@ def _hints(kind: type) -> dict[str, Any]:
     """Field -> its type, in order; resolved once, as thousands of taps ask."""
     hints = get_type_hints(kind)
     return {x.name: hints[x.name] for x in fields(kind)}
-
-
-def _decoded_plain(kind: Any, value: Json, where: str) -> Any:
-    if kind is float:
-        if isinstance(value, str) and value in NOT_FINITE:
-            return NOT_FINITE[value]
-        if type(value) in (int, float):
-            return _decoded_float(value, where)
-    elif isinstance(kind, type) and type(value) is kind:
-        return value
-    expected = {tuple: "a list", dict: "an object"}.get(get_origin(kind) or kind)
-    expected = expected or {float: "a number", int: "an integer", str: "text"}.get(kind, "a truth")
-    raise ResultError(f"{where} must be {expected}, not {_kind_name(value)}")
 
 
 def _decoded_float(value: float, where: str) -> float:
@@ -444,13 +422,3 @@ def _decoded_free(value: Json) -> Json:
 def _kind_name(value: Json) -> str:
     names = {dict: "an object", list: "a list", str: f"{value!r:.60}", type(None): "null"}
     return names.get(type(value), repr(value)[:60])
-
-
-def with_task(result: Result, task: Mapping[str, Mapping[str, Json]]) -> Result:
-    """The same result judged with these task figures; for stages that are measured later."""
-    verdict = result.verdict.with_task({**result.task, **task})
-    return replace(
-        result,
-        task={section: dict(figures) for section, figures in verdict.task.items()},
-        passed=verdict.passed,
-    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,25 +16,13 @@ from samevoice import family
 from samevoice.converters import bundle as bundles
 from samevoice.converters import convert, rules
 from samevoice.models import backend
-from samevoice.models.layers.geometry import receptive_field_center
 from samevoice.parity import details as drawn
+from samevoice.parity import identity, roles
 from samevoice.parity import inputs as inputs_module
 from samevoice.parity import result as results
-from samevoice.parity import roles
 from samevoice.parity.bounds import Override
-from samevoice.parity.engine import Floors, Outputs, Trace, compare_traces, order_of, trace
-from samevoice.parity.identity import (
-    ParityError,
-    check_settings,
-    command_of,
-    device_of,
-    dtype_of,
-    fingerprint,
-    part_of,
-    source_artefact,
-    strict_float32,
-    versions,
-)
+from samevoice.parity.engine import Outputs, Trace, compare_traces, order_of, trace
+from samevoice.parity.identity import ParityError
 from samevoice.parity.inputs import FORCED, Example
 from samevoice.parity.judge import Tap, Verdict, judge_taps
 from samevoice.parity.limits import limits_for
@@ -127,7 +116,7 @@ def _run_data(
     del unused
     folder = Path(bundle)
     role = str(bundles.read_json(folder / bundles.CONFIG)["model_type"])
-    part = part_of(folder, role, source, revision)
+    part = identity.part_of(folder, role, source, revision)
     theirs = dict(rules.convert(part.plan))
     ours = {name: tensor.load() for name, tensor in bundles.read_weights(folder).items()}
     limits = limits_for("generic", "float32", "cpu")
@@ -149,12 +138,13 @@ def _run_data(
 
 
 def _result(verdict: Verdict, folder: Path, part: convert.Part, **said: Any) -> Result:
+    note = part.checkpoint.metadata.get("note")
     return Result.of(
         verdict,
         model_type=part.family.role,
-        source=source_artefact(part),
-        bundle=Artefact(fingerprint(folder), {"name": folder.resolve().name}),
-        versions=versions(),
+        source=identity.artefact_of(part.source, part.source_hashes, str(note or "")),
+        bundle=Artefact(identity.fingerprint(folder), {"name": folder.resolve().name}),
+        versions=identity.versions(),
         **said,
     )
 
@@ -183,12 +173,12 @@ def run(
     folder, asked, started = Path(bundle), tuple(overrides), time.monotonic()
     candidate, reference, part = _both_sides(folder, source, device, revision)
     given, chosen = _examples(candidate, inputs, audio)
-    limits = limits_for(part.family.role, dtype_of(candidate.network.config), device_of(candidate))
+    dtype = identity.dtype_of(candidate.network.config)
+    limits = limits_for(part.family.role, dtype, identity.device_of(candidate))
     loaded, kept = time.monotonic(), Outputs()
     traces = _traces(reference, chosen, progress)
     if output is not None:
-        private = {one.name for one in given}
-        traces = _with_golden(Path(output), traces, reference, part, private)
+        traces = _with_golden(Path(output), traces, reference, part, given)
     order = order_of(reference, chosen)
     verdict = compare_traces(traces, candidate, limits.overridden(asked), order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
@@ -197,7 +187,7 @@ def run(
         folder,
         part,
         inputs=[one.described() for one in chosen],
-        command=command or command_of(folder, source, inputs, audio, device, asked),
+        command=command or identity.command_of(folder, source, inputs, audio, device, asked),
         details=_details(folder, candidate, kept, seconds),
         cause=_cause(verdict, chosen, reference, candidate, part),
     )
@@ -214,9 +204,9 @@ def _both_sides(
             f"{folder} holds a {config.get('model_type')}: run() compares one network, "
             "run_parts() whole bundles"
         )
-    part = part_of(folder, config["model_type"], source, revision)
-    check_settings(config, part.config, folder)
-    strict_float32()
+    part = identity.part_of(folder, config["model_type"], source, revision)
+    identity.check_settings(config, part.config, folder)
+    identity.strict_float32()
     from samevoice.parity.candidate import Candidate
     from samevoice.parity.reference import Reference
 
@@ -274,22 +264,19 @@ def _with_golden(
     traces: Iterator[Trace],
     reference: Reference,
     part: convert.Part,
-    private: set[str],
+    private: Sequence[Example],
 ) -> Iterator[Trace]:
     """The outputs are kept beside the result: a release shows with them that it works elsewhere."""
     from samevoice.parity import golden
 
-    def evaluate(example: Example) -> Floors:
-        return {name: one.outputs for name, one in reference.evaluations(example, deep=False)}
-
     return golden.along(
         output / golden.FOLDER,
         traces,
-        evaluate,
-        private=private,
+        partial(reference.floors, deep=False),
+        private={one.name for one in private},
         model_type=part.family.role,
         source_sha256=convert.fingerprint(part.source_hashes),
-        versions=versions(),
+        versions=identity.versions(),
     )
 
 
@@ -312,7 +299,7 @@ def _details(
         rows.append([example.name, at, at + count])
         at += count
     rate = int(network.config.get("sample_rate", inputs_module.RATE))
-    first, second = (receptive_field_center(network.windows, k) / rate for k in (0, 1))
+    first, second = (network.receptive_field_center(k) / rate for k in (0, 1))
     draw = roles.named(network.config["model_type"]).drawn
     own = draw(kept.labelled, network.config, first, second - first) if draw else {}
     return {

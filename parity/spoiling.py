@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samevoice.models.layers import named_arrays
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
+from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
 from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer, compute
 
@@ -38,47 +40,34 @@ def layer_of(path: str, module: Any) -> Layer:
     if kind == "fbank":
         return _fbank(path, module)
     inner = kind in ("network", "bilstm", "attention")
-    held = _flat(module) if inner else {n: x for n, x in module.items() if hasattr(x, "shape")}
+    own = {name: x for name, x in module.items() if hasattr(x, "shape")}
+    held = named_arrays(module) if inner else own
     return Layer(
         kind, path, {n: as_numpy(x) for n, x in held.items()}, _settings(kind, path, module)
     )
 
 
-def _flat(module: Any) -> dict[str, Any]:
-    from mlx.utils import tree_flatten
-
-    return dict(tree_flatten(module.parameters()))
-
-
-def as_numpy(x: Any) -> Array:
-    from samevoice.parity.candidate import as_numpy as copied
-
-    return copied(x)
-
-
 def _kind(module: Any) -> str:
     """The kind of layer that a module is, by what it holds; "" for none that is known."""
     name = type(module).__name__
-    if "scales" in module or "Transpose" in name or "Embedding" in name:
-        return ""
-    if hasattr(module, "mel_banks"):
-        return "fbank"
-    if name == "StatsPool":
-        return "pool"
-    if "low_hz" in module and "band_hz" in module:
-        return "sinc"
-    if "running_mean" in module:
-        return "batch norm"
-    if "Wx" in module and "Wh" in module:
-        return {4: "lstm", 3: "gru"}.get(module["Wx"].shape[0] // module["Wh"].shape[1], "")
-    if "query_proj" in module and "key_proj" in module:
-        return "attention"
-    if "forward" in module and "backward" in module:
-        return "bilstm"
-    if "InstanceNorm" in name or "LayerNorm" in name:
-        return "norm"
+    recurrent = "Wx" in module and "Wh" in module
+    gates = module["Wx"].shape[0] // module["Wh"].shape[1] if recurrent else 0
     dims = getattr(module.get("weight"), "ndim", 0)
-    return {2: "linear", 3: "conv1d", 4: "conv2d"}.get(dims, "")
+    kinds = (
+        ("", "scales" in module or "Transpose" in name or "Embedding" in name),
+        ("fbank", hasattr(module, "mel_banks")),
+        ("pool", name == "StatsPool"),
+        ("sinc", "low_hz" in module and "band_hz" in module),
+        ("batch norm", "running_mean" in module),
+        ("lstm", gates == 4),
+        ("gru", gates == 3),
+        ("", recurrent),
+        ("attention", "query_proj" in module and "key_proj" in module),
+        ("bilstm", "forward" in module and "backward" in module),
+        ("norm", "InstanceNorm" in name or "LayerNorm" in name),
+        *(("linear", dims == 2), ("conv1d", dims == 3), ("conv2d", dims == 4)),
+    )
+    return next((kind for kind, fits in kinds if fits), "")
 
 
 def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
@@ -119,10 +108,6 @@ def _fbank(path: str, one: Any) -> Layer:
         "window_type": one.window_type,
         "fft": one.fft_size,
         "scale": one.full_scale,
-        "emphasis": 0.97,
-        "power": 2,
-        "log10": False,
-        "centred": True,
     }
     return Layer("fbank", path, {"mel_banks": one.mel_banks}, settings)
 
@@ -152,22 +137,18 @@ def gallery_of(network: Any) -> list[Case]:
 
 
 @contextmanager
-def installed(network: Any, layer: Layer, changed: Layer) -> Iterator[None]:
-    """The network with a layer changed: its tensors in place, its call as the textbook has it."""
-    with ExitStack() as stack:
-        new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
-        if new:
-            stack.enter_context(_tensors_put(network, layer, new))
-        if changed.settings != layer.settings:
-            stack.enter_context(called(network, changed))
-        yield
+def installed(network: Any, *changes: tuple[Layer, Layer]) -> Iterator[None]:
+    """The network with layers changed: tensors in place, calls as the textbook has them."""
+    from samevoice.models.layers import taps
 
-
-@contextmanager
-def all_installed(network: Any, changes: Sequence[tuple[Layer, Layer]]) -> Iterator[None]:
     with ExitStack() as stack:
         for layer, changed in changes:
-            stack.enter_context(installed(network, layer, changed))
+            new = {n: x for n, x in changed.tensors.items() if x is not layer.tensors.get(n)}
+            if new:
+                stack.enter_context(_tensors_put(network, layer, new))
+            if changed.settings != layer.settings:
+                calls = {changed.path: _calling(changed)}
+                stack.enter_context(taps.listen(network, changes=calls))
         yield
 
 
@@ -196,14 +177,8 @@ def at(network: Any, path: str) -> Any:
     return network
 
 
-def called(network: Any, layer: Layer) -> AbstractContextManager[Any]:
-    """The layer's tap passes on what the textbook computes for it."""
-    from samevoice.models.layers import taps
-
-    return taps.listen(network, changes={layer.path: _calling(layer)})
-
-
 def _calling(layer: Layer) -> Callable[[Mapping[str, mx.array], mx.array], mx.array]:
+    """What the layer's tap passes on: what the textbook computes for it."""
     import mlx.core as mx
 
     before = layer.settings.get("before", f"{layer.path}.input")

@@ -24,13 +24,12 @@ from samevoice.parity.metrics import (
     Pair,
     ShapeMismatchError,
     as_float64,
-    max_abs,
     row_cosines,
 )
 
 # A similarity is the sum of two rounded unit vectors' products: each adds one rounding.
 SIMILARITY_ROUNDING = 2 * FLOAT32_ROUNDOFF
-
+LISTED = 100  # flips that a result names
 
 Classes: TypeAlias = npt.NDArray[np.int64]
 
@@ -76,57 +75,35 @@ def similarity(embeddings: npt.ArrayLike) -> Floats:
     return table
 
 
-@dataclass(frozen=True)
-class Concordance:
-    """How many pairs two rankings order alike, oppositely, or on one side only."""
-
-    alike: int = 0
-    opposite: int = 0
-    one_sided: int = 0
-
-    @property
-    def tau(self) -> float:
-        """1 exactly if every pair that can be told apart is ordered alike, or there is none."""
-        pairs = self.alike + self.opposite + self.one_sided
-        return (self.alike - self.opposite) / pairs if pairs else 1.0
-
-    def __add__(self, other: Concordance) -> Concordance:
-        return Concordance(
-            self.alike + other.alike,
-            self.opposite + other.opposite,
-            self.one_sided + other.one_sided,
-        )
-
-
-def concordance(x: npt.ArrayLike, y: npt.ArrayLike, noise: float = 0.0) -> Concordance:
-    """(N,), (N,) -> its pairs, compared in O(N^2) time and O(N) memory.
+def concordance(x: npt.ArrayLike, y: npt.ArrayLike, noise: float = 0.0) -> Classes:
+    """(N,), (N,) -> how many pairs are ordered alike, oppositely, and on one side only.
 
     A pair that lies no more than ``noise`` apart on both sides is a tie and is left out. One that
     either side can tell apart counts: an exact tie on the other side is "one-sided", so that a
-    ranking that has collapsed to one value never passes for the same.
+    ranking that has collapsed to one value never passes for the same. O(N^2) time, O(N) memory.
     """
     pair = Pair(x, y)
     if pair.truth.ndim != 1:
         raise ShapeMismatchError(f"rankings must be (N,), not {pair.truth.shape}")
     if not pair.finite or not math.isfinite(noise):
         raise TaskError("a ranking of NaN or infinite values is not defined")
-    counted = Concordance()
+    counted = np.zeros(3, dtype=np.int64)
     for k in range(len(pair.truth) - 1):
         dx, dy = pair.truth[k + 1 :] - pair.truth[k], pair.got[k + 1 :] - pair.got[k]
         apart = (np.abs(dx) > noise) | (np.abs(dy) > noise)
         agreed = (np.sign(dx) * np.sign(dy))[apart]
-        alike, opposite = int((agreed > 0).sum()), int((agreed < 0).sum())
-        counted += Concordance(alike, opposite, int(apart.sum()) - alike - opposite)
+        counted += [np.sum(agreed > 0), np.sum(agreed < 0), np.sum(agreed == 0)]
     return counted
 
 
-def kendall_tau(x: npt.ArrayLike, y: npt.ArrayLike, noise: float = 0.0) -> float:
-    """Kendall's tau over the pairs that either side tells apart; -inf if anything is not finite.
+def kendall_tau(counted: Classes) -> float:
+    """Of a concordance; without ties this is the textbook's.
 
-    Without ties this is the textbook's; see ``concordance`` for what ties do.
+    1 exactly if every pair that can be told apart is ordered alike, or there is none.
     """
-    pair = Pair(x, y)
-    return concordance(x, y, noise).tau if pair.finite else -math.inf
+    alike, opposite, one_sided = counted.tolist()
+    pairs = alike + opposite + one_sided
+    return float((alike - opposite) / pairs) if pairs else 1.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,16 +123,10 @@ class EmbeddingComparison:
     def similarity_candidate(self) -> Floats:
         return similarity(self.candidate)
 
-    @cached_property
-    def difference(self) -> Floats:
-        """(N, N): candidate minus reference."""
-        difference: Floats = self.similarity_candidate - self.similarity_reference
-        return difference
-
     @property
     def similarity_gap(self) -> float:
         """The most that any two voices moved towards or away from each other."""
-        return max_abs(self.similarity_reference, self.similarity_candidate)
+        return Pair(self.similarity_reference, self.similarity_candidate).max_abs
 
     @cached_property
     def cosines(self) -> Floats:
@@ -164,10 +135,10 @@ class EmbeddingComparison:
 
     @property
     def embedding_cosine_min(self) -> float:
-        return float(self.cosines.min()) if self.cosines.size else 1.0
+        return float(self.cosines.min(initial=1.0))
 
     @cached_property
-    def rankings(self) -> tuple[Concordance, ...] | None:
+    def rankings(self) -> tuple[Classes, ...] | None:
         """For each voice, the order of all others by similarity; None if not finite."""
         x, y = self.similarity_reference, self.similarity_candidate
         if not Pair(x, y).finite:
@@ -182,14 +153,14 @@ class EmbeddingComparison:
         """Over all voices' rankings together: 1 exactly if no ranking changed beyond the noise."""
         if self.rankings is None:
             return -math.inf
-        return sum(self.rankings, Concordance()).tau
+        return kendall_tau(sum(self.rankings, np.zeros(3, dtype=np.int64)))
 
     @property
     def neighbour_agreement(self) -> float:
         """Share of voices whose whole ranking is the same beyond the noise."""
         if self.rankings is None:
             return -math.inf
-        same = [one.tau == 1.0 for one in self.rankings]
+        same = [kendall_tau(one) == 1.0 for one in self.rankings]
         return sum(same) / len(same) if same else 1.0
 
     @property
@@ -231,12 +202,10 @@ class EmbeddingComparison:
             },
         }
         if rates := self.error_rates():
-            gap = abs(rates[0] - rates[1])
-            gap = gap if math.isfinite(gap) else math.inf
             found["similarity"] |= {
                 "eer_reference": rates[0],
                 "eer_candidate": rates[1],
-                "eer_gap": gap,
+                "eer_gap": abs(rates[0] - rates[1]) if all(map(math.isfinite, rates)) else math.inf,
             }
         return found
 
@@ -247,12 +216,11 @@ def compare_embeddings(
     *,
     truth: npt.ArrayLike | None = None,
     labels: Sequence[Hashable] | None = None,
-    noise: float | None = None,
 ) -> EmbeddingComparison:
     """(N, D) of each framework -> similarity, ranking and error rates.
 
-    Similarities closer than ``noise`` are ties. Unless given, it is four times the largest error of
-    the reference's similarities against the truth's: two similarities on two sides, each off by as
+    Similarities closer than the noise are ties. It is four times the largest error of the
+    reference's similarities against the truth's: two similarities on two sides, each off by as
     much. Without a truth it is the rounding of float32 alone.
     """
     pair = Pair(reference, candidate)
@@ -260,10 +228,10 @@ def compare_embeddings(
         raise TaskError(f"embeddings must be (N, D), not {pair.truth.shape}")
     if labels is not None and len(labels) != len(pair.truth):
         raise TaskError(f"{len(labels)} labels for {len(pair.truth)} embeddings")
-    if noise is None:
-        noise = similarity_noise(pair.truth, truth)
-    kept = None if labels is None else tuple(labels)
-    return EmbeddingComparison(pair.truth, pair.got, noise, kept)
+    noise = similarity_noise(pair.truth, truth)
+    return EmbeddingComparison(
+        pair.truth, pair.got, noise, None if labels is None else tuple(labels)
+    )
 
 
 def similarity_noise(reference: npt.ArrayLike, truth: npt.ArrayLike | None = None) -> float:
@@ -271,7 +239,7 @@ def similarity_noise(reference: npt.ArrayLike, truth: npt.ArrayLike | None = Non
     measured = 0.0
     if truth is not None:
         Pair(truth, reference)  # shapes never broadcast
-        measured = max_abs(similarity(truth), similarity(reference))
+        measured = Pair(similarity(truth), similarity(reference)).max_abs
     error = max(measured, SIMILARITY_ROUNDING)
     return 4 * error if math.isfinite(error) else 4 * SIMILARITY_ROUNDING
 
@@ -356,9 +324,9 @@ class Decisions:
         counts = np.bincount(joint, minlength=self.classes**2).astype(np.int64)
         return counts.reshape(self.classes, self.classes)
 
-    def sections(self, *, listed: int = 100) -> dict[str, dict[str, Any]]:
-        """The result's task section; of the flips the first ``listed``, and how many there are."""
-        flips = [{**vars(flip), "index": list(flip.index)} for flip in self.flips[:listed]]
+    def sections(self) -> dict[str, dict[str, Any]]:
+        """The result's task section; of the flips the first hundred, and how many there are."""
+        flips = [{**vars(flip), "index": list(flip.index)} for flip in self.flips[:LISTED]]
         return {
             "agreement": {
                 "decision_agreement": self.agreement,
@@ -378,22 +346,20 @@ def compare_decisions(
     candidate: npt.ArrayLike,
     *,
     threshold: float | None = None,
-    noise: float | None = None,
     truth: npt.ArrayLike | None = None,
 ) -> Decisions:
     """(..., K) scores of each framework -> decisions and flips.
 
     Without a threshold each row of K decides for its largest (powerset), of equals for the first;
-    with one each element decides alone whether it is above. The noise, unless given, is four times
-    the reference's largest error against the truth, and without a truth zero: two scores on two
-    sides, each off by as much.
+    with one each element decides alone whether it is above. The noise is four times the
+    reference's largest error against the truth, and without a truth zero: two scores on two sides,
+    each off by as much.
     """
     if threshold is not None and not math.isfinite(threshold):
         raise TaskError(f"a threshold of {threshold} decides nothing")
     pair = Pair(reference, candidate)
-    if noise is None:
-        error = 0.0 if truth is None else max_abs(truth, pair.truth)
-        noise = 4 * error if math.isfinite(error) else 0.0
+    error = 0.0 if truth is None else Pair(truth, pair.truth).max_abs
+    noise = 4 * error if math.isfinite(error) else 0.0
     if not pair.finite:
         empty = np.zeros(0, dtype=np.int64)
         return Decisions(empty, empty, 0, noise, finite=False)

@@ -1,7 +1,8 @@
 """Layers as data, and what each kind of layer computes, word for word from its definition.
 
-Numpy in float64 and nothing else, so that neither side of a comparison can hide a mistake in it.
-A layer is its kind, its tensors as MLX lays them out, and its settings; ``compute`` runs it alone.
+Numpy and scipy in float64 and nothing else, so that neither side of a comparison can hide a mistake
+in it. A layer is its kind, its tensors as MLX lays them out, and its settings; ``compute`` runs it
+alone.
 """
 
 from __future__ import annotations
@@ -9,9 +10,11 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
+from scipy.special import expit, log_softmax, ndtr, softmax
 
 from samevoice.parity.metrics import Array
 
@@ -43,10 +46,7 @@ def compute(layer: Layer, x: Array, masks: Array | None = None) -> Array | None:
     wide = np.asarray(x, np.float64)
     tensors = {name: np.asarray(one, np.float64) for name, one in layer.tensors.items()}
     with np.errstate(all="ignore"):
-        if layer.kind == "pool":
-            found = pool(wide, layer.settings, masks)
-        else:
-            found = DEFINITIONS[layer.kind](wide, tensors, layer.settings)
+        found = DEFINITIONS[layer.kind](wide, tensors, {**layer.settings, "masks": masks})
         return np.asarray(found, np.float32)
 
 
@@ -116,8 +116,8 @@ def lstm(x: Array, t: Tensors, s: Settings) -> Array:
     fed = x @ t["Wx"].T + t.get("bias", 0.0)
     for step in fed.swapaxes(0, 1):
         i, f, g, o = np.split(step + hidden @ t["Wh"].T, 4, axis=-1)
-        cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
-        hidden = _sigmoid(o) * np.tanh(cell)
+        cell = expit(f) * cell + expit(i) * np.tanh(g)
+        hidden = expit(o) * np.tanh(cell)
         states.append(hidden)
     found = np.stack(states, axis=1)
     return found[:, ::-1] if s.get("turned_back", s.get("backward")) else found
@@ -151,22 +151,23 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
     phase = 2 * np.pi * np.arange(size) / (size - 1)
     a = {"hamming": 0.54, "hanning": 0.5, "povey": 0.5}[s["window_type"]]
     taper = (a - (1 - a) * np.cos(phase)) ** (0.85 if s["window_type"] == "povey" else 1.0)
-    spectrum = np.fft.rfft((frames - s["emphasis"] * before) * taper, n=s["fft"])
-    power = np.abs(spectrum) ** s["power"]
+    spectrum = np.fft.rfft((frames - s.get("emphasis", 0.97) * before) * taper, n=s["fft"])
+    power = np.abs(spectrum) ** s.get("power", 2)
     features = np.log(np.maximum(power @ t["mel_banks"], np.finfo(np.float32).eps))
-    if s["log10"]:
+    if s.get("log10"):
         features = features / math.log(10.0)
     found: Array = features
-    return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
+    return found - found.mean(axis=1, keepdims=True) if s.get("centred", True) else found
 
 
-def pool(x: Array, s: Settings, masks: Array | None) -> Array:
+def pool(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, F, T, C), (B, S, T') or None -> (B[, S], 2CF): mean, then unbiased deviation, over T.
 
     Of (B, T, C) there is one row of frequencies, and S is 1 without masks.
     """
+    masks = s["masks"]
     if x.ndim == 3:
-        pooled = pool(x[:, None], s, masks)
+        pooled = pool(x[:, None], t, s)
         return pooled[:, None] if masks is None else pooled
     x = x.swapaxes(1, 2) if s.get("over") == "frequency" else x
     if masks is None or s.get("unweighted"):
@@ -214,30 +215,6 @@ def _resampled(masks: Array, frames: int, between: bool) -> Array:
 # Functions between layers -------------------------------------------------------------------------
 
 
-def _sigmoid(x: Array) -> Array:
-    found: Array = 1 / (1 + np.exp(-x))
-    return found
-
-
-def _softmax(x: Array) -> Array:
-    large = np.exp(x - x.max(axis=-1, keepdims=True))
-    found: Array = large / large.sum(axis=-1, keepdims=True)
-    return found
-
-
-def _log_softmax(x: Array) -> Array:
-    below = x - x.max(axis=-1, keepdims=True)
-    found: Array = below - np.log(np.exp(below).sum(axis=-1, keepdims=True))
-    return found
-
-
-def _gelu(x: Array) -> Array:
-    from scipy.special import ndtr
-
-    found: Array = x * ndtr(x)
-    return found
-
-
 def _gelu_tanh(x: Array) -> Array:
     found: Array = x / 2 * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
     return found
@@ -255,13 +232,13 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     NOTHING: lambda x: x,
     "ReLU": lambda x: np.maximum(x, 0.0),
     "leaky ReLU": lambda x: np.where(x < 0, 0.01 * x, x),
-    "GELU": _gelu,
+    "GELU": lambda x: x * ndtr(x),
     "GELU's tanh form": _gelu_tanh,
-    "SiLU": lambda x: x * _sigmoid(x),
+    "SiLU": lambda x: x * expit(x),
     "tanh": np.tanh,
-    "sigmoid": _sigmoid,
-    "softmax": _softmax,
-    "log-softmax": _log_softmax,
+    "sigmoid": expit,
+    "softmax": partial(softmax, axis=-1),
+    "log-softmax": partial(log_softmax, axis=-1),
     "an absolute value": np.abs,
     "L2 normalisation": lambda x: x / np.linalg.norm(x, axis=-1, keepdims=True),
     "an untrained BatchNorm": lambda x: x / np.sqrt(1 + 1e-5),
@@ -291,6 +268,6 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "lstm": lstm,
     "sinc": sinc,
     "fbank": fbank,
-    "pool": lambda x, t, s: pool(x, s, None),
+    "pool": pool,
     "function": function,
 }

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from samevoice.parity.bounds import METRICS, Limit
 from samevoice.parity.judge import TapVerdict
-from samevoice.parity.overrides import Loosened
+from samevoice.parity.limits import Loosened
 from samevoice.parity.result import Result
 from samevoice.reports import details, verdict
 from samevoice.reports.details import Fact, Facts, mapping, text

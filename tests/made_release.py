@@ -15,9 +15,10 @@ import made_up
 from samevoice.converters import bundle as bundles
 from samevoice.parity import gallery, gallery_file
 from samevoice.parity import result as results
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.gallery import Finding
 from samevoice.parity.identity import versions
-from samevoice.parity.overrides import loosened, parse_override
+from samevoice.parity.limits import loosened
 from samevoice.parity.result import Result
 from samevoice.release import terms
 

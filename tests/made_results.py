@@ -18,10 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode, Tap, Verdict, judge_taps
 from samevoice.parity.limits import Family, limits_for
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import Artefact, Result, write
 from samevoice.parity.task import compare_decisions, compare_embeddings
 
@@ -94,7 +94,7 @@ def judged(
     chosen = limits_for(family, dtype, device).overridden(parse_override(x) for x in limits)
     all_taps = list(taps)
     outputs = ["output"] if family != "generic" else []
-    verdict = judge_taps(all_taps, chosen, outputs=outputs, task=task_of(family, task))
+    verdict = judge_taps(all_taps, chosen, outputs=outputs).with_task(task_of(family, task))
     names = dict.fromkeys(tap.input for tap in all_taps if tap.input)
     told: dict[str, Any] = {
         "model_type": family,

@@ -24,8 +24,7 @@ from samevoice.models.diarization import compiled
 from samevoice.models.fast import lstm_kernel
 from samevoice.models.fast.lstm_kernel import METAL
 from samevoice.models.fast.resnet import Trunk
-from samevoice.models.layers import lstm
-from samevoice.models.networks import wespeaker as resnet
+from samevoice.models.layers import lstm, residual
 from samevoice.selftest import Finding, self_test
 
 FORMS = ("LSTM float32", "LSTM float16", "LSTM bfloat16", "ResNet trunk", "fused steps")
@@ -114,7 +113,7 @@ def raising(*_: Any, **__: Any) -> Any:
         (lstm, "on_host", np.nan, "LSTM float32", "host form differs: it gave .* finite"),
         (lstm, "steps", 1.001, "LSTM float32", "plain form 1e-03 off float64: wrong"),
         (Trunk, "__call__", 1.001, "ResNet trunk", "host form differs: it errs"),
-        (resnet.Block, "__call__", 1.001, "ResNet trunk", "off float64: wrong"),
+        (residual.Block, "__call__", 1.001, "ResNet trunk", "off float64: wrong"),
         (compiled, "likeliest", 2, "fused steps", "masks are not what numpy gives"),
         (compiled, "clean_or_full", 2, "fused steps", "weights are not what numpy gives"),
     ],

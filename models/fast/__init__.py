@@ -8,7 +8,7 @@ in MLX, an operation at a time.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 
 from samevoice.models import backend
@@ -37,21 +37,20 @@ def whole_on_gpu() -> bool:
     return on_gpu() and not _by_layer.get()
 
 
-@contextmanager
-def layer_by_layer() -> Iterator[None]:
+def layer_by_layer() -> AbstractContextManager[None]:
     """Every layer called for itself, so that it can be seen; in its fast form, if it has one."""
-    token = _by_layer.set(True)
-    try:
-        yield
-    finally:
-        _by_layer.reset(token)
+    return _on(_by_layer)
+
+
+def plain_forms() -> AbstractContextManager[None]:
+    """Every layer in its plain form."""
+    return _on(_plain)
 
 
 @contextmanager
-def plain_forms() -> Iterator[None]:
-    """Every layer in its plain form."""
-    token = _plain.set(True)
+def _on(switch: ContextVar[bool]) -> Iterator[None]:
+    token = switch.set(True)
     try:
         yield
     finally:
-        _plain.reset(token)
+        switch.reset(token)

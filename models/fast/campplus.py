@@ -187,9 +187,9 @@ def of(network: Any) -> Layers | None:
     blocks = ((f"block{n}", f"transit{n}") for n in (1, 2, 3))
     return Layers(
         conv_of(head.conv1, head.bn1),
-        tuple(step_of(one, 2) for one in (*head.layer1, *head.layer2)),
+        tuple(map(step_of, (*head.layer1, *head.layer2))),
         conv_of(head.conv2, head.bn2),
-        _tdnn_of(xvector.tdnn),
+        _folded_of(xvector.tdnn.linear.weight, xvector.tdnn.nonlinear),
         tuple(_block_of(xvector[block], xvector[transit]) for block, transit in blocks),
         _norm_of(xvector.out_nonlinear),
         network.xvector.segment,
@@ -206,10 +206,6 @@ def _folded_of(weight: mx.array, nonlinear: Any) -> Product:
     scale, shift = nonlinear.batchnorm.scale_shift()
     flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
     return Product(_turned(flat), shift.astype(np.float32))
-
-
-def _tdnn_of(tdnn: Any) -> Product:
-    return _folded_of(tdnn.linear.weight, tdnn.nonlinear)
 
 
 def _block_of(block: Any, transit: Any) -> Block:

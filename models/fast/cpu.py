@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,9 +27,6 @@ Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
 
 
-Stride = int | tuple[int, int]  # of rows and columns
-
-
 def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int) -> mx.array:
     """(B, T, I), (O, K, I), K odd -> (B, ceil(T / stride), O): a product for each tap.
 
@@ -46,20 +44,16 @@ def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int) -> mx.arra
     return total.astype(x.dtype)
 
 
-def conv2d(x: mx.array, weight: mx.array, stride: Stride) -> mx.array:
+def conv2d(x: mx.array, weight: mx.array, stride: tuple[int, int]) -> mx.array:
     """(B, F, T, I), (O, K, K, I), K 1 or 3 -> (B, ceil(F / stride), ceil(T / stride), O)."""
-    down, across = pair(stride)
+    down, across = stride
     taps = weight.astype(mx.float32).transpose(1, 2, 3, 0)
     wide = x.astype(mx.float32)
     if taps.shape[0] == 1:
         return (wide[:, ::down, ::across] @ taps[0, 0]).astype(x.dtype)
     # Item by item: one image's sums stay in the cache, a batch's do not.
-    items = [shifted_matmuls(image, taps, (down, across)) for image in wide]
+    items = [shifted_matmuls(image, taps, stride) for image in wide]
     return mx.stack(items).astype(x.dtype)
-
-
-def pair(stride: Stride) -> tuple[int, int]:
-    return (stride, stride) if isinstance(stride, int) else stride
 
 
 def shifted_matmuls(image: mx.array, taps: mx.array, stride: tuple[int, int]) -> mx.array:
@@ -245,32 +239,10 @@ def ahead(make: Callable[[int], Floats], numbers: Iterable[int]) -> Iterator[Flo
         yield coming.result()
 
 
-class _Single:
-    """How many callers want one thread; the first sets it, the last puts back what there was."""
-
-    def __init__(self, whose: str) -> None:
-        self.whose = whose
-        self.lock = Lock()
-        self.callers = 0
-        self.before = 1
-
-    def enter(self) -> None:
-        read, write = _openblas(self.whose)
-        with self.lock:
-            self.callers += 1
-            if self.callers == 1 and read:
-                self.before = read()
-                write(1)
-
-    def leave(self) -> None:
-        _, write = _openblas(self.whose)
-        with self.lock:
-            self.callers -= 1
-            if not self.callers and write:
-                write(self.before)
-
-
-_single = {whose: _Single(whose) for whose in ("numpy", "scipy")}
+# How many callers want one thread, and what there was before the first of them.
+_lock = Lock()
+_callers: Counter[str] = Counter()
+_before: dict[str, int] = {}
 
 
 @contextmanager
@@ -281,11 +253,19 @@ def one_blas_thread(whose: str = "numpy") -> Iterator[None]:
     seen to take fifty times as long as one.
     """
     # The setting is the whole process's: another thread may still be in here when this one leaves.
-    _single[whose].enter()
+    read, write = _openblas(whose)
+    with _lock:
+        if read and not _callers[whose]:
+            _before[whose] = read()
+            write(1)
+        _callers[whose] += 1
     try:
         yield
     finally:
-        _single[whose].leave()
+        with _lock:
+            _callers[whose] -= 1
+            if write and not _callers[whose]:
+                write(_before[whose])
 
 
 @cache

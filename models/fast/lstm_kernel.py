@@ -258,20 +258,17 @@ def sample(dtype: mx.Dtype, units: int) -> tuple[mx.array, mx.array]:
 
 def truth(gates: mx.array, wh: mx.array) -> np.ndarray:
     """(T, W, B, 4H), (W, H, 4H) -> (T, W, B, H) in float64, on the host."""
+    from scipy.special import expit
+
     weights = as_float64(wh)
     hidden = np.zeros((*gates.shape[1:3], weights.shape[1]))
     cell, states = hidden, []
     for fed in as_float64(gates):
         i, f, g, o = np.split(fed + hidden @ weights, 4, axis=-1)
-        cell = _sigmoid(f) * cell + _sigmoid(i) * np.tanh(g)
-        hidden = _sigmoid(o) * np.tanh(cell)
+        cell = expit(f) * cell + expit(i) * np.tanh(g)
+        hidden = expit(o) * np.tanh(cell)
         states.append(hidden)
     return np.stack(states)
-
-
-def _sigmoid(x: np.ndarray) -> np.ndarray:
-    shut: np.ndarray = np.exp(-np.abs(x))
-    return np.where(x < 0, shut, 1.0) / (1.0 + shut)
 
 
 class Checks:

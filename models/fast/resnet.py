@@ -20,14 +20,7 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
-from samevoice.models.fast.cpu import (
-    Floats,
-    Share,
-    Stride,
-    one_blas_thread,
-    pair,
-    stacked,
-)
+from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
 from samevoice.models.layers import BatchNorm, Conv2d, arrays_of
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what
@@ -48,28 +41,27 @@ class Conv:
 
     @classmethod
     def of(
-        cls, weight: Floats, stride: Stride, scale: NDArray[np.float64], shift: NDArray[np.float64]
+        cls,
+        weight: Floats,
+        stride: tuple[int, int],
+        scale: NDArray[np.float64],
+        shift: NDArray[np.float64],
     ) -> Conv:
         """(O, K, K, I), and what the normalisation does to each output, (O,) and (O,)."""
         wide = weight.astype(np.float64) * scale[:, None, None, None]
         outputs, kernel, _, inputs = weight.shape
-        strides = pair(stride)
-        if _tiled(kernel, strides, inputs):
+        # One channel alone gives products that are all overhead.
+        if (kernel, stride) == (3, (1, 1)) and inputs > 1:
             tiles = np.einsum("ai,oijc,bj->abco", TO_TILE, wide, TO_TILE)
             filters = tiles.reshape(16, inputs, outputs)
         else:
             filters = wide.transpose(1, 2, 3, 0).reshape(-1, outputs)
         packed = np.ascontiguousarray(filters, dtype=np.float32)
-        return cls(packed, shift.astype(np.float32), kernel, strides)
+        return cls(packed, shift.astype(np.float32), kernel, stride)
 
     @property
     def winograd(self) -> bool:
         return self.filters.ndim == 3
-
-
-def _tiled(kernel: int, stride: tuple[int, int], inputs: int) -> bool:
-    # One channel alone gives products that are all overhead.
-    return (kernel, stride) == (3, (1, 1)) and inputs > 1
 
 
 @dataclass(frozen=True)
@@ -147,22 +139,19 @@ def convolved(
     outputs = conv.filters.shape[-1]
     made = np.zeros((2 * rows + 2, 2, columns + 1, outputs), dtype=np.float32)
 
-    def finish(where: Sequence[Floats], beside: Sequence[Floats]) -> None:
-        for plane, other in zip(where, beside, strict=True):
-            plane += conv.shift
-            if added is not None:
-                plane += other
-            if rectified:
-                np.maximum(plane, 0, out=plane)
-
     edges = _strips(rows, columns)
     run = _winograd if conv.winograd else _gathered
 
     def work(part: int) -> None:
         tiles = slice(edges[part], edges[part + 1])
         run(image, made, conv, tiles, columns)
-        planes = _planes(made, tiles, columns)
-        finish(planes, planes if added is None else _planes(added, tiles, columns))
+        beside = [None] * 4 if added is None else _planes(added, tiles, columns)
+        for plane, other in zip(_planes(made, tiles, columns), beside, strict=True):
+            plane += conv.shift
+            if other is not None:
+                plane += other
+            if rectified:
+                np.maximum(plane, 0, out=plane)
 
     share(work, range(len(edges) - 1))
     # What was computed beyond the edges pads the next layer.
@@ -297,14 +286,15 @@ def of(resnet: Any) -> Trunk | None:
     blocks = [block for _, block in resnet.blocks]
     if not are_plain([resnet.conv1, resnet.bn1, *blocks], (Conv2d, BatchNorm)):
         return None
-    steps = tuple(step_of(block, block.depth) for block in blocks)
+    steps = tuple(map(step_of, blocks))
     last = len(blocks) - len(resnet.layer4)
     return Trunk(conv_of(resnet.conv1, resnet.bn1), steps[:last], steps[last:])
 
 
-def step_of(block: Any, depth: int) -> Step:
-    """Layers conv1, bn1, conv2, ..., and perhaps a shortcut."""
-    convs = tuple(conv_of(block[f"conv{i}"], block[f"bn{i}"]) for i in range(1, depth + 1))
+def step_of(block: Any) -> Step:
+    """Of a ``layers.residual.Block``."""
+    numbers = range(1, block.depth + 1)
+    convs = tuple(conv_of(block[f"conv{i}"], block[f"bn{i}"]) for i in numbers)
     return Step(convs, conv_of(*block.shortcut) if "shortcut" in block else None)
 
 

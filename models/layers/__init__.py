@@ -33,10 +33,13 @@ class Module(base.Module):
         return arrays_of(self)
 
 
-def arrays_of(module: base.Module) -> list[mx.array]:
+def named_arrays(module: base.Module) -> dict[str, mx.array]:
     """Every weight of any MLX module, in the order of their names."""
-    flat: list[tuple[str, mx.array]] = tree_flatten(module.parameters())  # type: ignore[assignment,no-untyped-call]
-    return [array for _, array in flat]
+    return dict(tree_flatten(module.parameters()))  # type: ignore[no-untyped-call]
+
+
+def arrays_of(module: base.Module) -> list[mx.array]:
+    return list(named_arrays(module).values())
 
 
 Form = TypeVar("Form")
@@ -167,11 +170,11 @@ class Conv1d(Module):
 class Conv2d(Module):
     """A square, odd convolution, padded, without bias: (B, F, T, I) -> (B, F', T', O).
 
-    A stride of two numbers is that of frequency, then that of time.
+    The stride is that of frequency, then that of time.
     """
 
     def __init__(
-        self, inputs: int, outputs: int, kernel: int, stride: int | tuple[int, int] = 1
+        self, inputs: int, outputs: int, kernel: int, stride: tuple[int, int] = (1, 1)
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel * kernel)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any
@@ -19,7 +19,14 @@ PRE_EMPHASIS = 0.97
 LOW_HZ = 20.0
 FULL_SCALE = 32768.0  # Kaldi counts samples as 16-bit integers
 
-WINDOWS = ("hamming", "hanning", "povey", "rectangular", "blackman")
+# Each of a phase from 0 to 2 pi.
+WINDOWS: Mapping[str, Callable[[np.ndarray], np.ndarray]] = {
+    "hamming": lambda phase: 0.54 - 0.46 * np.cos(phase),
+    "hanning": lambda phase: 0.5 - 0.5 * np.cos(phase),
+    "povey": lambda phase: (0.5 - 0.5 * np.cos(phase)) ** 0.85,
+    "rectangular": np.ones_like,
+    "blackman": lambda phase: 0.42 - 0.5 * np.cos(phase) + 0.08 * np.cos(2 * phase),
+}
 
 
 @dataclass(eq=False)
@@ -125,16 +132,7 @@ class Fbank(Module):
     def taper(self) -> np.ndarray:
         """(window,) in float64."""
         size = self.window.kernel
-        phase = 2 * np.pi * np.arange(size) / (size - 1)
-        hann = 0.5 - 0.5 * np.cos(phase)
-        shapes = {
-            "hamming": 0.54 - 0.46 * np.cos(phase),
-            "hanning": hann,
-            "povey": hann**0.85,
-            "rectangular": np.ones(size),
-            "blackman": 0.42 - 0.5 * np.cos(phase) + 0.08 * np.cos(2 * phase),
-        }
-        return shapes[self.window_type]
+        return WINDOWS[self.window_type](2 * np.pi * np.arange(size) / (size - 1))
 
     @cached_property
     def mel_banks(self) -> np.ndarray:

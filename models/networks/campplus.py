@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.nn.layers import base
 from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
@@ -14,6 +15,7 @@ from samevoice.models.fast import campplus as cpu_campplus
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
+from samevoice.models.layers.residual import Block
 from samevoice.models.network import Embedding
 
 SEGMENT = 100  # frames that share a context
@@ -22,32 +24,20 @@ KERNEL = 3  # of all convolutions but the one that halves the frames
 
 
 class Nonlinear(Module):
-    """(B, T, C) -> (B, T, C): a norm and a ReLU; the authors' name for both."""
+    """(B, T, C) -> (B, T, C): a norm and a ReLU; the authors' name for both.
 
-    def __init__(self, channels: int) -> None:
+    The last one is a norm alone, without scale and shift. A copy that is in use has a ReLU behind
+    it, and its voices are much alike.
+    """
+
+    def __init__(self, channels: int, last: bool = False) -> None:
         super().__init__()
-        self.batchnorm = BatchNorm(channels)
+        self.batchnorm = BatchNorm(channels, affine=not last)
+        self.last = last
 
     def __call__(self, x: mx.array) -> mx.array:
-        return relu(self.batchnorm(x))
-
-
-class ResBlock(Module):
-    """(B, F, T, C) -> (B, F / stride, T, C): time keeps its frames."""
-
-    def __init__(self, channels: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = Conv2d(channels, channels, 3, (stride, 1)), BatchNorm(channels)
-        self.conv2, self.bn2 = Conv2d(channels, channels, 3), BatchNorm(channels)
-        if stride != 1:
-            self.shortcut = [Conv2d(channels, channels, 1, (stride, 1)), BatchNorm(channels)]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = relu(self.bn1(self.conv1(x)))
-        y = self.bn2(self.conv2(y))
-        for layer in self.get("shortcut", ()):
-            x = layer(x)
-        return relu(y + x)
+        y = self.batchnorm(x)
+        return y if self.last else relu(y)
 
 
 class Head(Module):
@@ -56,8 +46,9 @@ class Head(Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv1, self.bn1 = Conv2d(1, channels, 3), BatchNorm(channels)
-        self.layer1 = [ResBlock(channels, 2), ResBlock(channels, 1)]
-        self.layer2 = [ResBlock(channels, 2), ResBlock(channels, 1)]
+        # Time keeps its frames.
+        for stage in ("layer1", "layer2"):
+            self[stage] = [Block(channels, channels, stride) for stride in ((2, 1), (1, 1))]
         self.conv2, self.bn2 = Conv2d(channels, channels, 3, (2, 1)), BatchNorm(channels)
 
     def __call__(self, fbank: mx.array) -> mx.array:
@@ -71,13 +62,12 @@ class Head(Module):
         return x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
 
 
-class TDNN(Module):
-    """A convolution along time, then norm and ReLU: (B, T, I) -> (B, T / stride, O)."""
+class Unit(Module):
+    """What mixes the channels, then norm and ReLU: (B, T, I) -> (B, T', O)."""
 
-    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int) -> None:
+    def __init__(self, linear: base.Module, nonlinear: Nonlinear) -> None:
         super().__init__()
-        self.linear = Conv1d(inputs, outputs, kernel, stride)
-        self.nonlinear = Nonlinear(outputs)
+        self.linear, self.nonlinear = linear, nonlinear
 
     def __call__(self, x: mx.array) -> mx.array:
         return self.nonlinear(self.linear(x))
@@ -154,30 +144,6 @@ class Transit(Module):
         return self.linear(self.nonlinear(x))
 
 
-class Dense(Module):
-    """(B, S, I) -> (B, S, O): the embedding, normalised without scale and shift."""
-
-    def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__()
-        self.linear = Linear(inputs, outputs, bias=False)
-        self.nonlinear = Norm(outputs)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        # No ReLU behind it: a copy that is in use has one, and its voices are much alike.
-        return self.nonlinear(self.linear(x))
-
-
-class Norm(Module):
-    """What the authors call nonlinear at the end: a norm alone."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.batchnorm = BatchNorm(channels, affine=False)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return self.batchnorm(x)
-
-
 class XVector(Module):
     """(B, T, I) -> frames (B, T / 2, C), and their statistics -> embeddings."""
 
@@ -185,7 +151,7 @@ class XVector(Module):
         super().__init__()
         channels, growth = int(config["init_channels"]), int(config["growth_rate"])
         middle = int(config["bn_size"]) * growth
-        self.tdnn = TDNN(inputs, channels, 5, 2)
+        self.tdnn = Unit(Conv1d(inputs, channels, 5, 2), Nonlinear(channels))
         self.parts, self.segment = ["tdnn"], SEGMENT
         layers_of_blocks = zip(config["layers"], DILATIONS, strict=True)
         for number, (layers, dilation) in enumerate(layers_of_blocks, start=1):
@@ -196,7 +162,8 @@ class XVector(Module):
             self.parts += [f"block{number}", f"transit{number}"]
         self.out_nonlinear = Nonlinear(channels)
         self.stats = StatsPool(rows=1)
-        self.dense = Dense(2 * channels, int(config["embedding_size"]))
+        size = int(config["embedding_size"])
+        self.dense = Unit(Linear(2 * channels, size, bias=False), Nonlinear(size, last=True))
 
     def frames(self, x: mx.array) -> mx.array:
         for part in self.parts:

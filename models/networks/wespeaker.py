@@ -14,6 +14,7 @@ from samevoice.models.fast import resnet as cpu_resnet
 from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
+from samevoice.models.layers.residual import Block
 from samevoice.models.network import Embedding
 
 
@@ -32,41 +33,6 @@ LAYOUTS = {
 }
 
 
-class Block(Module):
-    """Convolutions beside a shortcut: (B, F, T, C) -> (B, F / stride, T / stride, C')."""
-
-    def __init__(self, inputs: int, planes: int, stride: int, bottleneck: bool) -> None:
-        super().__init__()
-        outputs = planes * (4 if bottleneck else 1)
-        if bottleneck:
-            self.conv1 = Conv2d(inputs, planes, 1)
-            self.conv2 = Conv2d(planes, planes, 3, stride)
-            self.conv3 = Conv2d(planes, outputs, 1)
-            self.bn3 = BatchNorm(outputs)
-        else:
-            self.conv1 = Conv2d(inputs, planes, 3, stride)
-            self.conv2 = Conv2d(planes, planes, 3)
-        self.bn1, self.bn2 = BatchNorm(planes), BatchNorm(planes)
-        if stride != 1 or inputs != outputs:
-            self.shortcut = [Conv2d(inputs, outputs, 1, stride), BatchNorm(outputs)]
-        self.depth = 3 if bottleneck else 2
-
-    def __call__(self, x: mx.array) -> mx.array:
-        y = x
-        for i in range(1, self.depth + 1):
-            y = self[f"bn{i}"](self[f"conv{i}"](y))
-            if i < self.depth:
-                y = relu(y)
-        for layer in self.get("shortcut", ()):
-            x = layer(x)
-        return relu(y + x)
-
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        convs = (self[f"conv{i}"] for i in range(1, self.depth + 1))
-        return tuple(Window(c.weight.shape[1], c.stride, c.weight.shape[1] // 2) for c in convs)
-
-
 class ResNet(Module):
     """(B, T, M) -> (B, E), or with masks (B, S, T') -> (B, S, E)."""
 
@@ -83,7 +49,7 @@ class ResNet(Module):
             strides = [1 if stage == 0 else 2, *[1] * (depth - 1)]
             blocks = []
             for stride in strides:
-                blocks.append(Block(inputs, planes, stride, layout.bottleneck))
+                blocks.append(Block(inputs, planes, (stride, stride), layout.bottleneck))
                 inputs = planes * expansion
             self[f"layer{stage + 1}"] = blocks
         self.pool = StatsPool()

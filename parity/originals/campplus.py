@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from samevoice.converters.families.campplus import FBANK
 from samevoice.converters.reading.wheels import WheelFile
-from samevoice.converters.reference import import_pyannote, sample
+from samevoice.converters.reference import SEED, import_pyannote, sample, seeded_torch
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -26,7 +26,6 @@ WHEEL = WheelFile(
     "speakerlab-0.0.6-py3-none-any.whl",
     "f7c69a8ad7ac803f179572b54cfc76bce2888d699bc25663df741d933c337f2a",
 )
-SEED = 20260101
 SIZES = {
     "num_mel_bins": 80,
     "embedding_size": 192,
@@ -144,24 +143,16 @@ def seeded(seed: int = SEED, **sizes: int) -> torch.nn.Module:
 
     No value is left where a fresh module has it: a port that forgets one must not pass.
     """
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # the same sums in the same order every time
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            torch.manual_seed(seed)
-            module = build({**FBANK, **SIZES, **sizes})
-            for name, value in module.named_parameters():
-                if name.endswith("bias"):
-                    value.copy_(torch.randn_like(value) * 0.1)
-                elif value.dim() == 1:  # a norm's
-                    value.copy_(torch.rand_like(value) + 0.5)
-            for one in module.modules():
-                if isinstance(one, torch.nn.modules.batchnorm._BatchNorm):
-                    one.momentum = None  # a plain mean over all that was seen
-            # In pieces, so that the last norm has several embeddings to see.
-            module.train()(torch.from_numpy(sample()).reshape(10, 1, -1))
-    finally:
-        torch.set_num_threads(threads)
+    with seeded_torch(seed) as torch, torch.no_grad():
+        module = build({**FBANK, **SIZES, **sizes})
+        for name, value in module.named_parameters():
+            if name.endswith("bias"):
+                value.copy_(torch.randn_like(value) * 0.1)
+            elif value.dim() == 1:  # a norm's
+                value.copy_(torch.rand_like(value) + 0.5)
+        for one in module.modules():
+            if isinstance(one, torch.nn.modules.batchnorm._BatchNorm):
+                one.momentum = None  # a plain mean over all that was seen
+        # In pieces, so that the last norm has several embeddings to see.
+        module.train()(torch.from_numpy(sample()).reshape(10, 1, -1))
     return module.eval()

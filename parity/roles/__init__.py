@@ -10,16 +10,14 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.inputs import Example, sample
 from samevoice.parity.metrics import Array
 
 Set: TypeAlias = Literal["quick", "full"]
-QUICK: Set = "quick"
-WHOLE: Set = "full"
-SETS: tuple[Set, ...] = (QUICK, WHOLE)
+SETS = QUICK, WHOLE = get_args(Set)
 
 Config: TypeAlias = Mapping[str, Any]
 Sections: TypeAlias = dict[str, dict[str, Any]]

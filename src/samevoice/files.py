@@ -62,6 +62,18 @@ def read_named(path: Path, error: type[SamevoiceError]) -> str:
         raise error(f"cannot read {str(path)!r}: no file has such a name") from None
 
 
+def read_versioned(path: Path, schema: int, error: type[SamevoiceError], otherwise: str) -> Any:
+    """The object that a file of ours holds; ``otherwise`` says what one of another schema is."""
+    text = read_named(path, error)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as reason:
+        raise error(f"{path} is not JSON, or was cut off: {reason}") from None
+    if not isinstance(found, dict) or found.get("schema") != schema:
+        raise error(f"{path} {otherwise}")
+    return found
+
+
 def read_json(path: Path, error: type[SamevoiceError]) -> dict[str, Any]:
     """The object that a file of a bundle holds, as ``parse_json`` reads it."""
     try:

@@ -27,7 +27,8 @@ from samevoice.models.fast import lstm_kernel
 from samevoice.models.fast.check import CheckResult, check, first_line
 from samevoice.models.layers import BatchNorm, Conv2d, Module, as_float64, lstm
 from samevoice.models.layers.lstm import LSTM
-from samevoice.models.networks.wespeaker import LAYOUTS, Block, ResNet
+from samevoice.models.layers.residual import Block
+from samevoice.models.networks.wespeaker import LAYOUTS, ResNet
 from samevoice.parity import golden, replay, textbook
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def _block_truth(block: Block, x: np.ndarray) -> np.ndarray:
 def _normed(conv: Any, norm: Any, x: np.ndarray) -> np.ndarray:
     """(B, F, T, I) -> (B, F', T', O)."""
     edges = [(conv.padding, conv.padding)] * 2
-    settings = {"stride": (conv.stride, conv.stride), "padding": edges}
+    settings = {"stride": conv.stride, "padding": edges}
     found = textbook.convolution(x, {"weight": as_float64(conv.weight)}, settings)
     scale, shift = norm.scale_shift()
     whole: np.ndarray = found * scale + shift

@@ -13,8 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import samevoice
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Example, batch, noise
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.run import run
 
 

@@ -175,7 +175,7 @@ def test_each_bug_leaves_the_port_as_it_was(
     wave = mx.random.normal((2, 8000), key=mx.random.key(0)) * 0.1
     before, weights = network(wave), dict(tree_flatten(network.parameters()))
     for case in spoiler.cases():
-        with spoiling.installed(network, case.layer, case.wrong):
+        with spoiling.installed(network, (case.layer, case.wrong)):
             pass
         after: dict[str, Any] = dict(tree_flatten(network.parameters()))
         assert all(after[name] is weights[name] for name in weights), case.name

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from samevoice.parity.bounds import METRICS, LimitsError
+from samevoice.parity.bounds import METRICS, LimitsError, parse_override
 from samevoice.parity.judge import (
     JudgeError,
     Tap,
@@ -26,7 +26,6 @@ from samevoice.parity.judge import (
     task_violations,
 )
 from samevoice.parity.limits import Limits, limits_for
-from samevoice.parity.overrides import parse_override
 
 Array = npt.NDArray[Any]
 Taps = dict[str, Array]
@@ -293,7 +292,7 @@ def test_two_dumps_without_a_truth() -> None:
 def test_the_task_is_limited_too() -> None:
     limits = limits_for("embedding", "float32", "cpu")
     good = {"ranking": {"kendall_tau": 1.0}, "similarity": {"embedding_cosine_min": 1.0}}
-    verdict = judge(*run(), limits, task=good)
+    verdict = judge(*run(), limits).with_task(good)
     assert verdict.passed
     assert not judge(*run(), limits).passed  # the task was not measured
     flipped = verdict.with_task(good | {"ranking": {"kendall_tau": 0.99}})

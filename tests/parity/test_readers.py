@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity import gallery_file, golden, overrides, result
+from samevoice.parity import bounds, gallery_file, golden, result
 from samevoice.parity.dumps import open_dump
 
 READERS: dict[str, Callable[[Path], Any]] = {
     "result.json": result.read,
     "gallery.json": gallery_file.read,
     "golden.json": lambda path: golden.read(path.parent),
-    "limits.toml": overrides.read_overrides,
+    "limits.toml": bounds.read_overrides,
     "arrays.npz": open_dump,
     "arrays.safetensors": open_dump,
 }

@@ -16,10 +16,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from samevoice.errors import BundleError
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Tap, TapVerdict, Verdict, judge, judge_taps
 from samevoice.parity.limits import Limits, limits_for
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.result import (
     Artefact,
     Result,
@@ -27,7 +28,6 @@ from samevoice.parity.result import (
     dumps,
     loads,
     read,
-    with_task,
     write,
 )
 
@@ -49,7 +49,8 @@ def verdict_of(
     sides[1]["conv"] *= np.float32(scale)
     task = TASK if task is None else task
     reference, candidate = sides
-    return judge(truth, reference, candidate, limits, outputs=["output"], input="sample", task=task)
+    verdict = judge(truth, reference, candidate, limits, outputs=["output"], input="sample")
+    return verdict.with_task(task)
 
 
 def result_of(verdict: Verdict, **details: Json) -> Result:
@@ -329,7 +330,7 @@ def test_a_failed_write_leaves_the_old_file_alone(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(ResultError, match="No space left"):
+    with pytest.raises(BundleError, match=r"result\.json cannot be written: the disk .* is full"):
         write(path, RED)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["result.json"]
@@ -345,11 +346,10 @@ def test_an_inconsistent_result_is_not_written(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_later_stage_joins_and_is_judged() -> None:
-    unmeasured = result_of(verdict_of(task={}))
-    assert not unmeasured.passed
-    assert with_task(unmeasured, TASK).passed
-    assert not with_task(GREEN, {"ranking": {"kendall_tau": 0.5}}).passed
+def test_figures_of_the_task_are_judged() -> None:
+    assert not result_of(verdict_of(task={})).passed
+    assert result_of(verdict_of(task=TASK)).passed
+    assert not result_of(verdict_of(task=TASK | {"ranking": {"kendall_tau": 0.5}})).passed
 
 
 def test_five_thousand_taps_are_read_in_a_few_seconds() -> None:

@@ -18,13 +18,13 @@ from samevoice.converters import convert
 from samevoice.models.layers import pooling, sincnet
 from samevoice.models.networks import pyannet
 from samevoice.parity import dumps, inputs, result, run
+from samevoice.parity.bounds import parse_override
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.engine import FEATURES, Trace, compare_traces, order_of, trace
 from samevoice.parity.identity import ParityError, fingerprint
 from samevoice.parity.inputs import Example, Recording, batch, noise
 from samevoice.parity.judge import Verdict, judge_pair
 from samevoice.parity.limits import limits_for
-from samevoice.parity.overrides import parse_override
 from samevoice.parity.reference import Reference
 from samevoice.parity.roles.embedding import masks
 

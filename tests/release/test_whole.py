@@ -99,7 +99,9 @@ def whole(reference_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> t
         results.write(place / "result.json", made)
         one = Recording({"output": EXACT}), Recording({"output": SCORES})
         traces = [Trace(x, *one, evaluate=dict) for x in examples]
-        golden.save(place / "golden", traces, model_type=kind, source_sha256=made.source.sha256)
+        golden.save(
+            place / "golden", traces, model_type=kind, source_sha256=made.source.sha256, versions={}
+        )
     results.write(folder / "plda" / "result.json", made_up("plda", reference_bundle / "plda", []))
     recordings = list(default_recordings())
     made = made_up("full", reference_bundle, [one.example.described() for one in recordings])

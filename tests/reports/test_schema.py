@@ -15,9 +15,8 @@ from samevoice.parity import result as results
 from samevoice.parity.bounds import Limit
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import TapVerdict, Worst
-from samevoice.parity.limits import Limits
+from samevoice.parity.limits import Limits, Loosened
 from samevoice.parity.metrics import HISTOGRAM_BINS
-from samevoice.parity.overrides import Loosened
 from samevoice.parity.result import SCHEMA, Artefact, Result, ResultError, dumps, loads
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "result.md").read_text(encoding="utf-8")

@@ -266,7 +266,7 @@ def _judged(verdict: Verdict, title: str, what: Path) -> None:
 
 def _overrides(file: Path | None, flags: list[str] | None) -> list[Override]:
     """The limits of the file, then those of the flags, which win."""
-    from samevoice.parity.overrides import parse_override, read_overrides
+    from samevoice.parity.bounds import parse_override, read_overrides
 
     asked = read_overrides(file) if file else []
     return [*asked, *(parse_override(text) for text in flags or [])]

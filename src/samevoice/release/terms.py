@@ -17,7 +17,7 @@ from samevoice.converters.bundle import PROVENANCE, read_json
 from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import gallery_file
 from samevoice.parity.gallery_file import Gallery
-from samevoice.parity.overrides import Loosened
+from samevoice.parity.limits import Loosened
 from samevoice.release import evidence
 from samevoice.release.parts import RESULT, Part, parts_of, settings_fault, strangers
 

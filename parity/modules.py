@@ -9,8 +9,6 @@ Every leaf of the torch module is paired with the MLX module of the same path, o
 
 from __future__ import annotations
 
-import sys
-import types
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -19,6 +17,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from samevoice.errors import SamevoiceError
+from samevoice.parity.bounds import overrides_from
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.engine import Outputs, compare_traces, trace
 from samevoice.parity.identity import device_of
@@ -27,7 +26,6 @@ from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.listening import Seams, channels_first, to_mlx
 from samevoice.parity.metrics import Array
-from samevoice.parity.overrides import overrides_from
 from samevoice.parity.reference import Reference
 
 # Torch path -> MLX path; None where the port has no such layer, for a reason known to the caller.
@@ -83,7 +81,8 @@ def _arguments(inputs: Inputs) -> Arguments:
 
 def _paired(torch_module: Any, names: Names | None) -> dict[str, str]:
     """Torch path -> MLX path, for every leaf that both sides must have."""
-    leaves = [path for path, one in torch_module.named_modules() if path and _is_leaf(one)]
+    named = torch_module.named_modules()
+    leaves = [path for path, one in named if path and not list(one.children())]
     if isinstance(names, Mapping):
         known = {path for path, _ in torch_module.named_modules()}
         if strangers := [path for path in names if path not in known]:
@@ -104,10 +103,6 @@ def _named(path: str, names: Names | None, has_tensors: bool) -> str | None:
         return names[path]
     # Activations and their kin are functions in most ports: what they do shows in the next layer.
     return path if has_tensors else None
-
-
-def _is_leaf(module: Any) -> bool:
-    return not any(True for _ in module.children())
 
 
 def _has_tensors(module: Any) -> bool:
@@ -164,13 +159,3 @@ def _evaluating(module: Any) -> Iterator[None]:
         yield
     finally:
         module.train(training)
-
-
-class _Callable(types.ModuleType):
-    """Python puts this module in the place of the function of the same name: so both are called."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Verdict:
-        return compare(*args, **kwargs)
-
-
-sys.modules[__name__].__class__ = _Callable
