@@ -97,6 +97,9 @@ def _clean_subfolder(subfolder: str | None) -> str | None:
 
 
 def _is_hub_id(word: str) -> bool:
+    # The client takes a bare name too; here that, and a checkpoint's suffix, is a mistyped file.
+    if word.count("/") != 1 or word.startswith(("/", ".")) or word.lower().endswith(WEIGHTS):
+        return False
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 
@@ -104,8 +107,7 @@ def _is_hub_id(word: str) -> bool:
         validate_repo_id(word)
     except HFValidationError:
         return False
-    # The client takes a bare name too; here that, and a checkpoint's suffix, is a mistyped file.
-    return "/" in word and not word.lower().endswith(WEIGHTS)
+    return True
 
 
 def _reference(word: str, subfolder: str | None) -> Source:

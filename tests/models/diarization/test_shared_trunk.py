@@ -102,7 +102,7 @@ def test_frames_between_are_made_only_where_a_chunk_begins_there(
 def test_an_embedding_that_cannot_share_is_refused(
     pipeline: SpeakerDiarizationPipeline, monkeypatch: pytest.MonkeyPatch, odd: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(pipeline.embedding, "fbank", replace(pipeline.embedding.fbank, **odd))
+    monkeypatch.setitem(pipeline.embedding, "fbank", replace(pipeline.embedding.fbank, **odd))
     with pytest.raises(DiarizationError, match="leave fast off"):
         Grid.of(pipeline.embedding, pipeline.frames)
 
