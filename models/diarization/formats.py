@@ -135,7 +135,7 @@ def vtt(spans: Sequence[Span]) -> str:
 
 
 def times(start: float, end: float, point: str = ",") -> str:
-    """A cue's times, in milliseconds counted before they are split up, so that none becomes 1000."""
+    """A cue's times, in milliseconds that are counted first, so that none becomes 1000."""
     first = max(0, round(1000 * start))
     last = max(first + 1, round(1000 * end))
     return f"{_time(first, point)} --> {_time(last, point)}"

@@ -76,7 +76,7 @@ def page(
         script_hash=f"sha256-{digest}",
         title=shown(turns.uri or "this recording"),
         style=_template("page.css"),
-        summary=f"{_time(duration)}, {speakers}, {count}",
+        summary=f"{_time(duration)} long, {speakers}, {count}",
         audio=audio,
         columns=len(loudness),
         wave=_wave(loudness),
@@ -106,9 +106,12 @@ def _time(seconds: float) -> str:
 
 
 def _wave(loudness: NDArray[np.float32]) -> str:
-    """A stroke a column; the loudest fills the height of 100."""
+    """A stroke a column; the loudest fills the height of 100.
+
+    Drawn are square roots, or one knock on the table would flatten all that is said.
+    """
     top = float(loudness.max(initial=0.0)) or 1.0
-    halves = np.maximum(np.rint(loudness / top * 48), 1).astype(int)
+    halves = np.maximum(np.rint(np.sqrt(loudness / top) * 48), 1).astype(int)
     return "".join(f"M{n}.5 {50 - half}v{2 * half}" for n, half in enumerate(halves))
 
 

@@ -114,7 +114,7 @@
       const own = turns.filter((turn) => names[turn.who] === name);
       const seconds = own.reduce((sum, turn) => sum + turn.end - turn.start, 0);
       const said = made("span", {}, `${many(own.length, "turn")}, ${seconds.toFixed(1)} s`);
-      const who = made("div", { className: "who", id: `lane${number}` }, line(name), said);
+      const who = made("div", { className: "who", id: `lane${number}` }, `${line(name)} `, said);
       const track = made("div", { className: "track" }, ...own.map((turn) => turn.button));
       const lane = made("div", { role: "group" }, who, track);
       lane.setAttribute("aria-labelledby", who.id);
