@@ -80,6 +80,11 @@
       play(((event.clientX - box.left) / box.width) * data.duration);
     }
   });
+  find("tbody").addEventListener("click", (event) => {
+    const turn = turns.find((one) => one.row === event.target.closest("tr"));
+    choose(turns.indexOf(turn));
+    play(turn.start);
+  });
   find("#zoom").addEventListener("input", (event) => {
     timeline.style.width = `${100 * 2 ** event.target.value}%`;
     scroll.scrollLeft = (audio.currentTime / data.duration) * timeline.clientWidth - 40;
@@ -133,13 +138,16 @@
     show();
   };
   const rename = (speaker, given) => {
-    names[speaker] = given.trim() || data.speakers[speaker];
+    // What looks the same is the same, even where a name holds what cannot be seen.
+    const label = data.speakers[speaker];
+    const same = [label, ...names].find((name) => line(name) === line(given));
+    names[speaker] = given.trim() ? (same ?? given.trim()) : label;
     const others = data.speakers.filter((_, k) => k !== speaker && names[k] === names[speaker]);
     draw();
     find("#said").textContent = others.length
-      ? `${[data.speakers[speaker], ...others].map(line).join(" and ")} are one speaker now, `
+      ? `${[label, ...others].map(line).join(" and ")} are one speaker now, `
         + `called ${line(names[speaker])}.`
-      : `${line(data.speakers[speaker])} is called ${line(names[speaker])} now.`;
+      : `${line(label)} is called ${line(names[speaker])} now.`;
   };
   data.speakers.forEach((label, speaker) => {
     const id = `name${speaker}`;

@@ -148,6 +148,16 @@ def test_a_click_on_the_waveform_plays_from_there(
     assert 3.9 < now(browser) < 6
 
 
+def test_a_click_on_a_row_plays_its_turn(
+    browser: Chrome, pages: dict[str, tuple[str, Turns]]
+) -> None:
+    show(browser, pages["plain"][0])
+    wait(browser, READY)
+    browser.find_elements(By.CSS_SELECTOR, "tbody tr")[3].click()
+    wait(browser, PLAYING)
+    assert 4 <= now(browser) < 6
+
+
 def test_the_keyboard_is_enough(browser: Chrome, pages: dict[str, tuple[str, Turns]]) -> None:
     show(browser, pages["plain"][0])
     wait(browser, READY)
@@ -248,6 +258,9 @@ def test_hostile_names_are_text_and_are_saved_as_the_command_does(
     assert saved("rttm") == turns.renamed({"two words": "None"}).to_rttm()
     rename(browser, place, BAD)
     assert saved("srt") == turns.renamed({"two words": BAD}).to_srt()
+    # What looks like a name that is there is that name.
+    rename(browser, place, "evil")
+    assert saved("rttm") == turns.renamed({"two words": HOSTILE[5]}).to_rttm()
     assert script(browser, handlers) == []
 
 
