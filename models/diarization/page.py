@@ -115,11 +115,21 @@ def _wave(loudness: NDArray[np.float32]) -> str:
     return "".join(f"M{n}.5 {50 - half}v{2 * half}" for n, half in enumerate(halves))
 
 
+def _distances(duration: float) -> list[float]:
+    """Round distances between two marks on the axis; the last gives no more than MARKS."""
+    found = []
+    for distance in steps():
+        found.append(distance)
+        if duration / distance <= MARKS:
+            break
+    return found
+
+
 def _axis(duration: float) -> Iterator[str]:
-    step = next(s for s in steps() if duration / s <= MARKS)
-    for number in range(math.ceil(duration / step - 0.3)):  # none at the very end
-        place = 100 * number * step / duration
-        yield f'<span style="left:{place:.3f}%">{clock(number * step)}</span>'
+    distance = _distances(duration)[-1]
+    for number in range(math.ceil(duration / distance - 0.3)):  # none at the very end
+        place = 100 * number * distance / duration
+        yield f'<span style="left:{place:.3f}%">{clock(number * distance)}</span>'
 
 
 def _rows(turns: Turns) -> Iterator[str]:
@@ -141,6 +151,8 @@ def _data(turns: Turns, duration: float, recording: str) -> str:
         "file": name if turns.uri else "turns",
         "audio": recording,
         "duration": max(duration, 1e-3),
+        "distances": _distances(duration),
+        "marks": MARKS,
         "colours": COLOURS,
         "nothing": sorted(formats.NOTHING),
         "speakers": labels,

@@ -85,8 +85,23 @@
     choose(turns.indexOf(turn));
     play(turn.start);
   });
+  const clock = (seconds) => {
+    if (!Number.isInteger(seconds)) return `${Number(seconds.toFixed(3))} s`;
+    const two = (number) => String(number % 60).padStart(2, "0");
+    const minutes = Math.floor(seconds / 60);
+    const long = minutes >= 60 ? `${Math.floor(minutes / 60)}:${two(minutes)}` : minutes;
+    return `${long}:${two(seconds)}`;
+  };
   find("#zoom").addEventListener("input", (event) => {
-    timeline.style.width = `${100 * 2 ** event.target.value}%`;
+    const times = 2 ** event.target.value;
+    timeline.style.width = `${100 * times}%`;
+    const step = data.distances.find((one) => data.duration / one <= data.marks * times);
+    const marks = Array.from({ length: Math.ceil(data.duration / step - 0.3) }, (_, number) => {
+      const mark = made("span", {}, clock(number * step));
+      mark.style.left = `${(100 * number * step) / data.duration}%`;
+      return mark;
+    });
+    find(".axis").replaceChildren(...marks);
     scroll.scrollLeft = (audio.currentTime / data.duration) * timeline.clientWidth - 40;
   });
 
@@ -119,7 +134,8 @@
       const own = turns.filter((turn) => names[turn.who] === name);
       const seconds = own.reduce((sum, turn) => sum + turn.end - turn.start, 0);
       const said = made("span", {}, `${many(own.length, "turn")}, ${seconds.toFixed(1)} s`);
-      const who = made("div", { className: "who", id: `lane${number}` }, `${line(name)} `, said);
+      const who = made("div", { className: "who", id: `lane${number}` });
+      who.append(made("b", {}, line(name)), " ", said);
       const track = made("div", { className: "track" }, ...own.map((turn) => turn.button));
       const lane = made("div", { role: "group" }, who, track);
       lane.setAttribute("aria-labelledby", who.id);

@@ -327,6 +327,12 @@ def test_zoom_widens_the_timeline_and_not_the_page(
     before = script(browser, wide)
     one(browser, "#zoom").send_keys(Keys.ARROW_RIGHT * 3)
     assert script(browser, wide) == 8 * before
+    marks = [mark.text for mark in browser.find_elements(By.CSS_SELECTOR, ".axis span")]
+    assert marks[:3] == ["0:00", "0.2 s", "0.4 s"]
+    # The names stay where they are seen.
+    script(browser, "document.querySelector('.scroll').scrollLeft = 900")
+    where = "return document.querySelector('.who').getBoundingClientRect().left"
+    assert 0 <= script(browser, where) < 40
     assert script(browser, "return document.documentElement.scrollWidth") <= NARROW[0]
 
 
