@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -84,3 +85,13 @@ def fitted_bundle(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     target = tmp_path_factory.mktemp("fitted") / "full"
     samevoice.convert(golden / "checkpoints" / "community-1-fitted", target)
     return target
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless chromium; skipped where there is none."""
+    import headless
+
+    started = headless.start(tmp_path_factory.mktemp("profile"))
+    yield started
+    started.quit()

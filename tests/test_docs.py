@@ -205,6 +205,12 @@ def of_speakers(page: Page, around: Around) -> None:
         shutil.copy(page.folder / f"{name}.wav", page.folder / "recordings" / person)
 
 
+def of_recordings(page: Page, around: Around) -> None:
+    """A small pipeline, and a recording."""
+    shutil.copytree(around.narrow, page.folder / "full")
+    record(page.folder / "meeting.wav", 12, 15)
+
+
 def one_voice(narrow: Path, target: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -277,6 +283,7 @@ def compared(source: str, bundle: str) -> str:
 SETTINGS: dict[str, Callable[[Page, Around], None]] = {
     "README.md": of_the_readme,
     "speakers.md": of_speakers,
+    "recordings.md": of_recordings,
     "reading-a-report.md": of_reports,
     "releasing.md": of_releasing,
 }

@@ -92,7 +92,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     package = {name for name in names if name.startswith("samevoice/")}
     assert {name for name in package if name.endswith(".py")} == modules()
     rest = package - modules() - {"samevoice/py.typed"}
-    assert all(name.startswith("samevoice/reports/templates/") for name in rest)
+    templates = ("samevoice/reports/templates/", "samevoice/models/diarization/templates/")
+    assert all(name.startswith(templates) for name in rest)
+    assert {f"{templates[1]}page.{kind}" for kind in ("html", "css", "js")} <= rest
     assert "samevoice/py.typed" in package
     assert {"samevoice/converters/convert.py", "samevoice/models/networks/pyannet.py"} < package
     others = {name.partition("/")[0] for name in names} - {"samevoice"}

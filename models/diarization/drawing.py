@@ -45,7 +45,7 @@ def draw(turns: Turns, loudness: NDArray[np.float32], duration: float) -> str:
     scale = (WIDTH - MARGIN - 10) / max(duration, 1e-3)
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
-        f"<title>Who speaks when in {_text(turns.uri or 'this recording')}</title>",
+        f"<title>Who speaks when in {shown(turns.uri or 'this recording')}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
         *_axis(duration, scale, height),
@@ -56,18 +56,18 @@ def draw(turns: Turns, loudness: NDArray[np.float32], duration: float) -> str:
     return "\n".join(parts)
 
 
-def _text(name: str) -> str:
-    """XML has no control characters, not even as entities."""
+def shown(name: str) -> str:
+    """A name in XML, which has no control characters, not even as entities."""
     return escape("".join(c if c.isprintable() else " " for c in name))
 
 
 def _axis(duration: float, scale: float, height: int) -> Iterator[str]:
-    step = next(s for s in _steps() if duration / s <= 10)
+    step = next(s for s in steps() if duration / s <= 10)
     for number in range(math.floor(duration / step) + 1):
         x = MARGIN + number * step * scale
         yield f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="0" y2="{height - AXIS + 4}"/>'
         place = "end" if x > WIDTH - 40 else "middle"
-        label = _clock(number * step)
+        label = clock(number * step)
         yield _label(x, height - 10, place, label)
 
 
@@ -75,7 +75,7 @@ def _label(x: float, y: float, anchor: str, text: str) -> str:
     return f'<text class="ink" x="{x:.1f}" y="{y}" text-anchor="{anchor}">{text}</text>'
 
 
-def _steps() -> Iterator[float]:
+def steps() -> Iterator[float]:
     """Round distances between two marks, in seconds: 0.1, 0.2, 0.5, 1, ... hours."""
     yield from (0.001, 0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800)
     hours = 1
@@ -84,7 +84,8 @@ def _steps() -> Iterator[float]:
         hours *= 2
 
 
-def _clock(seconds: float) -> str:
+def clock(seconds: float) -> str:
+    """A mark's time."""
     if seconds != int(seconds):
         return f"{seconds:g} s"
     minutes, rest = divmod(int(seconds), 60)
@@ -108,12 +109,12 @@ def _lanes(turns: Turns, labels: list[str], scale: float) -> Iterator[str]:
     for number, label in enumerate(labels):
         y, colour = WAVE + LANE * number, COLOURS[number % len(COLOURS)]
         short = label if len(label) <= 18 else f"{label[:17]}…"
-        yield _label(MARGIN - 10, y + 18, "end", _text(short))
+        yield _label(MARGIN - 10, y + 18, "end", shown(short))
         for turn, who in turns:
             if who != label:
                 continue
             x, width = MARGIN + turn.start * scale, max(turn.duration * scale, 0.5)
-            said = f"{_text(label)}: {turn.start:.3f} to {turn.end:.3f} s"
+            said = f"{shown(label)}: {turn.start:.3f} to {turn.end:.3f} s"
             yield (
                 f'<rect x="{x:.2f}" y="{y + 4}" width="{width:.2f}" height="{LANE - 8}" rx="2" '
                 f'fill="{colour}"><title>{said}</title></rect>'

@@ -19,7 +19,7 @@ Span = tuple[float, float, str]  # start and end in seconds, and who
 _MISSING = (
     "#N/A #NA -1.#IND -1.#QNAN -NaN -nan 1.#IND 1.#QNAN <NA> N/A NA NULL NaN None n/a nan null"
 )
-_NOTHING = frozenset(_MISSING.split())
+NOTHING = frozenset(_MISSING.split())
 
 
 class RttmError(SamevoiceError):
@@ -48,7 +48,7 @@ def rttm(spans: Sequence[Span], uri: str) -> str:
 def field(name: str) -> str:
     """A name as RTTM can hold it."""
     kept = "".join(c if c.isprintable() and c not in ' "' else "_" for c in name)
-    return f"{kept}_" if kept in _NOTHING or not kept else kept
+    return f"{kept}_" if kept in NOTHING or not kept else kept
 
 
 def _fields(names: Iterable[str]) -> dict[str, str]:
@@ -120,7 +120,7 @@ def _seconds(word: str, where: str) -> float:
 def srt(spans: Sequence[Span]) -> str:
     """One numbered cue a span; its text is the speaker."""
     return "\n".join(
-        f"{number}\n{_times(start, end, ',')}\n{_line(who).replace('-->', '->')}\n"
+        f"{number}\n{times(start, end)}\n{_line(who).replace('-->', '->')}\n"
         for number, (start, end, who) in enumerate(spans, start=1)
     )
 
@@ -128,14 +128,14 @@ def srt(spans: Sequence[Span]) -> str:
 def vtt(spans: Sequence[Span]) -> str:
     """The same as WebVTT, the speaker in a voice tag."""
     cues = (
-        f"\n{number}\n{_times(start, end, '.')}\n<v {_marked(who)}>{_marked(who)}\n"
+        f"\n{number}\n{times(start, end, '.')}\n<v {_marked(who)}>{_marked(who)}\n"
         for number, (start, end, who) in enumerate(spans, start=1)
     )
     return "WEBVTT\n" + "".join(cues)
 
 
-def _times(start: float, end: float, point: str) -> str:
-    """Whole milliseconds, counted before they are split up, so that none becomes 1000."""
+def times(start: float, end: float, point: str = ",") -> str:
+    """A cue's times, in milliseconds that are counted first, so that none becomes 1000."""
     first = max(0, round(1000 * start))
     last = max(first + 1, round(1000 * end))
     return f"{_time(first, point)} --> {_time(last, point)}"

@@ -31,6 +31,7 @@ _FILES = {
     "turns": _begins(
         r"SPEAKER \S+ \S+ [\d.]+ [\d.]+ |\d+\r?\n\d\d+:\d\d:\d\d,\d{3} --> |WEBVTT"
         r'|\{\s*"uri": [^\n]*,\s*"duration": [\d.]+,\s*"speakers": \['
+        r'|<!doctype html>.{,99}<meta name="generator" content="samevoice diarize '
     ),
     "drawing": _begins(r"<svg [^\n]*>\n<title>Who speaks when in "),
     "result.json": _begins(r'\{\s*"bundle": \{.*"command": '),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
 import errno
 import io
 import json
 import os
+import re
+import shlex
 import weakref
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -63,6 +67,11 @@ BAD_USAGE = {
     "full --model full": "full holds no recordings (.wav",
     "a.wav b.wav --model full --output out --plot a.svg": "--plot draws one recording, not 2",
     "a.wav --model full --plot a.png": "--plot a.png must end in .svg",
+    "a.wav --model full --embed-audio": "--embed-audio goes with --format html",
+    "a.wav --model full --format html": "a page on standard output cannot say where its recording",
+    "- --model full --output a.html": "- is no file that a page could play",
+    "/dev/null --model full --output a.html": "/dev/null is no file that a page could play",
+    "a.wav --model full --format html --output b.srt": "ends in .srt, but --format says html",
     "a.wav --model full --plot none/deep/a.svg --num-speakers 0": "--num-speakers is 0",
 }
 
@@ -204,6 +213,36 @@ def test_the_picture(diarize: Run, tmp_path: Path) -> None:
     answer = diarize("a.wav --model full --output b.rttm --plot new/b.svg")
     assert answer.out.splitlines()[1:] == ["  b.rttm", "  new/b.svg"]
     ET.parse(tmp_path / "new/b.svg")
+
+
+@pytest.mark.parametrize("name", ["talk.wav", "a:b #<1>'?%.flac"])
+def test_a_page_plays_the_recording_from_its_place(diarize: Run, tmp_path: Path, name: str) -> None:
+    recording(tmp_path / "talks" / name)
+    given = shlex.quote(f"talks/{name}")
+    for words in ("", "--overwrite", "--exclusive"):  # its own page may be written again
+        answer = diarize(f"{given} --model full --output new/page.html {words}")
+        assert (answer.code, answer.out.splitlines()[1]) == (0, "  new/page.html")
+        page = (tmp_path / "new/page.html").read_text()
+        (source,) = re.findall(r'<audio [^>]*src="([^"]*)"', page)
+        assert (tmp_path / "new" / unquote(source)).samefile(tmp_path / "talks" / name)
+        assert page.count("<tr><td>") == (1 if words == "--exclusive" else 2)
+
+
+def test_a_page_holds_the_recording_where_asked(
+    diarize: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound = recording(tmp_path / "a.wav").read_bytes()
+    assert diarize("a.wav --model full --output out --format html,srt --embed-audio").code == 0
+    pages = [(tmp_path / "out/a.html").read_text()]
+    pages.append(diarize("a.wav --model full --format html --embed-audio").out)
+    for page in pages:
+        (held,) = re.findall(r'src="data:audio/wav;base64,([^"]*)"', page)
+        assert base64.b64decode(held) == sound
+    monkeypatch.setattr("samevoice.models.diarization.page.LARGEST_INSIDE", 30_000)
+    answer = diarize("a.wav --model full --output b.html --embed-audio")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert "and --embed-audio takes up to 0: leave it out" in answer.err
+    assert not (tmp_path / "b.html").exists()
 
 
 # --- what fails ---------------------------------------------------------------------------------

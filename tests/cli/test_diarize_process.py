@@ -107,14 +107,14 @@ def test_it_imports_neither_torch_nor_pyannote_and_opens_no_connection(
     narrow_bundle: Path, tmp_path: Path
 ) -> None:
     recording(tmp_path / "talk one.wav", noise(48_000, 2), 48_000)
-    everything = "rttm,json,srt,vtt"
+    everything = "rttm,json,srt,vtt,html"
     words = ("talk one.wav", "--model", narrow_bundle, "--output", "out", "--format", everything)
     done = real(*words, "--plot", "out/a.svg", "--timing", cwd=tmp_path)
     assert done.stderr.splitlines()[-1] == "IMPORTED"
     assert "CONNECTED" not in done.stderr
     assert "means NOTHING" in done.stderr
     assert re.match(r"talk one\.wav  1\.0 s, \d+ speakers?, \d+ turns?, real-time", done.stdout)
-    assert len(left(tmp_path / "out")) == 5
+    assert len(left(tmp_path / "out")) == 6
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
 
 

@@ -51,8 +51,8 @@ def test_a_file_in_the_format_of_its_suffix(diarize: Run, tmp_path: Path) -> Non
 
 def test_several_formats_go_into_a_folder(diarize: Run, tmp_path: Path) -> None:
     recording(tmp_path / "a.wav")
-    assert diarize("a.wav --model full --output out --format rttm,json,srt,vtt,rttm").code == 0
-    assert left(tmp_path / "out") == {"a.rttm", "a.json", "a.srt", "a.vtt"}
+    assert diarize("a.wav --model full --output out --format rttm,json,srt,vtt,html,rttm").code == 0
+    assert left(tmp_path / "out") == {"a.rttm", "a.json", "a.srt", "a.vtt", "a.html"}
     assert (tmp_path / "out/a.rttm").read_text() == RTTM
 
 
@@ -174,7 +174,9 @@ def test_overwrite_gives_a_file_up(diarize: Run, tmp_path: Path) -> None:
 
 def test_a_second_run_replaces_what_the_first_wrote(diarize: Run, tmp_path: Path) -> None:
     recording(tmp_path / "a.wav")
-    line = "a.wav --model full --output out --format rttm,json,srt,vtt --embeddings --plot a.svg"
+    line = (
+        "a.wav --model full --output out --format rttm,json,srt,vtt,html --embeddings --plot a.svg"
+    )
     assert [diarize(line).code for _ in range(2)] == [0, 0]
 
 

@@ -1,65 +1,24 @@
-"""The pages in a real browser: Debian's chromium, headless, driven by selenium, without a network.
-
-Skipped with a message where chromium or its driver is missing; .ci/run installs both.
-"""
+"""The pages in a real browser."""
 
 from __future__ import annotations
 
 import base64
 import json
-import shutil
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal
 
 import made_results
 import pytest
+from headless import DESK, OVERLAPS, PHONE, Scheme, grave, logged, one, script, show
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 
 from samevoice.parity.result import write
 from samevoice.reports.index import write_index
 from samevoice.reports.write import write_all, write_reports
 
-pytest.importorskip("selenium", reason="selenium is not installed: pip install 'samevoice[dev]'")
-
-from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
-from selenium.webdriver.common.by import By
-from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import WebDriverWait
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--headless=new",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--disable-dev-shm-usage",
-)
-DESK, PHONE = (1280, 800), (390, 844)
-Scheme = Literal["light", "dark"]
 PAGES = ("green", "red", "loosened", "beside", "index")
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    program = next((found for name in BROWSERS if (found := shutil.which(name))), None)
-    driver = shutil.which("chromedriver")
-    if program is None or driver is None:
-        pytest.skip("no chromium here: apt-get install chromium chromium-driver")
-    options = webdriver.ChromeOptions()
-    options.binary_location = program
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    # The driver is named, so that selenium never looks for one on the network.
-    started = webdriver.Chrome(options=options, service=Service(driver))
-    yield started
-    started.quit()
 
 
 @pytest.fixture(scope="module")
@@ -91,39 +50,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     names = (*results, "beside", "many")
     found = {name: (folder / name / "report.html").as_uri() for name in names}
     return found | {"index": (folder / "index.html").as_uri()}
-
-
-def show(
-    browser: webdriver.Chrome,
-    page: str,
-    size: tuple[int, int] = DESK,
-    scheme: Scheme = "light",
-) -> None:
-    width, height = size
-    metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
-    features = [{"name": "prefers-color-scheme", "value": scheme}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "", "features": features})
-    for kind in ("browser", "performance"):
-        logged(browser, kind)  # what came before is forgotten
-    browser.get(page)
-    # On a full machine the driver has been seen to come back with half of a page.
-    WebDriverWait(browser, 60).until(
-        lambda it: script(it, "return document.readyState") == "complete"
-    )
-
-
-def logged(browser: webdriver.Chrome, kind: str) -> list[dict[str, Any]]:
-    entries: list[dict[str, Any]] = browser.get_log(kind)  # type: ignore[no-untyped-call]
-    return entries
-
-
-def script(browser: webdriver.Chrome, body: str, *given: Any) -> Any:
-    return browser.execute_script(body, *given)
-
-
-def one(browser: webdriver.Chrome, selector: str) -> WebElement:
-    return browser.find_element(By.CSS_SELECTOR, selector)
 
 
 def shown_taps(browser: webdriver.Chrome) -> list[list[str]]:
@@ -318,30 +244,6 @@ def test_the_page_is_complete_without_scripts(
 
 # For everybody ------------------------------------------------------------------------------------
 
-OVERLAPS = """
-// What is off screen or folded is laid out only when it is looked at.
-for (const box of document.querySelectorAll('.lazy')) box.style.contentVisibility = 'visible';
-for (const box of document.querySelectorAll('details')) box.open = true;
-const seen = [...document.querySelectorAll(
-  'h1,h2,h3,p,dt,dd,li,caption,figcaption,summary,label,button,pre,svg,table')]
-  .filter(x => x.getClientRects().length && !x.closest('[hidden]'))
-  .filter(x => x.tagName === 'svg' || x.tagName === 'TABLE' || !x.closest('svg, table'))
-  .filter(x => !x.classList.contains('skip'));
-const found = [];
-for (let i = 0; i < seen.length; i++) for (let j = i + 1; j < seen.length; j++) {
-  if (seen[i].contains(seen[j]) || seen[j].contains(seen[i])) continue;
-  const a = seen[i].closest('.scroll, .plot') || seen[i];
-  const b = seen[j].closest('.scroll, .plot') || seen[j];
-  if (a === b || a.contains(b) || b.contains(a)) continue;
-  const [p, q] = [a.getBoundingClientRect(), b.getBoundingClientRect()];
-  const wide = Math.min(p.right, q.right) - Math.max(p.left, q.left);
-  const high = Math.min(p.bottom, q.bottom) - Math.max(p.top, q.top);
-  const said = [a, b].map(x => `${x.tagName} ${x.textContent.slice(0, 40)}`);
-  if (wide > 1 && high > 1) found.push(said);
-}
-return found;
-"""
-
 
 @pytest.mark.parametrize(
     ("name", "scheme"),
@@ -431,20 +333,10 @@ VERDICT = ".verdict"
 def test_axe_finds_nothing_serious(
     browser: webdriver.Chrome, pages: dict[str, str], name: str, scheme: Scheme, part: str | None
 ) -> None:
-    axe = pytest.importorskip("axe_selenium_python", reason="axe is not installed")
     show(browser, pages[name], DESK, scheme)
     for fold in browser.find_elements(By.CSS_SELECTOR, "details:not([open]) > summary"):
         fold.click()
-    checker = axe.Axe(browser)
-    checker.inject()
-    found = checker.run(part)
-    assert "color-contrast" in {one["id"] for one in found["passes"]}
-    grave = [
-        (one["id"], one["impact"], [node["target"] for node in one["nodes"][:3]])
-        for one in found["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-    assert grave == []
+    assert grave(browser, part) == []
 
 
 @pytest.mark.parametrize("name", PAGES)

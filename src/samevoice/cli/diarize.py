@@ -1,8 +1,9 @@
-"""diarize: recordings in, who spoke when as RTTM, JSON or subtitles out."""
+"""diarize: recordings in, who spoke when as RTTM, JSON, subtitles or a page out."""
 
 from __future__ import annotations
 
 import math
+import os
 import sys
 import tempfile
 import time
@@ -44,7 +45,12 @@ def diarize(
     ] = STANDARD,
     formats: Annotated[
         str | None,
-        option("F,F", "Any of rttm, json, srt, vtt.", "--format", default="PATH's suffix, or rttm"),
+        option(
+            "F,F",
+            "Any of rttm, json, srt, vtt, html.",
+            "--format",
+            default="PATH's suffix, or rttm",
+        ),
     ] = None,
     num_speakers: Annotated[int | None, option("N", "Exact number of speakers.")] = None,
     min_speakers: Annotated[int | None, option("N", "Smallest number of speakers.")] = None,
@@ -67,6 +73,9 @@ def diarize(
         Path | None, option("DB", "Name the voices that are enrolled in DB.")
     ] = None,
     plot: Annotated[Path | None, option("FILE.svg", "Draw the turns of one recording.")] = None,
+    embed_audio: Annotated[
+        bool, flag("--embed-audio", "Put the recording into the HTML page, up to 50 MB.")
+    ] = False,
     embeddings: Annotated[
         bool, flag("--embeddings", "Add each speaker's embedding to the JSON.")
     ] = False,
@@ -83,6 +92,7 @@ def diarize(
     if model is None and len(recordings) == 1 and recordings[0] != STANDARD:
         paths.refuse_missing(recordings[0])  # before the model is fetched
     targets = paths.targets(recordings, asked, output, audio)
+    _refuse_unplayable(asked, recordings, output, embed_audio)
     _refuse_plot(plot, recordings)
     written = [(path, "turns") for targets_of_one in targets.values() for path in targets_of_one]
     drawn = [(plot, "drawing")] if plot else []
@@ -101,6 +111,7 @@ def diarize(
             formats=asked,
             to_stdout=output == STANDARD,
             exclusive=exclusive,
+            embed_audio=embed_audio,
             embeddings=embeddings,
             timing=timing,
             plot=plot,
@@ -159,6 +170,32 @@ def _refuse_plot(plot: Path | None, recordings: Sequence[str]) -> None:
         raise UsageError(f"--plot {plot} must end in .svg")
 
 
+def _refuse_unplayable(
+    asked: Sequence[str], recordings: Sequence[str], output: str, embed_audio: bool
+) -> None:
+    """A page plays its recording: from where it lies, or from inside the page."""
+    if "html" not in asked:
+        if embed_audio:
+            raise UsageError("--embed-audio goes with --format html")
+        return
+    if output == STANDARD and not embed_audio:
+        raise UsageError(
+            "a page on standard output cannot say where its recording is: name a file with "
+            "--output, or pass --embed-audio"
+        )
+    from samevoice.models.diarization.page import LARGEST_INSIDE
+
+    for name in recordings:
+        if name == STANDARD or (os.path.exists(name) and not os.path.isfile(name)):
+            raise UsageError(f"{name} is no file that a page could play: name a recording's file")
+        size = os.path.getsize(name) if embed_audio and os.path.exists(name) else 0
+        if size > LARGEST_INSIDE:
+            raise UsageError(
+                f"{name} has {size / 1e6:,.0f} MB, and --embed-audio takes up to "
+                f"{LARGEST_INSIDE / 1e6:.0f}: leave it out, and the page plays the file"
+            )
+
+
 # What it takes -----------------------------------------------------------------------------------
 
 
@@ -209,6 +246,7 @@ class Run:
     formats: Sequence[str]
     to_stdout: bool
     exclusive: bool
+    embed_audio: bool
     embeddings: bool
     timing: bool
     plot: Path | None
@@ -242,11 +280,11 @@ class Run:
             result = self.known.named(result)
         if self.min_duration:
             result = result.at_least(self.min_duration)
-        texts = [self._text(result, kind) for kind in self.formats]
         if self.to_stdout:
-            streams.echo_utf8(texts[0])
+            streams.echo_utf8(self._text(result, self.formats[0], name, Path(STANDARD)))
         else:
-            outputs.write(dict(zip(self.targets[name], texts, strict=True)))
+            goals = zip(self.targets[name], self.formats, strict=True)
+            outputs.write({path: self._text(result, kind, name, path) for path, kind in goals})
         if self.plot is not None:
             outputs.write({self.plot: self._drawing(source, result)})
         return result
@@ -269,11 +307,25 @@ class Run:
                 line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {share:4.0%}"
                 console.print(line, style="dim", markup=False)
 
-    def _text(self, result: Diarization, kind: str) -> str:
+    def _text(self, result: Diarization, kind: str, name: str, target: Path) -> str:
+        if kind == "html":
+            return self._page(result, Path(name), target)
         if kind != "json":
             return str(getattr(result, f"to_{kind}")(self.exclusive))
         model = self._model()
         return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
+
+    def _page(self, result: Diarization, recording: Path, target: Path) -> str:
+        from samevoice.models.diarization import page
+        from samevoice.models.diarization.audio import open_audio
+        from samevoice.models.diarization.drawing import envelope
+
+        blocks = open_audio(recording).blocks()
+        loudness = envelope(blocks, result.duration, columns=page.COLUMNS)
+        inside = self.embed_audio
+        audio = page.inside(recording) if inside else page.beside(recording, target)
+        turns = result.turns(self.exclusive)
+        return page.page(turns, loudness, result.duration, recording.name, audio)
 
     def _drawing(self, source: Any, result: Diarization) -> str:
         from samevoice.models.diarization.audio import open_audio

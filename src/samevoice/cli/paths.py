@@ -11,7 +11,7 @@ from samevoice.errors import SamevoiceError
 from samevoice.outputs import OutputError
 
 STANDARD = "-"
-FORMATS = ("rttm", "json", "srt", "vtt")
+FORMATS = ("rttm", "json", "srt", "vtt", "html")
 # What a folder is searched for; a file that is named is read whatever it is called.
 _KINDS = (
     "wav wave flac ogg oga opus mp3 aiff aif aifc au snd caf w64 rf64 sph m4a m4b aac mp4 m4v mov "
