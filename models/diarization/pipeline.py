@@ -30,7 +30,13 @@ import numpy as np
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
+from samevoice.models.diarization.clustering import (
+    NOBODY,
+    Bounds,
+    Clustering,
+    cluster,
+    refuse_unknown_count,
+)
 from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
@@ -173,6 +179,7 @@ class SpeakerDiarizationPipeline:
     ) -> Diarization:
         """Who spoke when. Counts of speakers as pyannote takes them: exact, or bounds."""
         bounds = Bounds.of(num_speakers, min_speakers, max_speakers)
+        refuse_unknown_count(self.settings, bounds)
         source = open_audio(audio, self.frames.sample_rate)
         clock = Clock()
         tell = partial(hook, file=source.uri) if hook else _nobody
