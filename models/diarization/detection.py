@@ -1,8 +1,8 @@
 """Where somebody speaks, or where several do at once: pyannote's detection pipelines.
 
 Its VoiceActivityDetection (its version 4 has it still) and OverlappedSpeechDetection (its version 3
-had it): the segmentation's masks become one number a frame and chunk, overlapping chunks are
-averaged, and a region begins above one threshold and ends below another.
+had it): the segmentation's masks, or its labels' scores, become one number a frame and chunk,
+overlapping chunks are averaged, and a region begins above one threshold and ends below another.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ STEP = 0.1  # of a chunk, where the network needs no time to warm up
 
 @dataclass(frozen=True)
 class Task:
-    """What is detected: its label, and what of a chunk's masks (F, S) says so (F,)."""
+    """What is detected: its label, and what of a chunk's masks or scores (F, S) says so (F,)."""
 
     label: str
     of_masks: Callable[[np.ndarray], np.ndarray]
@@ -123,9 +123,23 @@ class DetectionPipeline(Segmenter):
         folder = segmentation_of(Path(model_path))
         super().__init__(folder, device, batch_size)
         self.task, self.keep_scores, self.config = task, scores, self.segmentation.config
-        if task == "overlap" and self.classes.shape[1] < 2:
+        labels = self.config["num_classes"] if self.classes is None else self.classes.shape[1]
+        if task == "overlap" and labels < 2:
             raise DiarizationError(f"{folder} tells one speaker a chunk, and so no overlap")
         self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
+
+    def _classes(self) -> Any:
+        """None where each label has a score of its own."""
+        config = self.segmentation.config
+        return None if parts.independent(self._segmenting, config) else super()._classes()
+
+    def segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """(B, N) -> (B, F, S): zeros and ones in uint8, or scores between them."""
+        if self.classes is not None:
+            return super().segment(waveforms).astype(np.uint8)
+        scores = self.segmentation(waveforms)
+        self._refuse_damage(self._segmenting, [scores])
+        return np.array(scores, dtype=np.float32)
 
     @property
     def reference_only(self) -> bool:
@@ -176,8 +190,7 @@ class DetectionPipeline(Segmenter):
         with self._on_device():
             for batch in chunks:
                 with clock("segmentation"):
-                    masks = self.segment(batch).astype(np.uint8)
-                    said.append(TASKS[self.task].of_masks(masks))
+                    said.append(TASKS[self.task].of_masks(self.segment(batch)))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
         return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples

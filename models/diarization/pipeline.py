@@ -110,8 +110,12 @@ class Segmenter:
         self._segmenting = folder
         with self._on_device():
             self.segmentation: Any = parts.segmentation(folder)
-        speakers, largest = parts.classes(folder, self.segmentation.config)
-        self.classes = powerset.mapping(speakers, largest)
+        self.classes = self._classes()
+
+    def _classes(self) -> Any:
+        """(K, S): which speakers each class of the network stands for."""
+        speakers, largest = parts.classes(self._segmenting, self.segmentation.config)
+        return powerset.mapping(speakers, largest)
 
     def _frames(
         self, duration: float | None, step: float | None, share: float, shortest: int

@@ -122,7 +122,7 @@ def test_overlap_is_what_the_second_speaker_says() -> None:
 # --- beside pyannote's pipelines ------------------------------------------------------------------
 
 
-def theirs(checkpoint: Path, task: str, **durations: float) -> Any:
+def theirs(checkpoint: Path, task: str, **numbers: float) -> Any:
     """pyannote's pipeline. Its version 4 has no OverlappedSpeechDetection: version 3's was this."""
     import torch
     from pyannote.audio import Inference, Model
@@ -135,16 +135,16 @@ def theirs(checkpoint: Path, task: str, **durations: float) -> Any:
             model,
             pre_aggregation_hook=lambda scores: np.partition(scores, -2, axis=-1)[:, :, -2, None],
         )
-    pipeline.instantiate({"min_duration_on": 0.0, "min_duration_off": 0.0, **durations})
+    pipeline.instantiate({"min_duration_on": 0.0, "min_duration_off": 0.0, **numbers})
     sound = recording()
     return pipeline(sound | {"waveform": torch.from_numpy(np.array(sound["waveform"]))})
 
 
-def check(checkpoint: Path, bundle: Path, task: str, **durations: Any) -> int:
+def check(checkpoint: Path, bundle: Path, task: str, **numbers: Any) -> int:
     """How many regions both found: as many, each within a frame of the other."""
-    annotation = theirs(checkpoint, task, **durations)
+    annotation = theirs(checkpoint, task, **numbers)
     wanted = [(s.start, s.end, who) for s, _, who in annotation.itertracks(yield_label=True)]
-    found = DetectionPipeline(bundle, "cpu", task=task, **durations)(recording())
+    found = DetectionPipeline(bundle, "cpu", task=task, **numbers)(recording())
     ours = found.speaker_diarization.spans
     assert len(ours) == len(wanted)
     for one, two in zip(ours, wanted, strict=True):
@@ -184,6 +184,53 @@ def test_the_trained_networks_regions_are_pyannotes(
     task: str, durations: dict[str, Any], trained: tuple[Path, Path], pyannote: None
 ) -> None:
     assert check(*trained, task, **durations) > 0
+
+
+@pytest.fixture(scope="module")
+def labelled(pyannote: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A network in which each of three speakers has a score of its own, seeded; and its bundle."""
+    import torch
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.segmentation import PyanNet
+
+    from samevoice.converters import reference
+
+    folder = tmp_path_factory.mktemp("labelled")
+    (folder / "source").mkdir()
+    torch.manual_seed(1)
+    model = PyanNet(sincnet={"stride": 10})
+    model.specifications = Specifications(
+        problem=Problem.MULTI_LABEL_CLASSIFICATION,
+        resolution=Resolution.FRAME,
+        duration=5.0,
+        classes=["a", "b", "c"],
+        permutation_invariant=True,
+    )
+    model.build()
+    with torch.no_grad():  # scores that cross the thresholds now and then
+        model.classifier.weight.mul_(30)
+        model.classifier.bias.sub_(0.5)
+    reference._save(model.eval(), folder / "source")
+    samevoice.convert(folder / "source", folder / "bundle", model_type="segmentation")
+    return folder / "source" / "pytorch_model.bin", folder / "bundle"
+
+
+def threshold(scores: np.ndarray, low: float, high: float) -> float:
+    """Within that share of the scores, in the widest gap: no frame lies on it but for rounding."""
+    ordered = np.sort(scores)[int(low * len(scores)) : int(high * len(scores))].astype(float)
+    widest = np.diff(ordered).argmax()
+    return float(ordered[widest : widest + 2].mean())
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_scores_of_independent_labels_are_thresholded_as_pyannotes(
+    task: str, labelled: tuple[Path, Path]
+) -> None:
+    scores = DetectionPipeline(labelled[1], "cpu", task=task, scores=True)(recording()).scores
+    assert scores is not None
+    onset, offset = threshold(scores, 0.6, 0.8), threshold(scores, 0.3, 0.5)
+    assert offset < onset
+    assert check(*labelled, task, onset=onset, offset=offset) > 0
 
 
 # --- what it takes, and what it gives -------------------------------------------------------------
