@@ -13,7 +13,7 @@ from samevoice import plain_yaml
 from samevoice.converters.bundle import understood
 from samevoice.converters.reading import sources
 from samevoice.converters.reading.sources import Source
-from samevoice.errors import ConversionError
+from samevoice.errors import ConversionError, SourceError
 from samevoice.files import read_text
 from samevoice.models.diarization.settings import CLUSTERINGS, NUMBERS, OVERLAP, VBX, fault
 
@@ -31,6 +31,7 @@ _PARAMS = {
     "segmentation_batch_size",
     "segmentation_step",
     "embedding_batch_size",
+    "der_variant",  # how pyannote scores while it tunes
     OVERLAP,
     "legacy",
 }
@@ -90,7 +91,7 @@ def _settings(text: str, where: str) -> Settings:
     if strangers:
         raise ConversionError(f"{where} asks for {strangers[0]!r}, which is not supported")
     clustering = params.get("clustering", VBX)
-    said = {**params, **(tuned.get("clustering") or {}), **(tuned.get("segmentation") or {})}
+    said = {**params, **(tuned.get("segmentation") or {}), **(tuned.get("clustering") or {})}
     known = CLUSTERINGS.get(clustering) if isinstance(clustering, str) else None
     wanted = {**(known.settings if known else {}), **NUMBERS}
     found = {
@@ -119,22 +120,29 @@ def locate_parts(source: Source, settings: Settings) -> dict[str, Source]:
 
 
 def _locate(source: Source, part: str, where: Any) -> Source:
+    """A revision stands behind an id's ``@``, or beside the id where a mapping says both."""
+    inner = None
     if isinstance(where, Mapping) and isinstance(where.get("checkpoint"), str):
-        revision, subfolder = where.get("revision"), where.get("subfolder")
-        return sources.locate(where["checkpoint"], revision=revision, subfolder=subfolder)
-    if not isinstance(where, str):
+        word, revision, inner = where["checkpoint"], where.get("revision"), where.get("subfolder")
+    elif isinstance(where, str):
+        word, _, revision = where.partition("@") if not Path(where).exists() else (where, "", "")
+    else:
         raise ConversionError(f"config.yaml says {where!r} for {part}: neither a path nor an id")
-    if not where.startswith("$model/"):
-        return sources.locate(where)
-    inside = where.removeprefix("$model/")
+    if not word.startswith("$model/"):
+        try:
+            return sources.locate(word, revision=revision or None, subfolder=inner)
+        except SourceError as error:
+            raise type(error)(f"{part}: {error}") from error
+    inside = word.removeprefix("$model/")
     if ".." in Path(inside).parts or Path(inside).is_absolute():
         raise ConversionError(
             f"config.yaml says {where!r} for {part}: that lies outside the pipeline"
         )
     if source.kind == "hub":
-        return sources.locate(source.name, revision=source.revision, subfolder=inside)
+        return sources.locate(source.name, revision=revision or source.revision, subfolder=inside)
     # What lies in the pipeline's folder comes under its terms; a reference's folder has no card.
-    return replace(sources.locate(source.root, subfolder=inside), licence=source.licence)
+    found = sources.locate(source.root, revision=revision or None, subfolder=inside)
+    return replace(found, licence=source.licence)
 
 
 def bundled_yaml(text: str) -> str:

@@ -36,6 +36,13 @@ def recognise(place: Place) -> tuple[str, ...]:
     for layout in (_bundle, _pipeline, _sharded, _single, _plda):
         if files := layout(place):
             return files
+    if onnx := [name for name in place.names if name.endswith(".onnx")]:
+        raise SourceError(
+            f"{place.label} holds {onnx[0]} and no PyTorch weights, and ONNX is not read: name the "
+            "source of the same network's PyTorch weights (for "
+            "hbredin/wespeaker-voxceleb-resnet34-LM that is "
+            "pyannote/wespeaker-voxceleb-resnet34-LM), in a pipeline by a copy of its config.yaml"
+        )
     raise SourceError(
         f"nothing to convert in {place.label}: looked for a {PIPELINE} with a `pipeline` key, "
         f"{', '.join(INDEXES + SINGLES)}, one file ending in {', '.join(WEIGHTS)}, "

@@ -1,7 +1,8 @@
 """Whose voice each slot of each chunk is: filtering, clustering, assignment.
 
-Two clusterings of pyannote's: VBx, which compares voices in a PLDA's space, and the agglomerative
-one of its version 3.1, which compares the embeddings themselves.
+Three clusterings of pyannote's: VBx, which compares voices in a PLDA's space, the agglomerative
+one of its version 3.1, which compares the embeddings themselves, and KMeans, which needs to be told
+how many speakers there are.
 
 On the host and in float64; scipy's imports wait until there is something to cluster. C chunks, S
 slots a chunk, F frames, E numbers an embedding, K speakers.
@@ -18,14 +19,22 @@ import numpy as np
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.kmeans import kmeans
 from samevoice.models.diarization.plda import Plda, unit
-from samevoice.models.diarization.settings import AGGLOMERATIVE, CENTROID, VBX
+from samevoice.models.diarization.settings import (
+    AGGLOMERATIVE,
+    CENTROID,
+    KMEANS,
+    VBX,
+    algorithm,
+)
 from samevoice.models.diarization.vbx import Steps, vbx
 from samevoice.models.fast.cpu import one_blas_thread
 
 NOBODY = -2  # the cluster of slots that got none
 MIN_ACTIVE = 0.2  # of a chunk, alone: less is too little to tell a voice by
 KEPT = 1e-7  # a speaker less likely than that was merged away
+EUCLIDEAN = (CENTROID, "median", "ward")  # these linkages know no other distance
 EXACT_LINKAGE = 4000  # embeddings; the full distance matrix of so many takes 64 MB
+MOST_PAIRED = 30_000  # embeddings whose full distance matrix (4 GB) is made where it must be
 BLOCK = 4096  # chunks whose distances are computed at once
 
 
@@ -91,12 +100,13 @@ def cluster(
     ``settings``: the pipeline's ``clustering`` and its numbers. VBx alone needs a PLDA.
     """
     chosen, bounds = trainable(embeddings, segmentations), bounds or Bounds()
+    refuse_unknown_count(settings, bounds)
     # Threads split products in other places; one thread always sums in the same order.
     with one_blas_thread():
         if len(chosen[0]) < 2:
             return _one_speaker(embeddings, chosen)
-        if settings.get("clustering", VBX) == AGGLOMERATIVE:
-            return _agglomerative(embeddings, chosen, settings, bounds)
+        if settings.get("clustering", VBX) in FLAT:
+            return _flat(embeddings, chosen, settings, bounds)
         return _vbx(embeddings, segmentations, chosen, plda, settings, bounds)
 
 
@@ -132,42 +142,74 @@ def _vbx(
     return Clustering(hard, soft, centroids, chosen, steps, forced, tuple(notes))
 
 
-def _agglomerative(
+def refuse_unknown_count(settings: Mapping[str, Any], bounds: Bounds) -> None:
+    """Before anything is heard: some clusterings cannot tell how many speakers there are."""
+    if algorithm(settings).needs_count and bounds.exactly is None:
+        raise DiarizationError(
+            f"{settings['clustering']} must be told how many speakers there are: pass "
+            "num_speakers (--num-speakers)"
+        )
+
+
+def _flat(
     embeddings: np.ndarray,
     chosen: tuple[np.ndarray, np.ndarray],
     settings: Mapping[str, Any],
     bounds: Bounds,
 ) -> Clustering:
-    """As pyannote 3.1: large clusters by distance; each small one joins the nearest large one."""
+    """Each embedding of a slot goes to the nearest mean of the clusters that were found."""
     train = embeddings[chosen]
     labels = np.zeros(len(train), dtype=np.int64)
     if bounds.most > 1:
-        least = min(int(settings["min_cluster_size"]), max(1, round(0.1 * len(train))))
-        labels = large_clusters(unit(train), float(settings["threshold"]), least, bounds)
+        labels = FLAT[settings["clustering"]](train, settings, bounds)
     centroids = means(train, labels)
     soft = similarities(embeddings, centroids)
     return Clustering(soft.argmax(axis=2), soft, centroids, chosen)
 
 
+def _agglomerative(train: np.ndarray, settings: Mapping[str, Any], bounds: Bounds) -> np.ndarray:
+    """As pyannote 3.1: large clusters by distance; each small one joins the nearest large one."""
+    method = settings.get("method", CENTROID)
+    least = min(int(settings["min_cluster_size"]), max(1, round(0.1 * len(train))))
+    points = unit(train) if method in EUCLIDEAN else train
+    return large_clusters(points, float(settings["threshold"]), least, bounds, method)
+
+
+def _kmeans(train: np.ndarray, settings: Mapping[str, Any], bounds: Bounds) -> np.ndarray:
+    assert bounds.exactly is not None
+    return kmeans(unit(train), min(bounds.exactly, len(train)))
+
+
+# Clusterings that look at the embeddings alone: (N, E) -> (N,), clusters from 0 on.
+FLAT = {AGGLOMERATIVE: _agglomerative, KMEANS: _kmeans}
+
+
 def large_clusters(
-    normed: np.ndarray, threshold: float, least: int, bounds: Bounds | None = None
+    points: np.ndarray,
+    threshold: float,
+    least: int,
+    bounds: Bounds | None = None,
+    method: str = CENTROID,
 ) -> np.ndarray:
-    """(N, E) of unit length -> (N,): clusters of at least so many, from 0 on."""
+    """(N, E) -> (N,): clusters of at least so many, from 0 on.
+
+    The points must have unit length where the method is Euclidean.
+    """
     from scipy.cluster.hierarchy import fcluster
     from scipy.spatial.distance import cdist
 
-    tree = linkage_tree(normed)
+    tree = linkage_tree(points, method)
     labels = fcluster(tree, threshold, criterion="distance")
     found = len(_large(labels, least))
-    wanted = min((bounds or Bounds()).wanted(found) or found, len(normed))
+    wanted = min((bounds or Bounds()).wanted(found) or found, len(points))
     if wanted != found:
         labels = _nearest_cut(tree, threshold, least, wanted)
     large = _large(labels, least)
     if not len(large):
-        return np.zeros(len(normed), dtype=np.int64)
+        return np.zeros(len(points), dtype=np.int64)
     small = np.setdiff1d(labels, large)
     if len(small):
-        sides = (np.stack([normed[labels == k].mean(axis=0) for k in ks]) for ks in (large, small))
+        sides = (np.stack([points[labels == k].mean(axis=0) for k in ks]) for ks in (large, small))
         nearest = large[cdist(*sides, metric="cosine").argmin(axis=0)]
         joined = dict(zip(small.tolist(), nearest.tolist(), strict=True))
         labels = np.array([joined.get(label, label) for label in labels.tolist()])
@@ -240,16 +282,28 @@ def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
     return np.asarray(labels)
 
 
-def linkage_tree(normed: np.ndarray) -> np.ndarray:
-    """(N, E) of unit length -> (N - 1, 4): which clusters merge, how far apart, how large then."""
-    if len(normed) <= EXACT_LINKAGE:
+def linkage_tree(points: np.ndarray, method: str = CENTROID) -> np.ndarray:
+    """(N, E) -> (N - 1, 4): which clusters merge, how far apart, how large then."""
+    metric = "euclidean" if method in EUCLIDEAN else "cosine"
+    if len(points) <= EXACT_LINKAGE:
         from scipy.cluster.hierarchy import linkage
 
-        return np.asarray(linkage(normed, method=CENTROID, metric="euclidean"))
-    # The same tree without the matrix of all distances (67 GB for a day of audio).
-    from fastcluster import linkage_vector
+        return np.asarray(linkage(points, method=method, metric=metric))
+    import fastcluster
 
-    return np.asarray(linkage_vector(normed, method=CENTROID))
+    if method in (*EUCLIDEAN, "single"):
+        # The same tree without the matrix of all distances (67 GB for a day of audio).
+        return np.asarray(fastcluster.linkage_vector(points, method=method, metric=metric))
+    from scipy.spatial.distance import pdist
+
+    if len(points) > MOST_PAIRED:
+        raise DiarizationError(
+            f"method {method!r} compares all of {len(points)} stretches of speech with each other, "
+            f"which takes too much memory from {MOST_PAIRED} on: cut the recording, or convert "
+            f"with method: {CENTROID}"
+        )
+    distances = pdist(points, metric)
+    return np.asarray(fastcluster.linkage(distances, method, preserve_input=False))
 
 
 def similarities(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:

@@ -37,14 +37,27 @@ def classes(folder: Path, config: Mapping[str, Any]) -> tuple[int, int]:
     )
     if not isinstance(classes, list) or type(largest) is not int or largest < 1:
         raise BundleError(f"{folder}: its specifications name no powerset classes to decode")
-    if not isinstance(duration, int | float) or not 0 < duration <= 3600:
-        raise BundleError(f"{folder}: its specifications name no duration in seconds")
+    _refuse_odd_duration(folder, duration)
     if powerset.size(len(classes), largest, config["num_classes"]) != config["num_classes"]:
         raise BundleError(
             f"{folder}: its specifications do not ask for the {config['num_classes']} classes that "
             "it has"
         )
     return len(classes), largest
+
+
+def independent(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Whether each label has a score of its own, as in networks older than powerset classes."""
+    if config.get("activation") != "sigmoid":
+        return False
+    said = config.get("specifications")
+    _refuse_odd_duration(folder, said.get("duration") if isinstance(said, dict) else None)
+    return True
+
+
+def _refuse_odd_duration(folder: Path, duration: object) -> None:
+    if not isinstance(duration, int | float) or not 0 < duration <= 3600:
+        raise BundleError(f"{folder}: its specifications name no duration in seconds")
 
 
 def segmentation(folder: Path) -> Network:

@@ -30,7 +30,13 @@ import numpy as np
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.clustering import NOBODY, Bounds, Clustering, cluster
+from samevoice.models.diarization.clustering import (
+    NOBODY,
+    Bounds,
+    Clustering,
+    cluster,
+    refuse_unknown_count,
+)
 from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
@@ -94,7 +100,72 @@ class Clock:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 
 
-class SpeakerDiarizationPipeline:
+class Segmenter:
+    """A segmentation network: who is active in each frame of a chunk."""
+
+    frames: Frames  # where chunks and frames lie in time
+
+    def __init__(self, folder: Path, device: backend.Choice, batch_size: int | None) -> None:
+        self.device, self.batch_size = backend.device(device), batch_size
+        self._segmenting = folder
+        with self._on_device():
+            self.segmentation: Any = parts.segmentation(folder)
+        self.classes = self._classes()
+
+    def _classes(self) -> Any:
+        """(K, S): which speakers each class of the network stands for."""
+        speakers, largest = parts.classes(self._segmenting, self.segmentation.config)
+        return powerset.mapping(speakers, largest)
+
+    def _frames(
+        self, duration: float | None, step: float | None, share: float, shortest: int
+    ) -> Frames:
+        """``share``: the step where none is asked for, as a share of the network's own chunk."""
+        usual = float(self.segmentation.config["specifications"]["duration"])
+        duration = usual if duration is None else duration
+        step = share * usual if step is None else step
+        if not 0 < duration < math.inf or not 0 < step <= duration:
+            raise DiarizationError(
+                f"chunks of {duration:g} s every {step:g} s: the step must be positive and at most "
+                "the chunk's duration"
+            )
+        if duration > LONGEST_CHUNK:
+            raise DiarizationError(f"chunks of {duration:g} s are too long: at most an hour")
+        found = Frames.of(self.segmentation, duration, step)
+        if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:
+            raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
+        return found
+
+    def segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """(B, N) -> (B, F, S) of zeros and ones."""
+        scores = self.segmentation(waveforms)
+        self._refuse_damage(self._segmenting, [scores])
+        return np.array(self.decode(scores))
+
+    def decode(self, scores: mx.array) -> mx.array:
+        """(B, F, K) -> (B, F, S)."""
+        return compiled.powerset_masks(scores, mx.array(self.classes))
+
+    def _refuse_damage(self, part: Path, made: Iterable[Any]) -> None:
+        """Whatever the audio, no healthy network gives what is not finite."""
+        if not all(mx.isfinite(mx.array(one)).all() for one in made):
+            raise BundleError(
+                f"{part} gives numbers that are not finite: its weights are damaged, so convert it "
+                "again"
+            )
+
+    def _batch(self) -> int:
+        most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
+        return max(1, min(most, int(available_memory() // (4 * CHUNK_MEMORY))))
+
+    def _seconds(self, samples: int) -> float:
+        return samples / self.frames.sample_rate
+
+    def _on_device(self) -> AbstractContextManager[None]:
+        return backend.using(self.device)
+
+
+class SpeakerDiarizationPipeline(Segmenter):
     """A bundle of a whole pipeline, ready to be called with recordings.
 
     ``chunk_duration`` and ``step`` in seconds; left out, they are the pipeline's own (10 and 1).
@@ -115,37 +186,17 @@ class SpeakerDiarizationPipeline:
         folder = Path(model_path)
         self.config = parts.config(folder)
         self.settings: Mapping[str, Any] = self.config["pipeline"]
-        self.device = backend.device(device)
+        super().__init__(folder / "segmentation", device, batch_size)
         with self._on_device():
-            self.segmentation: Any = parts.segmentation(folder / "segmentation")
             self.embedding: Any = parts.embedding(folder / "embedding", self.segmentation)
         needs_plda = algorithm(self.settings).needs_plda
         self.plda: Any = Plda.load(folder / "plda") if needs_plda else None
         self._folder = folder
-        self.batch_size = batch_size
         self.fast, self.apart = fast, APART
         if fast:
             shareable(self.embedding)
-        speakers, largest = parts.classes(folder / "segmentation", self.segmentation.config)
-        self.frames = self._frames(chunk_duration, step)
-        self.classes = powerset.mapping(speakers, largest)
-
-    def _frames(self, duration: float | None, step: float | None) -> Frames:
-        usual = float(self.segmentation.config["specifications"]["duration"])
-        duration = usual if duration is None else duration
-        step = self.settings["segmentation_step"] * usual if step is None else step
-        if not 0 < duration < math.inf or not 0 < step <= duration:
-            raise DiarizationError(
-                f"chunks of {duration:g} s every {step:g} s: the step must be positive and at most "
-                "the chunk's duration"
-            )
-        if duration > LONGEST_CHUNK:
-            raise DiarizationError(f"chunks of {duration:g} s are too long: at most an hour")
-        found = Frames.of(self.segmentation, duration, step)
-        shortest = self.embedding.fewest_samples
-        if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:
-            raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
-        return found
+        share = float(self.settings["segmentation_step"])
+        self.frames = self._frames(chunk_duration, step, share, self.embedding.fewest_samples)
 
     @property
     def reference_only(self) -> bool:
@@ -173,9 +224,10 @@ class SpeakerDiarizationPipeline:
     ) -> Diarization:
         """Who spoke when. Counts of speakers as pyannote takes them: exact, or bounds."""
         bounds = Bounds.of(num_speakers, min_speakers, max_speakers)
+        refuse_unknown_count(self.settings, bounds)
         source = open_audio(audio, self.frames.sample_rate)
         clock = Clock()
-        tell = partial(hook, file=source.uri) if hook else _nobody
+        tell = partial(hook, file=source.uri) if hook else nobody
         with closing(source.blocks()) as blocks:  # a file, or ffmpeg, ends with it
             analysis = self.analyse(blocks, clock, tell, source.duration)
         stages = self.assign(analysis, bounds, clock, tell)
@@ -191,12 +243,12 @@ class SpeakerDiarizationPipeline:
         duration: float | None = None,
     ) -> Analysis:
         """Blocks of mono audio, of whatever length -> what both networks say about each chunk."""
-        clock, tell = clock or Clock(), tell or _nobody
-        chunks = Chunks(_timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        clock, tell = clock or Clock(), tell or nobody
+        chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
         segmentations, embeddings = [], []
         with self._on_device():
             silent = self.silent_embedding()
-            self._refuse_damage("embedding", [silent])
+            self._refuse_damage(self._folder / "embedding", [silent])
             self._refuse_other_plda(silent)
             shared = None
             if self.fast:
@@ -209,7 +261,7 @@ class SpeakerDiarizationPipeline:
                         made = [self.embed(batch, found, silent)]
                     else:
                         made = shared.heard(batch, np.array(self.weights(found)))
-                    self._refuse_damage("embedding", made)
+                    self._refuse_damage(self._folder / "embedding", made)
                     embeddings += made
                 segmentations.append(found.astype(np.uint8))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
@@ -217,22 +269,8 @@ class SpeakerDiarizationPipeline:
             with clock("embeddings"):
                 if shared is not None:
                     embeddings += shared.rest()
-                    self._refuse_damage("embedding", embeddings)
+                    self._refuse_damage(self._folder / "embedding", embeddings)
         return Analysis(np.concatenate(segmentations), np.concatenate(embeddings), chunks.samples)
-
-    def segment(self, waveforms: np.ndarray) -> np.ndarray:
-        """(B, N) -> (B, F, S) of zeros and ones."""
-        scores = self.segmentation(waveforms)
-        self._refuse_damage("segmentation", [scores])
-        return np.array(self.decode(scores))
-
-    def _refuse_damage(self, part: str, made: Iterable[Any]) -> None:
-        """Whatever the audio, no healthy network gives what is not finite."""
-        if not all(mx.isfinite(mx.array(one)).all() for one in made):
-            raise BundleError(
-                f"{self._folder / part} gives numbers that are not finite: its weights are "
-                "damaged, so convert it again"
-            )
 
     def _refuse_other_plda(self, voice: np.ndarray) -> None:
         if self.plda is not None and len(voice) != len(self.plda.mean1):
@@ -241,10 +279,6 @@ class SpeakerDiarizationPipeline:
                 f"and {self._folder / 'embedding'} gives {len(voice)}: convert a pipeline whose "
                 "parts belong together"
             )
-
-    def decode(self, scores: mx.array) -> mx.array:
-        """(B, F, K) -> (B, F, S)."""
-        return compiled.powerset_masks(scores, mx.array(self.classes))
 
     def embed(
         self, waveforms: np.ndarray, masks: np.ndarray, silent: np.ndarray | None = None
@@ -285,16 +319,6 @@ class SpeakerDiarizationPipeline:
         vectors = self.embedding.embed(frames, mx.zeros((1, 1, self.frames.per_chunk)))
         return np.array(vectors[0, 0])
 
-    def _batch(self) -> int:
-        most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
-        return max(1, min(most, int(available_memory() // (4 * CHUNK_MEMORY))))
-
-    def _seconds(self, samples: int) -> float:
-        return samples / self.frames.sample_rate
-
-    def _on_device(self) -> AbstractContextManager[None]:
-        return backend.using(self.device)
-
     # The host -------------------------------------------------------------------------------------
 
     def assign(
@@ -305,7 +329,7 @@ class SpeakerDiarizationPipeline:
         tell: Hook | None = None,
     ) -> Stages:
         """Counts, clusters and the recording's timeline from what the networks say."""
-        bounds, clock, tell = bounds or Bounds(), clock or Clock(), tell or _nobody
+        bounds, clock, tell = bounds or Bounds(), clock or Clock(), tell or nobody
         segmentations = analysis.segmentations
         tell("segmentation", segmentations)
         with clock("counting"):
@@ -391,7 +415,7 @@ def _outside(clustering: Clustering, bounds: Bounds) -> tuple[str, ...]:
     return (f"{voices} told apart where {asked} were asked for: is there enough speech?",)
 
 
-def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
+def timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
     """The same blocks, with the time that reading them takes."""
     remaining = iter(blocks)
     while True:
@@ -402,7 +426,7 @@ def _timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
         yield block
 
 
-def _nobody(step: str, artefact: Any, **_: Any) -> None:
+def nobody(step: str, artefact: Any, **_: Any) -> None:
     """A hook that does nothing."""
 
 

@@ -64,7 +64,7 @@ def turns(
     for speaker, active in enumerate(discrete.T):
         spans = [(float(middles[a]), float(middles[b])) for a, b in _runs(active)]
         spans = [(start, end) for start, end in spans if end - start > SHORTEST]
-        found += [(start, end, speaker) for start, end in _joined(spans, min_duration_off)]
+        found += [(start, end, speaker) for start, end in joined(spans, min_duration_off)]
     # Equal segments are ordered by their tracks' letters, which a speaker has one of; but where
     # gaps are closed each turn gets the next one, speakers in the order of their names.
     letters = [track(speaker) for _, _, speaker in found]
@@ -82,15 +82,15 @@ def _runs(active: np.ndarray) -> Iterator[tuple[int, int]]:
         yield int(start), min(int(end), len(active) - 1)
 
 
-def _joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
+def joined(spans: list[tuple[float, float]], gap: float) -> list[tuple[float, float]]:
     """Spans of one speaker with gaps shorter than that many seconds closed."""
-    joined: list[tuple[float, float]] = []
+    found: list[tuple[float, float]] = []
     for start, end in spans:
-        if joined and start - joined[-1][1] < gap:
-            joined[-1] = (joined[-1][0], end)
+        if found and start - found[-1][1] < gap:
+            found[-1] = (found[-1][0], end)
         else:
-            joined.append((start, end))
-    return joined
+            found.append((start, end))
+    return found
 
 
 def track(number: int) -> str:

@@ -11,7 +11,9 @@ from math import isfinite
 from typing import Any
 
 OVERLAP = "embedding_exclude_overlap"
+# How agglomerative clustering measures the distance between two clusters.
 CENTROID = "centroid"
+METHODS = ("average", CENTROID, "complete", "median", "single", "ward", "weighted")
 # The pipeline's own numbers, with pyannote's defaults.
 NUMBERS: Mapping[str, float] = {"min_duration_off": 0.0, "segmentation_step": 0.1}
 
@@ -21,7 +23,8 @@ class Algorithm:
     """One clustering: its settings, with pyannote's defaults or None where it has none."""
 
     settings: Mapping[str, float | str | None]
-    needs_plda: bool
+    needs_plda: bool = False
+    needs_count: bool = False  # the number of speakers must be known beforehand
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -29,12 +32,11 @@ class Algorithm:
         return ("segmentation", "embedding", *(["plda"] if self.needs_plda else []))
 
 
-VBX, AGGLOMERATIVE = "VBxClustering", "AgglomerativeClustering"
+VBX, AGGLOMERATIVE, KMEANS = "VBxClustering", "AgglomerativeClustering", "KMeansClustering"
 CLUSTERINGS: Mapping[str, Algorithm] = {
     VBX: Algorithm({"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}, needs_plda=True),
-    AGGLOMERATIVE: Algorithm(
-        {"method": CENTROID, "min_cluster_size": None, "threshold": None}, needs_plda=False
-    ),
+    AGGLOMERATIVE: Algorithm({"method": CENTROID, "min_cluster_size": None, "threshold": None}),
+    KMEANS: Algorithm({}, needs_count=True),
 }
 
 
@@ -55,11 +57,14 @@ def fault(settings: Any) -> str:
         known = ", ".join(CLUSTERINGS)
         return f"asks for clustering {clustering!r:.60}, which is not supported; supported: {known}"
     needed = {**CLUSTERINGS[clustering].settings, **NUMBERS}
-    if needed.pop("method", CENTROID) != settings.get("method", CENTROID):
-        return f"asks for method {settings['method']!r:.60}; supported: {CENTROID}"
+    if needed.pop("method", None) and (method := settings.get("method")) not in METHODS:
+        return f"asks for method {method!r:.60}; supported: {', '.join(METHODS)}"
     for name in needed:
         if not is_number(settings.get(name)):
             return f"gives {name!r} as {settings.get(name)!r:.40}, which is no number"
+    size = settings["min_cluster_size"] if "min_cluster_size" in needed else 1
+    if size % 1 or size < 1:
+        return f"gives 'min_cluster_size' as {size!r:.40}: it must be a whole number from 1 on"
     if not isinstance(settings.get(OVERLAP), bool):
         return f"does not say whether {OVERLAP!r}"
     return ""

@@ -31,6 +31,7 @@ from samevoice.parity.turns import Turn
 BATCH = 4  # chunks in float64 at once
 NOBODY = -2  # pyannote's cluster of slots that got none
 OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
+TOLD = 2  # speakers, where a clustering must be told how many there are
 KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
 
 Notes = defaultdict[str, list[Any]]
@@ -180,8 +181,9 @@ class ReferencePipeline:
 
         plain = torch.from_numpy(np.array(waveform, dtype=np.float32))[None]
         file = {"waveform": plain, "sample_rate": RATE, "uri": uri}
+        told = {"num_speakers": TOLD} if self._must_be_told else {}
         with _quietly(), self._listening() as notes:
-            made = self.pipeline(file, hook=_hook(notes))
+            made = self.pipeline(file, hook=_hook(notes), **told)
         return _run_of(np.asarray(waveform), notes, made)
 
     def truth(self, run: TorchRun) -> Truth:
@@ -212,10 +214,15 @@ class ReferencePipeline:
             self.pipeline.clustering(
                 embeddings=np.array(embeddings),
                 segmentations=SlidingWindowFeature(segmentations, windows),
+                num_clusters=TOLD if self._must_be_told else None,
                 min_clusters=1,
                 max_clusters=np.inf,
             )
         return _clusters(notes)
+
+    @property
+    def _must_be_told(self) -> bool:
+        return bool(self.pipeline.clustering.expects_num_clusters)
 
     @contextmanager
     def _listening(self) -> Iterator[Notes]:

@@ -16,13 +16,22 @@ import numpy as np
 
 from samevoice.models.diarization import clustering, reconstruction, vbx
 from samevoice.models.diarization.audio import open_audio
-from samevoice.models.diarization.clustering import Clustering
+from samevoice.models.diarization.clustering import Bounds, Clustering
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
+from samevoice.models.diarization.settings import algorithm
 from samevoice.parity.candidate import as_numpy, one_line
 from samevoice.parity.inputs import RATE
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
-from samevoice.parity.pipeline.original import NOBODY, Clusters, Spoke, TorchRun, Vbx, turns_of
+from samevoice.parity.pipeline.original import (
+    NOBODY,
+    TOLD,
+    Clusters,
+    Spoke,
+    TorchRun,
+    Vbx,
+    turns_of,
+)
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.pipeline.stages import Seams
 from samevoice.parity.turns import Turn
@@ -36,6 +45,12 @@ class Listening(SpeakerDiarizationPipeline):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.scores: list[Array] = []
+
+    @property
+    def bounds(self) -> Bounds:
+        """What the original is told about the count of speakers, too."""
+        must_be_told = algorithm(self.settings).needs_count
+        return Bounds(TOLD, TOLD, TOLD) if must_be_told else Bounds()
 
     def decode(self, scores: mx.array) -> mx.array:
         self.scores.append(as_numpy(scores))
@@ -99,7 +114,7 @@ def _exact(candidate: Listening, recording: Recorded) -> Exact:
     try:
         started = time.perf_counter()
         analysis = _analysed(candidate, recording)
-        found = candidate.assign(analysis)
+        found = candidate.assign(analysis, candidate.bounds)
         made = candidate.result(found, recording.name)
         seconds = time.perf_counter() - started
     finally:
@@ -133,7 +148,7 @@ def _run_free(candidate: Listening, recording: Recorded, original: TorchRun, run
             run.free["count"] = np.asarray(artefact, dtype=np.int64)
 
     assigning = time.perf_counter()
-    found = candidate.assign(analysis, tell=tell)
+    found = candidate.assign(analysis, candidate.bounds, tell=tell)
     made = candidate.result(found, recording.name)
     run.seconds = analysed - started + time.perf_counter() - assigning
     run.free |= _of_stages(candidate, found, original)
@@ -223,7 +238,7 @@ def _clustering(candidate: Listening, original: Spoke) -> Seams:
 
 def clustered(candidate: Listening, masks: Array, voices: Array) -> Seams:
     """The port's clustering of pyannote's own embeddings."""
-    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings)
+    found = clustering.cluster(voices, masks, candidate.plda, candidate.settings, candidate.bounds)
     return of_clustering(candidate, Analysis(masks, voices, samples=0), found)
 
 

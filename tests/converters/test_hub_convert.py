@@ -12,6 +12,7 @@ import pytest
 from hub import Hub
 
 from samevoice.converters.bundle import sha256
+from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
 TOKEN = "hf_" + "aTokenThatMustNeverShowAnywhere"
 CARD = b"---\nlicense: cc-by-4.0\n---\n# A model\n"
@@ -136,6 +137,103 @@ def test_a_pipeline_of_other_repositories(references: dict[str, Path], tmp_path:
         "embedding": "org/emb",
         "plda": "org/plda",
     }
+
+
+# As pyannote published them; all but the embedding's id is the same.
+VERSION_3 = """\
+version: {version}
+
+pipeline:
+  name: pyannote.audio.pipelines.SpeakerDiarization
+  params:
+    clustering: AgglomerativeClustering
+    embedding: {embedding}
+    embedding_batch_size: 32
+    embedding_exclude_overlap: true
+    segmentation: pyannote/segmentation-3.0
+    segmentation_batch_size: 32
+
+params:
+  clustering:
+    method: centroid
+    min_cluster_size: 12
+    threshold: 0.7045654963945799
+  segmentation:
+    min_duration_off: 0.0
+"""
+RESNET = "embedding/pytorch_model.bin"
+RESNETS = {
+    "3.1": "pyannote/wespeaker-voxceleb-resnet34-LM",
+    "3.0": "hbredin/wespeaker-voxceleb-resnet34-LM",
+}
+
+
+def version_3(version: str, references: dict[str, Path]) -> dict[str, dict[str, bytes]]:
+    config = VERSION_3.format(version=f"{version}.0", embedding=RESNETS[version])
+    return {
+        f"pyannote/speaker-diarization-{version}": {"config.yaml": config.encode()},
+        "pyannote/segmentation-3.0": files(references["segmentation"]),
+        RESNETS[version]: {"pytorch_model.bin": files(references["full"])[RESNET]},
+    }
+
+
+@pytest.mark.parametrize("version", ["3.1", "3.0"])
+def test_pyannotes_pipelines_of_version_3(
+    version: str, references: dict[str, Path], tmp_path: Path
+) -> None:
+    word = f"pyannote/speaker-diarization-{version}"
+    with Hub(version_3(version, references)) as hub:
+        hub.repos["pyannote/segmentation-3.0"].licensed = {TOKEN}
+        done = samevoice(
+            tmp_path, hub, "convert", word, "--mlx-path", "out", "--quiet", HF_TOKEN=TOKEN
+        )
+        assert done.returncode == 0, done.stderr
+        commits = {name: hub.commit(name) for name in hub.repos}
+    made = provenance(tmp_path / "out")
+    assert {part: (source["name"], source["revision"]) for part, source in made.items()} == {
+        "full": (word, commits[word]),
+        "segmentation": ("pyannote/segmentation-3.0", commits["pyannote/segmentation-3.0"]),
+        "embedding": (RESNETS[version], commits[RESNETS[version]]),
+    }
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pipeline"] == {
+        "clustering": "AgglomerativeClustering",
+        "method": "centroid",
+        "min_cluster_size": 12,
+        "threshold": 0.7045654963945799,
+        "embedding_exclude_overlap": True,
+        "min_duration_off": 0.0,
+        "segmentation_step": 0.1,
+    }
+    assert SpeakerDiarizationPipeline(tmp_path / "out").plda is None
+
+
+def test_an_embedding_that_is_onnx_is_refused_with_where_its_weights_are(
+    references: dict[str, Path], tmp_path: Path
+) -> None:
+    repos = version_3("3.0", references) | {RESNETS["3.0"]: {"speaker-embedding.onnx": b"x"}}
+    with Hub(repos) as hub:
+        done = samevoice(tmp_path, hub, "convert", "pyannote/speaker-diarization-3.0")
+    assert done.returncode == 2
+    assert done.stderr.startswith("samevoice: embedding: ")
+    assert "holds speaker-embedding.onnx and no PyTorch weights" in done.stderr
+    assert RESNETS["3.1"] in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_part_of_an_older_revision(references: dict[str, Path], tmp_path: Path) -> None:
+    repos = version_3("3.1", references)
+    config = repos["pyannote/speaker-diarization-3.1"]["config.yaml"]
+    pinned = config.replace(b"segmentation-3.0", b"segmentation-3.0@old")
+    repos["pyannote/speaker-diarization-3.1"]["config.yaml"] = pinned
+    with Hub(repos) as hub:
+        old = hub.repos["pyannote/segmentation-3.0"].push(
+            files(references["segmentation"]) | {"README.md": b"old"}, "old"
+        )
+        done = samevoice(
+            tmp_path, hub, "convert", "pyannote/speaker-diarization-3.1", "--mlx-path", "out"
+        )
+        assert done.returncode == 0, done.stderr
+    assert provenance(tmp_path / "out")["segmentation"]["revision"] == old
 
 
 def test_offline_from_the_cache_gives_the_same_bytes(

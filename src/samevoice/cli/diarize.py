@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from samevoice import outputs
-from samevoice.cli import paths, pipeline_options, streams, terminal
+from samevoice.cli import detection, paths, pipeline_options, streams, terminal
 from samevoice.cli.options import (
     OnDevice,
     Overwrite,
     Pipeline,
     UsageError,
     argument,
+    choice,
     flag,
     option,
 )
@@ -82,10 +83,36 @@ def diarize(
     timing: Annotated[
         bool, flag("--timing", "Show the time of each stage, and add it to the JSON.")
     ] = False,
+    task: Annotated[
+        detection.Task, choice("Who speaks when, where anybody speaks, or where several do.")
+    ] = detection.DIARIZATION,
+    onset: Annotated[
+        float | None, option("X", "A region begins above this score (--task).", default="0.5")
+    ] = None,
+    offset: Annotated[
+        float | None, option("X", "A region ends below this score (--task).", default="the onset")
+    ] = None,
+    min_duration_off: Annotated[
+        float | None, option("S", "Close gaps shorter than S seconds (--task).", default="0")
+    ] = None,
+    scores: Annotated[
+        bool, flag("--scores", "Add each frame's score to the JSON (--task).")
+    ] = False,
     overwrite: Overwrite = False,
 ) -> None:
     """Find who speaks when in recordings of any length, rate and number of channels."""
     counts = _counts(num_speakers, min_speakers, max_speakers)
+    of_speakers: dict[str, Any] = {
+        f"--{name.replace('_', '-')}": count for name, count in counts.items()
+    }
+    of_speakers |= {"--exclusive": exclusive, "--fast": fast, "--speakers": speakers}
+    of_regions: dict[str, Any] = {
+        "--onset": onset,
+        "--offset": offset,
+        "--min-duration-off": min_duration_off,
+    }
+    of_regions |= {"--scores": scores or None}
+    detection.refuse(task, of_speakers | {"--embeddings": embeddings}, of_regions)
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
     recordings = paths.recordings(audio)
@@ -99,12 +126,16 @@ def diarize(
     read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     with _standard_input(audio) as stdin:
-        pipeline = pipeline_options.load(
-            model, device, chunk_duration=chunk_duration, step=step, fast=fast
-        )
+        chunks: dict[str, Any] = {"chunk_duration": chunk_duration, "step": step}
+        if task == detection.DIARIZATION:
+            pipeline = pipeline_options.load(model, device, **chunks, fast=fast)
+        else:
+            of_regions["--min-duration-on"] = min_duration
+            pipeline = detection.load(task, model, device, of_regions, **chunks)
         run = Run(
             pipeline,
-            counts=counts,
+            task=task,
+            counts=counts if task == detection.DIARIZATION else {},
             known=_database(speakers, pipeline),
             stdin=stdin,
             targets=targets,
@@ -115,7 +146,7 @@ def diarize(
             embeddings=embeddings,
             timing=timing,
             plot=plot,
-            min_duration=min_duration,
+            min_duration=min_duration if task == detection.DIARIZATION else 0.0,
         )
         run.all(recordings)
 
@@ -239,6 +270,7 @@ class Run:
     """One pipeline, one recording after the other; what each result is turned into, and where."""
 
     pipeline: Any
+    task: detection.Task
     counts: Mapping[str, int | None]
     known: Any  # a database of speakers, or None
     stdin: Any
@@ -291,10 +323,9 @@ class Run:
 
     def show(self, console: Console, name: str, result: Diarization) -> None:
         """One line a recording, and below it the files, notes and times."""
-        speakers = terminal.many(len(result.labels), "speaker")
-        turns = terminal.many(len(result.turns(self.exclusive)), "turn")
         length, factor = _length(result.duration), f"{result.real_time_factor:.3f}"
-        terminal.say(f"{name}  {length}, {speakers}, {turns}, real-time factor {factor}", console)
+        found = self._counted(result)
+        terminal.say(f"{name}  {length}, {found}, real-time factor {factor}", console)
         for path in (*self.targets[name], *([self.plot] if self.plot else [])):
             terminal.say(f"  {path}", console)
         for note in result.notes:
@@ -306,6 +337,15 @@ class Run:
                 share = spent / (total or 1.0)
                 line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {share:4.0%}"
                 console.print(line, style="dim", markup=False)
+
+    def _counted(self, result: Diarization) -> str:
+        turns = result.turns(self.exclusive)
+        if self.task != detection.DIARIZATION:
+            seconds = sum(segment.duration for segment, _ in turns)
+            what = "speech" if self.task == "voice-activity" else "overlap"
+            return f"{_length(seconds)} of {what} in {terminal.many(len(turns), 'region')}"
+        speakers = terminal.many(len(result.labels), "speaker")
+        return f"{speakers}, {terminal.many(len(turns), 'turn')}"
 
     def _text(self, result: Diarization, kind: str, name: str, target: Path) -> str:
         if kind == "html":
@@ -343,8 +383,11 @@ class Run:
             "samevoice": __version__,
             "architecture": config.get("architecture"),
             "dtype": config.get("dtype"),
-            "embedding": self.pipeline.embedding_fingerprint,
         }
+        if self.task == detection.DIARIZATION:
+            found["embedding"] = self.pipeline.embedding_fingerprint
+        else:
+            found |= self.pipeline.made_with
         if self.pipeline.fast:
             found["fast"] = True
         if self.pipeline.reference_only:

@@ -21,14 +21,18 @@ class SomeFailedError(SamevoiceError):
     """Some recordings failed; the others have their results."""
 
 
-def load(model: Path | None, device: Device, **options: Any) -> Any:
-    """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained."""
-    from samevoice.converters.cached import DEFAULT, bundle_of
-    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+def load(
+    model: Path | None, device: Device, kind: Callable[..., Any] | None = None, **options: Any
+) -> Any:
+    """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained.
 
-    pipeline = SpeakerDiarizationPipeline(
-        bundle_of(str(model or DEFAULT), _fetching), device, **options
-    )
+    ``kind``: the pipeline's class, if it is no diarization.
+    """
+    from samevoice.converters.cached import DEFAULT, bundle_of
+    from samevoice.models.diarization import pipeline as diarization
+
+    made = kind or diarization.SpeakerDiarizationPipeline
+    pipeline = made(bundle_of(str(model or DEFAULT), _fetching), device, **options)
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
     return pipeline

@@ -112,13 +112,13 @@ def test_networks_of_two_sample_rates_are_refused(bundle: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        ("method: centroid", "method: ward", "asks for method 'ward'; supported: centroid"),
+        ("method: centroid", "method: mean", "asks for method 'mean'; supported: average, cen"),
         (
             "    threshold: 0.7045654963945799\n",
             "",
             "gives 'threshold' as None, which is no number",
         ),
-        ("Agglomerative", "KMeans", "clustering 'KMeansClustering', which is not supported"),
+        ("Agglomerative", "Oracle", "clustering 'OracleClustering', which is not supported"),
         ("Agglomerative", "VBx", "names no plda: a pipeline with VBxClustering needs"),
     ],
 )

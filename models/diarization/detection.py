@@ -1,0 +1,249 @@
+"""Where somebody speaks, or where several do at once: pyannote's detection pipelines.
+
+Its VoiceActivityDetection (its version 4 has it still) and OverlappedSpeechDetection (its version 3
+had it): the segmentation's masks, or its labels' scores, become one number a frame and chunk,
+overlapping chunks are averaged, and a region begins above one threshold and ends below another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from samevoice.models import backend  # isort: split
+
+import numpy as np
+
+from samevoice.errors import DiarizationError
+from samevoice.models import registry
+from samevoice.models.diarization import parts
+from samevoice.models.diarization.audio import Source, open_audio
+from samevoice.models.diarization.frames import Chunks, Frames
+from samevoice.models.diarization.output import Diarization, Turns
+from samevoice.models.diarization.pipeline import Clock, Hook, Segmenter, nobody, timed
+from samevoice.models.diarization.reconstruction import SHORTEST, joined
+
+STEP = 0.1  # of a chunk, where the network needs no time to warm up
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is detected: its label, and what of a chunk's masks or scores (F, S) says so (F,)."""
+
+    label: str
+    of_masks: Callable[[np.ndarray], np.ndarray]
+
+
+TASKS: Mapping[str, Task] = {
+    "voice-activity": Task("SPEECH", lambda masks: masks.max(axis=-1)),
+    "overlap": Task("OVERLAP", lambda masks: np.sort(masks, axis=-1)[..., -2]),
+}
+
+
+@dataclass
+class Detection(Diarization):
+    """Regions under one label, in the form of a diarization, so that it is written the same way.
+
+    ``scores`` (T,), where they are kept: how sure the network is, frame by frame, the middle of the
+    first after ``first`` seconds and each next one ``step`` seconds later.
+    """
+
+    task: str = "voice-activity"
+    scores: np.ndarray | None = None
+    first: float = 0.0
+    step: float = 0.0
+
+    def as_dict(
+        self,
+        *,
+        embeddings: bool = False,
+        timing: bool = False,
+        model: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """What ``to_json`` writes: ``regions``, each ``start`` and ``end``, and ``detected``, how
+        many seconds they hold. There are no embeddings."""
+        del embeddings
+        whole = super().as_dict(timing=timing, model=model)
+        found: dict[str, Any] = {
+            "uri": whole.pop("uri"),
+            "duration": whole.pop("duration"),
+            "task": self.task,
+            "label": TASKS[self.task].label,
+            "detected": sum(row["seconds"] for row in whole.pop("speakers")),
+            "regions": [
+                {"start": row["start"], "end": row["end"]} for row in whole.pop("diarization")
+            ],
+        }
+        del whole["exclusive_diarization"]
+        if self.scores is not None:
+            values = [round(float(score), 4) for score in self.scores]
+            times = {"first": round(self.first, 6), "step": self.step}
+            found["scores"] = {**times, "values": values}
+        return found | whole
+
+
+class DetectionPipeline(Segmenter):
+    """A segmentation's bundle, or a pipeline's that holds one, ready to be called with recordings.
+
+    A region begins where the score is above ``onset`` and ends where it is below ``offset``
+    (``onset``, where it is None). Gaps shorter than ``min_duration_off`` seconds are closed, then
+    regions shorter than ``min_duration_on`` dropped. ``scores`` keeps the frames' scores.
+    """
+
+    fast = False
+
+    def __init__(
+        self,
+        model_path: str | Path,
+        device: backend.Choice = "auto",
+        *,
+        task: str = "voice-activity",
+        onset: float = 0.5,
+        offset: float | None = None,
+        min_duration_on: float = 0.0,
+        min_duration_off: float = 0.0,
+        chunk_duration: float | None = None,
+        step: float | None = None,
+        batch_size: int | None = None,
+        scores: bool = False,
+    ) -> None:
+        if task not in TASKS:
+            raise DiarizationError(f"task {task!r} is not one of {', '.join(TASKS)}")
+        self.thresholds = onset, onset if offset is None else offset
+        if not all(0 < value < 1 for value in self.thresholds):
+            raise DiarizationError(f"onset {onset} and offset {offset} must lie between 0 and 1")
+        self.durations = min_duration_on, min_duration_off
+        if not all(0 <= value < math.inf for value in self.durations):
+            raise DiarizationError("min_duration_on and min_duration_off must be 0 or more seconds")
+        folder = segmentation_of(Path(model_path))
+        super().__init__(folder, device, batch_size)
+        self.task, self.keep_scores, self.config = task, scores, self.segmentation.config
+        labels = self.config["num_classes"] if self.classes is None else self.classes.shape[1]
+        if task == "overlap" and labels < 2:
+            raise DiarizationError(f"{folder} tells one speaker a chunk, and so no overlap")
+        self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
+
+    def _classes(self) -> Any:
+        """None where each label has a score of its own."""
+        config = self.segmentation.config
+        return None if parts.independent(self._segmenting, config) else super()._classes()
+
+    def segment(self, waveforms: np.ndarray) -> np.ndarray:
+        """(B, N) -> (B, F, S): zeros and ones in uint8, or scores between them."""
+        if self.classes is not None:
+            return super().segment(waveforms).astype(np.uint8)
+        scores = self.segmentation(waveforms)
+        self._refuse_damage(self._segmenting, [scores])
+        return np.array(scores, dtype=np.float32)
+
+    @property
+    def reference_only(self) -> bool:
+        return "note" in self.config
+
+    @property
+    def made_with(self) -> dict[str, Any]:
+        """What decides about a result besides the network."""
+        names = ("onset", "offset", "min_duration_on", "min_duration_off")
+        return dict(zip(names, (*self.thresholds, *self.durations), strict=True))
+
+    def __call__(self, audio: Source, *, hook: Hook | None = None) -> Detection:
+        """The regions of a recording."""
+        source, clock = open_audio(audio, self.frames.sample_rate), Clock()
+        tell = partial(hook, file=source.uri) if hook else nobody
+        with closing(source.blocks()) as blocks:
+            scores, samples = self.scores(blocks, clock, tell, source.duration)
+        with clock("regions"):
+            found = regions(scores, self.frames, *self.thresholds, *self.durations)
+            label = TASKS[self.task].label
+            turns = Turns.of(((start, end, label) for start, end in found), source.uri)
+        tell("regions", turns)
+        return Detection(
+            source.uri,
+            turns,
+            turns,
+            np.zeros((len(turns.labels()), 0)),
+            self._seconds(samples),
+            clock.seconds,
+            tuple(source.notes),
+            self.task,
+            scores if self.keep_scores else None,
+            self.frames.frame_duration / 2,
+            self.frames.frame_step,
+        )
+
+    def scores(
+        self,
+        blocks: Iterable[np.ndarray],
+        clock: Clock | None = None,
+        tell: Hook | None = None,
+        duration: float | None = None,
+    ) -> tuple[np.ndarray, int]:
+        """Blocks of mono audio -> (T,) in float32, and how many samples there were."""
+        clock, tell = clock or Clock(), tell or nobody
+        chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        said = []
+        with self._on_device():
+            for batch in chunks:
+                with clock("segmentation"):
+                    said.append(TASKS[self.task].of_masks(self.segment(batch)))
+                done = min(self._seconds(chunks.samples), duration or math.inf)
+                tell("reading", None, completed=done, total=duration)
+        return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples
+
+
+def segmentation_of(folder: Path) -> Path:
+    """The bundle itself, or the segmentation that a pipeline's bundle holds."""
+    if "components" not in registry.read_json(folder / "config.json"):
+        return folder
+    parts.config(folder)
+    return folder / "segmentation"
+
+
+def averaged(said: np.ndarray, frames: Frames, samples: int) -> np.ndarray:
+    """(C, F) -> (T,): the mean of the chunks that cover a frame, their middles counting most.
+
+    In float32, as pyannote adds it up; without the frames that begin behind the recording.
+    """
+    total = frames.total(len(said))
+    sums, weights = np.zeros(total, dtype=np.float32), np.zeros(total, dtype=np.float32)
+    window = np.hamming(said.shape[1])
+    for chunk, row in enumerate(said):
+        where = slice(frames.first(chunk), frames.first(chunk) + len(row))
+        sums[where] += row * window
+        weights[where] += window
+    mean = sums / np.maximum(weights, np.float32(1e-12))
+    over = samples - frames.chunk_samples
+    if over >= 0 and over % frames.step_samples == 0:  # no chunk was padded
+        return mean
+    return mean[: int(np.floor(samples / frames.sample_rate / frames.frame_step)) + 1]
+
+
+def regions(
+    scores: np.ndarray,
+    frames: Frames,
+    onset: float,
+    offset: float,
+    min_duration_on: float,
+    min_duration_off: float,
+) -> list[tuple[float, float]]:
+    """(T,) -> start and end in seconds of each: between the middles of frames."""
+    middles = frames.middles(len(scores)).tolist()
+    found, start = [], None
+    pairs = zip((scores > onset).tolist(), (scores < offset).tolist(), strict=True)
+    for middle, (above, below) in zip(middles, pairs, strict=True):
+        if start is None and above:
+            start = middle
+        elif start is not None and below:
+            found.append((start, middle))
+            start = None
+    if start is not None:
+        found.append((start, middles[-1]))
+    found = [(start, end) for start, end in found if end - start > SHORTEST]
+    if min_duration_off > 0:
+        found = joined(found, min_duration_off)
+    return [(start, end) for start, end in found if end - start >= min_duration_on]

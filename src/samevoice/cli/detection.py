@@ -1,0 +1,43 @@
+"""diarize --task: what goes with a detection of speech or overlap, and what loads it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from samevoice.cli import pipeline_options
+from samevoice.cli.options import Device, UsageError
+
+Task: TypeAlias = Literal["diarization", "voice-activity", "overlap"]
+DIARIZATION: Task = "diarization"
+DEFAULT = "open:segmentation"
+
+
+def refuse(task: Task, of_speakers: Mapping[str, Any], of_regions: Mapping[str, Any]) -> None:
+    """Options that do not go with the task; both by their flags, None or False if not given."""
+    others = of_regions if task == DIARIZATION else of_speakers
+    given = [flag for flag, value in others.items() if value is not None and value is not False]
+    if given and task == DIARIZATION:
+        raise UsageError(f"{given[0]} needs --task voice-activity or --task overlap")
+    if given:
+        raise UsageError(f"{given[0]} does not go with --task {task}, which tells no speakers")
+    for flag in ("--onset", "--offset"):
+        value = of_regions[flag]
+        if value is not None and not 0 < value < 1:
+            raise UsageError(f"{flag} is {value:g}: it must lie between 0 and 1")
+    gap = of_regions["--min-duration-off"]
+    if gap is not None and not 0 <= gap < float("inf"):
+        raise UsageError(f"--min-duration-off is {gap:g}: it must be 0 or more seconds")
+
+
+def load(
+    task: Task, model: Path | None, device: Device, of_regions: Mapping[str, Any], **options: Any
+) -> Any:
+    from samevoice.models.diarization.detection import DetectionPipeline
+
+    for flag, value in of_regions.items():
+        if value is not None:
+            options[flag.removeprefix("--").replace("-", "_")] = value
+    word = model or Path(DEFAULT)
+    return pipeline_options.load(word, device, DetectionPipeline, task=task, **options)
