@@ -29,9 +29,9 @@ def load(
     ``kind``: the pipeline's class, if it is no diarization.
     """
     from samevoice.converters.cached import DEFAULT, bundle_of
-    from samevoice.models.diarization import pipeline as diarization
+    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    made = kind or diarization.SpeakerDiarizationPipeline
+    made = kind or SpeakerDiarizationPipeline
     pipeline = made(bundle_of(str(model or DEFAULT), _fetching), device, **options)
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
