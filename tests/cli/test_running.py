@@ -380,3 +380,10 @@ def with_token(token: str, url: str, folder: Path, *words: str) -> Answer:
         check=False,
     )
     return Answer(done.returncode, done.stdout, done.stderr)
+
+
+def test_a_command_leaves_the_environment_as_it_was() -> None:
+    before = dict(os.environ)
+    with pytest.raises(SystemExit):
+        cli.main(["inspect", "/nowhere"])
+    assert dict(os.environ) == before

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
@@ -24,16 +26,26 @@ from samevoice.cli.options import (
 )
 from samevoice.errors import SamevoiceError
 
+BLAS = "SAMEVOICE_BLAS"
 Bits: TypeAlias = Literal["4", "8"]
 GroupSize: TypeAlias = Literal["32", "64", "128"]
 SameAsSource = Annotated[str | None, typer.Option(metavar="SOURCE", hidden=True)]
 
 
-def _without_blas() -> None:
+@contextmanager
+def _without_blas() -> Iterator[None]:
     """Nothing is multiplied here, and loading a BLAS would take longer than a conversion."""
-    os.environ.setdefault("SAMEVOICE_BLAS", "none")
+    if BLAS in os.environ:
+        yield
+        return
+    os.environ[BLAS] = "none"
+    try:
+        yield
+    finally:
+        del os.environ[BLAS]
 
 
+@_without_blas()
 def convert(
     source: Annotated[
         str | None,
@@ -64,7 +76,6 @@ def convert(
     quiet: Annotated[bool, flag("--quiet", "Do not list the tensors.")] = False,
 ) -> None:
     """Convert a PyTorch checkpoint to an MLX bundle, accounting for every tensor."""
-    _without_blas()
     from samevoice.converters.convert import convert as run
     from samevoice.converters.inspect import of_conversion
 
@@ -94,6 +105,7 @@ def convert(
     terminal.summary(inspection, made)
 
 
+@_without_blas()
 def export(
     bundle: Bundle,
     output: Annotated[
@@ -102,7 +114,6 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Turn a bundle back into the PyTorch checkpoint that it was made from."""
-    _without_blas()
     from samevoice.converters.restore import to_torch
 
     made = to_torch(bundle, output, overwrite=overwrite)
@@ -110,6 +121,7 @@ def export(
     streams.echo(f"{made.path}: {made.tensors} tensors, {exact}")
 
 
+@_without_blas()
 def inspect(
     path: Annotated[str, argument("PATH", "A bundle, or any SOURCE.")],
     model_type: ModelType = "auto",
@@ -117,7 +129,6 @@ def inspect(
     as_json: AsJson = False,
 ) -> None:
     """List every tensor of a bundle or checkpoint, and what convert makes of it."""
-    _without_blas()
     from samevoice.converters.inspect import inspect as run
 
     found = run(path, model_type=model_type, revision=revision)
