@@ -51,7 +51,7 @@ def _place(word: str) -> Path:
 
 def _what(word: str) -> str:
     model = open_models.OPEN.get(word.removeprefix(open_models.SCHEME))
-    if model is None:
+    if model is None or model.is_here():
         return f"{word}, to be converted and kept in {cache_folder()}"
     licence = model.licence
     return f"{word}, {model.download / 1e6:.0f} MB, once ({licence.id}; {licence.attribution})"

@@ -48,6 +48,11 @@ class OpenModel:
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
 
+    def is_here(self) -> bool:
+        """Whether all that it needs is in the cache."""
+        files = [self.file] if self.file else [one.file for one in OPEN.values() if one.file]
+        return all(file.cached.is_file() for file in files)
+
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         said = asdict(self)
