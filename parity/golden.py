@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -99,7 +99,7 @@ def along(
     *,
     private: Collection[str] = (),
     **about: Any,
-) -> Iterator[Trace]:
+) -> Generator[Trace, None, None]:
     """The same traces; once the last has passed, ``folder`` holds the output of each.
 
     ``evaluate`` gives the outputs of the reference's other evaluations. Examples named ``private``

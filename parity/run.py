@@ -6,7 +6,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -167,8 +168,7 @@ def run(
 ) -> Result:
     """Compare the bundle of one network with the checkpoint that it was made from.
 
-    ``inputs`` names a set or lists examples of your own; ``audio`` adds recordings. With
-    ``output`` the result, and on a divergence its reproduction, go into that folder.
+    ``inputs`` names a set or lists your examples; ``audio`` adds recordings; ``output`` gets them.
     """
     folder, asked, started = Path(bundle), tuple(overrides), time.monotonic()
     candidate, reference, part = _both_sides(folder, source, device, revision)
@@ -179,8 +179,9 @@ def run(
     traces = _traces(reference, chosen, progress)
     if output is not None:
         traces = _with_golden(Path(output), traces, reference, part, given)
-    order = order_of(reference, chosen)
-    verdict = compare_traces(traces, candidate, limits.overridden(asked), order=order, kept=kept)
+    order, held = order_of(reference, chosen), limits.overridden(asked)
+    with closing(traces):  # golden data are written along: whatever stops this, none stay half
+        verdict = compare_traces(traces, candidate, held, order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
     made = _result(
         verdict,
@@ -252,7 +253,7 @@ def shortest_for(num_frames: Callable[[int], int]) -> int:
 
 def _traces(
     reference: Reference, examples: Sequence[Example], progress: Progress
-) -> Iterator[Trace]:
+) -> Generator[Trace, None, None]:
     for done, example in enumerate(examples):
         progress(example.name, done, len(examples))
         yield trace(reference, example)
@@ -265,7 +266,7 @@ def _with_golden(
     reference: Reference,
     part: convert.Part,
     private: Sequence[Example],
-) -> Iterator[Trace]:
+) -> Generator[Trace, None, None]:
     """The outputs are kept beside the result: a release shows with them that it works elsewhere."""
     from samevoice.parity import golden
 
