@@ -168,7 +168,7 @@ def run(
 ) -> Result:
     """Compare the bundle of one network with the checkpoint that it was made from.
 
-    ``inputs`` names a set or lists your examples; ``audio`` adds recordings; ``output`` gets them.
+    ``inputs`` names a set or lists examples, ``audio`` adds recordings. ``output``: for the result.
     """
     folder, asked, started = Path(bundle), tuple(overrides), time.monotonic()
     candidate, reference, part = _both_sides(folder, source, device, revision)
@@ -179,9 +179,9 @@ def run(
     traces = _traces(reference, chosen, progress)
     if output is not None:
         traces = _with_golden(Path(output), traces, reference, part, given)
-    order, held = order_of(reference, chosen), limits.overridden(asked)
-    with closing(traces):  # golden data are written along: whatever stops this, none stay half
-        verdict = compare_traces(traces, candidate, held, order=order, kept=kept)
+    order, limits = order_of(reference, chosen), limits.overridden(asked)
+    with closing(traces):  # whatever stops this, no golden data stay half written
+        verdict = compare_traces(traces, candidate, limits, order=order, kept=kept)
     seconds = {"load": loaded - started, "compare": time.monotonic() - loaded}
     made = _result(
         verdict,

@@ -150,6 +150,27 @@ def test_a_comparison_leaves_its_outputs_behind(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_comparison_that_is_stopped_leaves_nothing_behind(
+    made: tuple[Path, Path], pyannote: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also while the port runs, and the golden data wait for it."""
+    from samevoice.parity import run
+    from samevoice.parity.candidate import Candidate
+
+    del pyannote
+
+    def stopped(*_: Any) -> None:
+        assert (tmp_path / ".golden.lock").exists()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Candidate, "try_run", stopped)
+    # The traceback that is kept keeps all that was going on alive.
+    with pytest.raises(KeyboardInterrupt) as kept:
+        run.run(made[0], made[0].parent / "x.ckpt", inputs=SOUNDS, output=tmp_path, device="cpu")
+    assert kept.tb is not None
+    assert not list(tmp_path.iterdir())
+
+
 def test_other_files_are_no_golden_data_to_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "golden").mkdir()
     (tmp_path / "golden" / "thesis.tex").write_text("mine")
