@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from samevoice.errors import SamevoiceError
 from samevoice.files import read_named
@@ -24,7 +24,9 @@ class LimitsError(SamevoiceError):
 
 # Which side of its bound a figure has to stay on.
 Sense: TypeAlias = Literal["at most", "at least", "within a factor of"]
-AT_MOST, AT_LEAST, WITHIN_FACTOR = get_args(Sense)
+AT_MOST: Sense = "at most"
+AT_LEAST: Sense = "at least"
+WITHIN_FACTOR: Sense = "within a factor of"
 
 
 @dataclass(frozen=True)
@@ -39,11 +41,13 @@ class Metric:
     def holds(self, value: float, bound: float) -> bool:
         if not math.isfinite(value):
             return False
-        if self.sense == AT_LEAST:
-            return value >= bound
-        if self.sense == WITHIN_FACTOR:
-            return value > 0.0 and max(value, 1.0 / value) <= bound
-        return value <= bound
+        match self.sense:
+            case "at most":
+                return value <= bound
+            case "at least":
+                return value >= bound
+            case "within a factor of":
+                return value > 0.0 and max(value, 1.0 / value) <= bound
 
     def looser(self, new: float, old: float) -> bool:
         return new < old if self.sense == AT_LEAST else new > old

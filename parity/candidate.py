@@ -7,6 +7,7 @@ be run as a bundle is.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,8 @@ from samevoice.parity.metrics import Array
 class Candidate:
     """A network on one device."""
 
+    paths: Collection[str] = ()  # under which a module with several is heard
+
     def __init__(self, network: Network, device: backend.Choice = "auto") -> None:
         self.network = network
         self.device = backend.device(device)
@@ -47,7 +50,7 @@ class Candidate:
         return backend.device_name(self.device)
 
     def try_run(self, example: Example) -> tuple[dict[str, Array], str]:
-        """All that it gives in these forms, or an error: a port that breaks off has diverged."""
+        """All that it gives in the forms that people run, or why it broke off."""
         return self._tried(lambda: self._called(example))
 
     def try_features(self, example: Example) -> tuple[dict[str, Array], str]:
@@ -83,7 +86,8 @@ class Candidate:
         """
         seen = Recording()
         forced = {name: mx.array(x) for name, x in (fed or {}).items()}
-        with backend.using(self.device), taps.listen(self.network, forced) as heard:
+        listening = taps.listen(self.network, forced, paths=self.paths)
+        with backend.using(self.device), listening as heard:
             try:
                 self._called(example)
             except Exception as error:
@@ -101,16 +105,19 @@ class Candidate:
 
         A layer has weights of its own, or is a pooling or a filterbank.
         """
+        return taps.path_of(tap) in self._layers
+
+    @cached_property
+    def _layers(self) -> frozenset[str]:
         modules: dict[str, Any] = dict(self.network.named_modules())  # type: ignore[no-untyped-call]
-        module = modules.get(tap.partition("#")[0], {})
-        return isinstance(module, StatsPool | Fbank) or any(
-            isinstance(x, mx.array) for x in module.values()
-        )
+        plain = {path for path, one in modules.items() if isinstance(one, StatsPool | Fbank)}
+        return frozenset(plain | {name.rpartition(".")[0] for name in named_arrays(self.network)})
 
     def weights(self, tap: str) -> dict[str, Array]:
         """The parameters below a tap's path."""
         named = named_arrays(self.network).items()
-        return {name: as_numpy(x) for name, x in named if name.startswith(f"{tap}.")}
+        below = f"{taps.path_of(tap)}."
+        return {name: as_numpy(x) for name, x in named if name.startswith(below)}
 
 
 def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str, Array]]:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.converters import rules
+from samevoice.models.layers.taps import path_of
 from samevoice.parity import bugs, spoiling
 from samevoice.parity.metrics import Array, Pair, measured_floor, noise_ratio, rms, root_mean_square
 from samevoice.parity.result import Cause
@@ -147,7 +148,7 @@ class _Trial:
         got = self._heard(tap).get(tap)
         before = self._ratio(tap, got)
         layers = spoiling.layers_of(self.candidate.network)
-        own = layers.get(tap) or self.source.lost(tap)
+        own = layers.get(path_of(tap)) or self.source.lost(path_of(tap))
         if got is None or own is None or before <= self.bound:
             return None
         right = self.source.right(own, self.reference)
@@ -158,7 +159,7 @@ class _Trial:
             ):
                 after = self._ratio(tap, self._heard(tap).get(tap))
             if after <= self.bound:
-                around = [one for path, one in layers.items() if tap.startswith(f"{path}.")]
+                around = [one for path, one in layers.items() if own.path.startswith(f"{path}.")]
                 around += [one for one in layers.values() if not one.path]
                 wrong = [n for n, x in own.tensors.items() if not _same(x, right.tensors[n])]
                 return _cause(tap, self._named([*around, own]), before, after, *wrong)

@@ -48,6 +48,7 @@ class Trace:
     plain: Recording
     local: Recording | None = None
     evaluate: Callable[[], Floors] = dict
+    measured: bool = False  # whether the floors are, at every tap
 
     @cached_property
     def floors(self) -> Floors:
@@ -130,7 +131,8 @@ def _tap(traced: Trace, tap: str, got: Array | None, shown: str = "") -> Tap:
     arrays = found.arrays
     if len(arrays) < len(SIDES) or arrays["candidate"].shape != arrays["truth"].shape:
         return found
-    if traced.example.depth != FORCED and noise_ratio(*arrays.values()) <= QUIET:
+    looked_at = traced.measured or traced.example.depth == FORCED
+    if not looked_at and noise_ratio(*arrays.values()) <= QUIET:
         return found
     return replace(found, floors=[one[tap] for one in traced.floors.values() if tap in one])
 

@@ -83,12 +83,19 @@ def network_of(source: str | Path) -> convert.Part:
     return planned.parts[0]
 
 
-def save(folder: str | Path, traces: Iterable[Trace], **about: Any) -> Path:
-    """Write what the reference said on these examples; ``about`` as ``write_index`` takes it."""
+def save(
+    folder: str | Path,
+    traces: Iterable[Trace],
+    *,
+    model_type: str,
+    source_sha256: str,
+    versions: Mapping[str, str],
+) -> Path:
+    """Write what the reference said on these examples."""
     folder = Path(folder)
     with written_anew(folder) as aside:
         rows = [write_example(aside, k, one) for k, one in enumerate(traces)]
-        write_index(aside, rows, **about)
+        write_index(aside, rows, model_type, source_sha256, versions)
     return folder
 
 
@@ -98,7 +105,9 @@ def along(
     evaluate: Callable[[Example], Floors],
     *,
     private: Collection[str] = (),
-    **about: Any,
+    model_type: str,
+    source_sha256: str,
+    versions: Mapping[str, str],
 ) -> Generator[Trace, None, None]:
     """The same traces; once the last has passed, ``folder`` holds the output of each.
 
@@ -111,7 +120,7 @@ def along(
             yield traced
             if traced.example.name not in private:
                 rows.append(write_example(aside, len(rows), _outputs_of(traced, evaluate)))
-        write_index(aside, rows, **about)
+        write_index(aside, rows, model_type, source_sha256, versions)
 
 
 @contextmanager

@@ -122,9 +122,9 @@ class Recording:
         self.order.append(name)
 
     def forget(self, name: str) -> None:
-        """Take back the note of an input."""
-        del self.inputs[name]
-        self.order.remove(into(name))
+        """Take back the note of an input, if there is one."""
+        if self.inputs.pop(name, None) is not None:
+            self.order.remove(into(name))
 
     @property
     def final_outputs(self) -> list[str]:

@@ -84,7 +84,9 @@ def names_of_part(part: Part) -> Names:
 class Seams:
     """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
 
-    ``as_mlx`` lays what a module gives out as MLX does; "output" is the tap of the whole.
+    ``as_mlx`` lays what a module gives out as MLX does; "output" is the tap of the whole. With
+    ``fbank`` the filterbank is listened to; with ``blocks`` a block that gives several tensors is
+    heard by the first.
     """
 
     modules: Mapping[str, str]
@@ -92,6 +94,9 @@ class Seams:
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
         x, not is_output(tap) and block_channels_first(module)
     )
+
+    fbank: bool = False
+    blocks: bool = False
 
     def final_outputs(self, module: torch.nn.Module, output: Any) -> dict[str, Array]:
         """All that the whole module gives, by tap."""
@@ -119,7 +124,7 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
         while _is_only_child(modules, path):
             path = path.rpartition(".")[0]
         found[tap] = path
-    return Seams(found, names.lstms)
+    return Seams(found, names.lstms, fbank=hasattr(module, "compute_fbank"))
 
 
 def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
@@ -206,7 +211,7 @@ class Listener:
             for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
-            if hasattr(self.module, "compute_fbank"):
+            if self.seams.fbank:
                 stack.enter_context(self._fbank())
             stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
@@ -227,13 +232,14 @@ class Listener:
 
     def _after(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
-            # Of several tensors a layer's first counts; a block that gives several has no tap.
-            first = output if any(True for _ in module.children()) else first_of(output)
+            # Of several tensors a layer's first counts.
+            one = self.seams.blocks or not any(True for _ in module.children())
+            first = first_of(output) if one else output
+            name = again(self.seen.outputs, tap)
             if hasattr(first, "detach"):
-                name = again(self.seen.outputs, tap)
                 self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
             else:
-                self.seen.forget(tap)
+                self.seen.forget(name)
 
         return hook
 
@@ -248,7 +254,8 @@ class Listener:
         def hook(lstm: torch.nn.LSTM, args: tuple[torch.Tensor, ...], output: Any) -> Any:
             x = args[0]
             for number, layer in enumerate(layers_of(lstm)):
-                ways = [taps[key] for key in sorted(taps) if key[0] == number]
+                named = (taps[key] for key in sorted(taps) if key[0] == number)
+                ways = [again(self.seen.inputs, tap) for tap in named]
                 for tap in ways:
                     self.seen.note_input(tap, to_mlx(x, first=False))
                 if ways[0] in self.fed:
@@ -272,7 +279,8 @@ class Listener:
 
         def computing(waveforms: torch.Tensor) -> torch.Tensor:
             features: torch.Tensor = compute(waveforms)
-            self.seen.note_output(FBANK, to_mlx(features, first=False))
+            name = again(self.seen.outputs, FBANK)
+            self.seen.note_output(name, to_mlx(features, first=False))
             return features
 
         module.compute_fbank = computing

@@ -12,21 +12,26 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any, TypeAlias
 
+from samevoice.models import backend as backend  # isort: split
+
+import mlx.core as mx
 import numpy as np
 
 from samevoice.errors import SamevoiceError
+from samevoice.models.layers.taps import path_of
 from samevoice.parity.bounds import overrides_from
 from samevoice.parity.candidate import Candidate
-from samevoice.parity.engine import Outputs, compare_traces, trace
+from samevoice.parity.engine import Floors, Outputs, Trace, compare_traces, trace
 from samevoice.parity.identity import device_of
 from samevoice.parity.inputs import FREE, Arguments, Example
 from samevoice.parity.judge import Verdict
 from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.listening import Seams, channels_first, to_mlx
 from samevoice.parity.metrics import Array
-from samevoice.parity.reference import Reference
+from samevoice.parity.reference import Reference, without_onednn
 
 # Torch path -> MLX path; None where the port has no such layer, for a reason known to the caller.
 Names: TypeAlias = Mapping[str, str | None] | Callable[[str], str | None]
@@ -56,15 +61,16 @@ def compare(
     of the layer that gives it, is turned around; ``layouts`` says otherwise for a tap, and "output"
     is one. A tap that the port lacks fails; a name given as None is left out.
     All outputs are compared: output, output.1, output.key; wrap a module whose port gives fewer.
+    "output" is of a run in which nobody looks, "output.recorded" of one in which every layer is
+    seen. A port that breaks off raises CompareError.
     """
-    port = _Port(mlx_module)
+    pairs = _paired(torch_module, names)
+    port = _Port(mlx_module, pairs)
     chosen = limits or limits_for("generic", "float32", device_of(port))
     chosen = chosen.overridden(overrides_from(overrides or {}, "given to compare()"))
-    pairs = _paired(torch_module, names)
-    _check_one_name(mlx_module, pairs)
     theirs, ours = (None if x is None else _arguments(x) for x in (inputs, mlx_inputs))
     example = Example("", depth=FREE, arguments=theirs, port_arguments=ours)
-    traced, kept = trace(_original(torch_module, pairs, layouts or {}), example), Outputs()
+    traced, kept = _traced(_original(torch_module, pairs, layouts or {}), example), Outputs()
     if not (ends := traced.plain.final_outputs):
         raise CompareError("the torch module gave nothing to compare")
     order = [*traced.plain.outputs]
@@ -122,8 +128,18 @@ def _original(module: Any, pairs: Mapping[str, str], layouts: Mapping[str, Layou
         turned = first or x.ndim != 4
         return to_mlx(x, first) if turned else np.array(x.detach().numpy(), order="C")
 
-    seams = Seams({tap: path for path, tap in pairs.items()}, as_mlx=as_mlx)
+    seams = Seams({tap: path for path, tap in pairs.items()}, as_mlx=as_mlx, blocks=True)
     return Reference(deepcopy(module).float(), seams)
+
+
+def _traced(reference: Reference, example: Example) -> Trace:
+    """Every tap, and one other evaluation of them, as valid."""
+
+    def without() -> Floors:
+        with without_onednn():
+            return {"without oneDNN": reference.record(example).outputs}
+
+    return replace(trace(reference, example), evaluate=without, measured=True)
 
 
 def _last(module: Any) -> Any:
@@ -136,19 +152,20 @@ def _last(module: Any) -> Any:
 
 
 class _Port(Candidate):
-    """Anybody's module: what nobody named is not asked for."""
+    """Anybody's module, where MLX runs now: what nobody named is not asked for."""
 
     takes_features = False
 
+    def __init__(self, module: Any, pairs: Mapping[str, str]) -> None:
+        self.network, self.device = module, mx.default_device()
+        self.paths = frozenset(pairs.values())
+        found: dict[int, str] = {}
+        for path, one in module.named_modules():
+            if path in self.paths and found.setdefault(id(one), path) != path:
+                raise CompareError(f"{path!r} and {found[id(one)]!r} are one module: name one")
+
     def is_layer(self, tap: str) -> bool:
-        return False
-
-
-def _check_one_name(module: Any, pairs: Mapping[str, str]) -> None:
-    paths: dict[int, str] = {}
-    for path, one in module.named_modules():
-        if path in pairs.values() and paths.setdefault(id(one), path) != path:
-            raise CompareError(f"{path!r} and {paths[id(one)]!r} are one module: name one")
+        return path_of(tap) in self.paths
 
 
 @contextmanager

@@ -56,7 +56,7 @@ def reproduce(
     inputs = {name: x for name, x in traced.plain.inputs.items() if name == layer}
     parts: dict[str, dict[str, Array]] = {
         "input": inputs or example.fed,
-        "weights": candidate.weights(layer),
+        "weights": candidate.weights(wrong.name),
         **{who: {wrong.name: arrays[who]} if who in arrays else {} for who in SIDES},
     }
     about = {

@@ -8,7 +8,7 @@ taps of its own: "conv1#2".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -39,13 +39,14 @@ class Heard:
         """What a layer is to take for ``x``."""
         name = again(self.inputs, path)
         self.inputs[name] = x = self._changed(f"{path}.input", x)
-        self.given |= {f"{path}.input.{n}": y for n, y in enumerate(others, 1) if _is_array(y)}
-        if (forced := self.fed.get(name)) is None:
-            return x
-        if forced.shape != x.shape:
-            raise ValueError(f"{name} takes {x.shape}, but was to be fed {forced.shape}")
-        self.given[f"{path}.input"] = forced = forced.astype(x.dtype)
-        return forced
+        if (forced := self.fed.get(name)) is not None:
+            if forced.shape != x.shape:
+                raise ValueError(f"{name} takes {x.shape}, but was to be fed {forced.shape}")
+            x = forced.astype(x.dtype)
+        if self.changes:
+            more = {f"{path}.input.{n}": y for n, y in enumerate(others, 1) if _is_array(y)}
+            self.given |= {f"{path}.input": x, **more}
+        return x
 
     def give(self, path: str, x: mx.array) -> mx.array:
         """What a layer passes on for ``x``."""
@@ -53,9 +54,16 @@ class Heard:
         return x
 
     def _changed(self, tap: str, x: mx.array) -> mx.array:
-        change = self.changes.get(tap)
-        self.given[tap] = x if change is None else change(self.given, x)
-        return self.given[tap]
+        if change := self.changes.get(tap):
+            x = change(self.given, x)
+        if self.changes:
+            self.given[tap] = x
+        return x
+
+    def forget(self) -> None:
+        """A run begins."""
+        for heard in (self.inputs, self.outputs, self.given):
+            heard.clear()
 
 
 _heard: ContextVar[Heard | None] = ContextVar("heard", default=None)
@@ -66,18 +74,19 @@ def listen(
     network: Any,
     fed: Mapping[str, mx.array] | None = None,
     changes: Mapping[str, Change] | None = None,
+    paths: Collection[str] = (),
 ) -> Iterator[Heard]:
     """Hear every layer of ``network``; those in ``fed`` take the input given for them.
 
     Each tap in ``changes`` passes on what its function makes of all taps before it, and of itself;
     what reaches a layer has the layer's name and ".input". Changes hold for those who listen
-    inside, too.
+    inside, too. A module with several paths is heard under the one in ``paths``, or else the first.
     """
     around = _heard.get()
     heard = Heard(fed=fed or {}, changes={**(around.changes if around else {}), **(changes or {})})
     token = _heard.set(heard)
     try:
-        with fast.layer_by_layer(), _wrapped(network):
+        with fast.layer_by_layer(), _wrapped(network, paths):
             yield heard
     finally:
         _heard.reset(token)
@@ -92,6 +101,11 @@ def again(seen: Mapping[str, Any], name: str) -> str:
     """The name for a layer that may have run before."""
     numbers = (f"{name}#{n}" if n > 1 else name for n in range(1, len(seen) + 2))
     return next(one for one in numbers if one not in seen)
+
+
+def path_of(tap: str) -> str:
+    """The layer's path, of what it takes or gives in whichever of its runs."""
+    return tap.removesuffix(".input").partition("#")[0]
 
 
 def outputs_of(output: Any, name: str = OUTPUT) -> Iterator[tuple[str, Any]]:
@@ -120,10 +134,11 @@ class _Tapped:
 
 
 @contextmanager
-def _wrapped(network: Any) -> Iterator[None]:
+def _wrapped(network: Any, paths: Collection[str]) -> Iterator[None]:
     modules = []
     try:
-        for path, module in network.named_modules():
+        named = network.named_modules()
+        for path, module in sorted(named, key=lambda one: one[0] not in paths):
             kind = type(module)
             if not issubclass(kind, _Tapped) and _is_called(kind):
                 modules.append((module, kind))
@@ -145,8 +160,7 @@ def _tapped(kind: type, path: str) -> type:
         if heard is None:
             return kind.__call__(self, *args, **kwargs)
         if not path:
-            heard.inputs.clear()
-            heard.outputs.clear()
+            heard.forget()
         elif args and _is_array(args[0]):
             args = (heard.take(path, *args), *args[1:])
         output = kind.__call__(self, *args, **kwargs)

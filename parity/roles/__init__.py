@@ -10,14 +10,16 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.inputs import Example, sample
 from samevoice.parity.metrics import Array
 
 Set: TypeAlias = Literal["quick", "full"]
-SETS = QUICK, WHOLE = get_args(Set)
+QUICK: Set = "quick"
+WHOLE: Set = "full"
+SETS = (QUICK, WHOLE)
 
 Config: TypeAlias = Mapping[str, Any]
 Sections: TypeAlias = dict[str, dict[str, Any]]

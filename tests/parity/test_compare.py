@@ -193,3 +193,139 @@ def test_four_axes_are_turned_only_behind_convolutions() -> None:
     ours.load_weights(weights)
     x = np.random.default_rng(0).standard_normal((2, 8, 8, 8)).astype(np.float32)
     assert compare(theirs, ours, x, names=lambda path: f"layers.{path}").passed
+
+
+class Fc(torch.nn.Module):  # type: ignore[misc, name-defined]
+    """One linear layer, run in some way."""
+
+    def __init__(self, run: Any) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.fc, self.run = torch.nn.Linear(4, 4), run
+
+    def forward(self, x: Any) -> Any:
+        return self.run(self.fc, x)
+
+
+class FcHere(Module):
+    def __init__(self, theirs: Fc, run: Any) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.fc, self.run = Linear(4, 4), run
+        self.fc.weight, self.fc.bias = (mx.array(x.detach().numpy()) for x in theirs.parameters())
+
+    def __call__(self, x: mx.array) -> mx.array:
+        y: mx.array = self.run(self.fc, x)
+        return y
+
+
+ONES = np.ones((2, 4), np.float32)
+
+
+def test_a_layer_that_runs_once_too_often_fails() -> None:
+    theirs = Fc(lambda fc, x: fc(x))
+    ours = FcHere(theirs, lambda fc, x: fc(x) + 0 * fc(x))
+    verdict = compare(theirs, ours, ONES)
+    assert verdict.first_divergence == "fc#2"
+    assert "extra in the candidate" in verdict.reasons[0]
+
+
+def test_a_layer_that_torch_never_runs_fails() -> None:
+    theirs = Fc(lambda fc, x: torch.nn.functional.linear(x, fc.weight, fc.bias))
+    verdict = compare(theirs, FcHere(theirs, lambda fc, x: fc(x)), ONES)
+    assert verdict.first_divergence == "fc"
+
+
+def test_a_block_that_is_named_counts_by_the_first_of_what_it_gives() -> None:
+    class Both(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.block = Fc(lambda fc, x: (fc(x), x))
+
+        def forward(self, x: Any) -> Any:
+            return self.block(x)[1]
+
+    class BothHere(Module):
+        def __init__(self, theirs: Both, factor: float) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.block = FcHere(theirs.block, lambda fc, x: (factor * fc(x), x))
+
+        def __call__(self, x: mx.array) -> mx.array:
+            y: mx.array = self.block(x)[1]
+            return y
+
+    theirs = Both()
+    names = {"block": "block", "block.fc": None}
+    assert compare(theirs, BothHere(theirs, 1.0), ONES, names).passed
+    wrong = compare(theirs, BothHere(theirs, 1.1), ONES, names)
+    assert wrong.first_divergence == "block"
+
+
+def test_a_layer_with_two_paths_is_heard_under_the_one_that_is_named() -> None:
+    theirs = Fc(lambda fc, x: fc(x))
+    ours = FcHere(theirs, lambda fc, x: fc(x))
+    ours.all = [ours.fc]
+    for name in ("fc", "all.0"):
+        verdict = compare(theirs, ours, ONES, {"fc": name})
+        assert verdict.passed, verdict.reasons
+    with pytest.raises(CompareError, match="are one module: name one"):
+        compare(theirs, ours, ONES, {"fc": "fc", "": "all.0"})
+
+
+def test_a_filterbank_is_asked_for_by_nobody() -> None:
+    class Theirs(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def compute_fbank(self, x: Any) -> Any:
+            return 2 * x
+
+        def forward(self, x: Any) -> Any:
+            return self.compute_fbank(x)
+
+    class Ours(Module):
+        def __call__(self, x: mx.array) -> mx.array:
+            return 2 * x
+
+    ours = Ours()  # type: ignore[no-untyped-call]
+    verdict = compare(Theirs(), ours, ONES)
+    assert [tap.name for tap in verdict.taps] == ["output", "output.recorded"]
+    assert verdict.passed
+
+
+def test_a_limit_on_the_measured_floor_holds_at_quiet_taps() -> None:
+    theirs = Fc(lambda fc, x: fc(x))
+    ours = FcHere(theirs, lambda fc, x: fc(x))
+    verdict = compare(theirs, ours, ONES, overrides={"times_floor": 5})
+    assert verdict.passed, verdict.reasons
+    assert all(tap.times_floor is not None for tap in verdict.taps)
+
+
+def test_a_layer_that_is_called_by_keyword() -> None:
+    theirs = Fc(lambda fc, x: fc(input=x))
+    assert compare(theirs, FcHere(theirs, lambda fc, x: fc(x)), ONES).passed
+
+    class Gives(torch.nn.Module):  # type: ignore[misc, name-defined]
+        """No tensor at all."""
+
+        def forward(self, *, x: Any) -> Any:
+            return {"x": x}
+
+    class Around(torch.nn.Module):  # type: ignore[misc, name-defined]
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = Gives()
+
+        def forward(self, x: Any) -> Any:
+            return self.inner(x=x)["x"]
+
+    class GivesHere(Module):
+        def __call__(self, x: mx.array) -> dict[str, mx.array]:
+            return {"x": x}
+
+    class Ours(Module):
+        def __init__(self) -> None:
+            super().__init__()  # type: ignore[no-untyped-call]
+            self.inner = GivesHere()  # type: ignore[no-untyped-call]
+
+        def __call__(self, x: mx.array) -> mx.array:
+            y: mx.array = self.inner(x)["x"]
+            return y
+
+    assert compare(Around(), Ours(), ONES, {"inner": "inner"}).passed

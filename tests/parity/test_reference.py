@@ -189,3 +189,25 @@ def test_a_layer_that_loses_its_name_is_missed(part_of: Any) -> None:
     kept = [(source, target) for source, target in pairs(part) if "linear.0" not in source]
     without = Reference(whole.module, seams_of(whole.module, names_of(kept)))
     assert set(whole.record(SOUND).outputs) - set(without.record(SOUND).outputs) == {"linear.0"}
+
+
+def test_an_lstm_that_runs_twice_has_taps_for_each_run() -> None:
+    import torch
+
+    class Twice(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lstm = torch.nn.LSTM(3, 3, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            found: torch.Tensor = self.lstm(self.lstm(x)[0])[0]
+            return found
+
+    module = Twice()
+    names = names_of([(f"lstm.{name}_l0", f"lstm.forward.{name}") for name in ("weight_hh",)])
+    example = Example("x", arguments=(np.ones((1, 4, 3), np.float32),))
+    seen = Reference(module, seams_of(module, names)).record(example)
+    assert seen.order == [
+        "lstm.forward.input", "lstm.forward", "lstm.forward#2.input", "lstm.forward#2", "output",
+    ]  # fmt: skip
+    np.testing.assert_array_equal(seen.outputs["lstm.forward#2"], seen.outputs["output"])

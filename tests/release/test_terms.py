@@ -14,7 +14,7 @@ from made_release import Ready, edit, edit_result, rejudged, write_gallery
 from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.parity import result as results
 from samevoice.parity.result import Artefact
-from samevoice.release import contents, terms
+from samevoice.release import contents, evidence, terms
 from samevoice.release.evidence import licence_fault
 from samevoice.release.terms import TERMS, Accepted, OfferError
 from samevoice.release.verify import verify
@@ -342,3 +342,30 @@ def test_what_is_no_bundle_is_bad_input(tmp_path: Path, made: Ready) -> None:
     with pytest.raises(SamevoiceError, match="no samevoice bundle") as caught:
         terms.offer(tmp_path, [made.parity])
     assert caught.value.exit_code == 2
+
+
+def test_every_layer_is_demanded_and_a_block_wherever_the_result_has_it(
+    narrow_bundle: Path,
+) -> None:
+    folder, block = narrow_bundle / "embedding", "resnet.layer1.0"
+    outputs, forced = evidence.taps_of_network(folder, ())
+    assert {"resnet.pool", "resnet.seg_1", f"{block}.conv1", "output.recorded"} <= set(outputs)
+    assert {"resnet.pool.input", f"{block}.conv1.input", "output"} <= set(forced)
+    assert "fbank.input" not in forced
+    assert block not in outputs
+    told, both = evidence.taps_of_network(folder, {block})
+    assert set(told) - set(outputs) == {block}
+    assert set(both) - set(forced) == {block, f"{block}.input"}
+
+
+def test_a_network_that_breaks_off_demands_no_less(
+    narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samevoice.models.layers.pooling import StatsPool
+
+    def broken(*_: object) -> None:
+        raise ValueError("no statistics today")
+
+    monkeypatch.setattr(StatsPool, "__call__", broken)
+    with pytest.raises(SamevoiceError, match="breaks off: ValueError: no statistics today"):
+        evidence.taps_of_network(narrow_bundle / "embedding", ())

@@ -55,7 +55,7 @@ def made_up(kind: str, bundle: Path, inputs: list[Input]) -> Result:
         taps += [Tap(name, EXACT, EXACT, EXACT, input=x, mode="forced") for x, name in equal]
     else:
         taps = [tap("output", one.name) for one in inputs]
-        outputs, forced = evidence.taps_of_network(bundle)
+        outputs, forced = evidence.taps_of_network(bundle, ())
         for one in inputs:
             if one.notes["depth"] in ("free", "full"):
                 taps += [layer(name, one.name, "free") for name in outputs]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,6 @@ from samevoice.release.parts import Part
 
 # How closely each default input must have been looked at, at least.
 DEPTHS = ("output", "free", "full")
-# Where PyTorch has no input of its own to feed the port with.
 # Licences that let others pass the weights on. Any other needs --license-ok.
 REDISTRIBUTABLE = re.compile(
     r"mit|apache-2\.0|bsd(-[23]-clause)?|isc|cc0-1\.0|cc-by(-sa)?-[34]\.0|unlicense"
@@ -54,8 +53,8 @@ def missing_taps(part: Part) -> list[str]:
     """Taps that the network has and the result lacks, where an input says that all were seen."""
     if not part.is_network:
         return []
-    outputs, forced = taps_of_network(part.folder)
     seen = {(tap.name, tap.mode, tap.input) for tap in part.judged.taps}
+    outputs, forced = taps_of_network(part.folder, {name for name, *_ in seen})
     wanted: list[tuple[str, Mode, str]] = []
     for one in part.judged.inputs:
         wanted += [(name, "free", one.name) for name in outputs if _depth(one) > 0]
@@ -67,8 +66,12 @@ def missing_taps(part: Part) -> list[str]:
     ]
 
 
-def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
-    """The taps of a bundle's network, free-running and forced, as it runs through them itself."""
+def taps_of_network(folder: Path, told: Collection[str]) -> tuple[list[str], list[str]]:
+    """The taps of a bundle's network, free-running and forced, as it runs through them itself.
+
+    All layers, and of the blocks around them those in ``told``: not every original has such a
+    block. What a block gives is what the next layer takes, so that its fault shows there, too.
+    """
     from samevoice.parity.candidate import Candidate
     from samevoice.parity.engine import RECORDED
     from samevoice.parity.inputs import OUTPUT, Example, batch, into, noise
@@ -78,8 +81,12 @@ def taps_of_network(folder: Path) -> tuple[list[str], list[str]]:
     candidate = Candidate.load(folder, "cpu")
     short = shortest_for(candidate.network.num_frames)
     seen = candidate.record(Example("short", batch([noise(short)])))
-    layers = [name for name in seen.outputs if name == OUTPUT or candidate.is_layer(name)]
-    inputs = [into(name) for name in seen.inputs if candidate.is_layer(name) and name != FBANK]
+    if seen.error:
+        raise SamevoiceError(f"the network in {folder} breaks off: {seen.error}")
+    known = {OUTPUT, *told}
+    layers = [name for name in seen.outputs if name in known or candidate.is_layer(name)]
+    # PyTorch's filterbank is a method, so that nothing is noted of what it takes.
+    inputs = [into(name) for name in seen.inputs if name in layers and name != FBANK]
     return [RECORDED if name == OUTPUT else name for name in layers], [*layers, *inputs]
 
 

@@ -45,7 +45,9 @@ def test_it_is_green_stage_by_stage(pair: tuple[Path, Path], tmp_path: Path) -> 
     judged = {(tap.name, tap.mode) for tap in made.taps}
     stages = {"masks", "count", "weights", "embeddings", "trained", "hard", "discrete", "turns"}
     assert {(name, "forced") for name in stages - {"embeddings"}} <= judged
-    assert "embeddings" in {name for name, _ in judged}  # forced where masks differ by rounding
+    # With other masks, by decisions within float32 noise, the port is given pyannote's.
+    alike = made.task["agreement"]["decision_agreement"] == 1.0
+    assert ("embeddings", "free" if alike else "forced") in judged
     assert not {"xvectors", "plda", "gamma"} & {name for name, _ in judged}
     assert made.task["diarization"]["der"] == 0.0
     index = json.loads((tmp_path / "golden" / "golden.json").read_text())
