@@ -26,7 +26,7 @@ convert: setup
 	$(BIN)/samevoice convert reference:full --mlx-path out/full --overwrite --quiet
 	@rm -rf out/open $(LEFT_OUT)
 	$(BIN)/samevoice convert open:diarization --mlx-path out/open --quiet 2> $(LEFT_OUT) \
-		|| { cat $(LEFT_OUT) >&2; grep -q "no network\|pip cannot fetch" $(LEFT_OUT); }
+		|| { cat $(LEFT_OUT) >&2; grep -q "no network\|pip finds no\|HF_HUB_OFFLINE is set" $(LEFT_OUT); }
 
 RESULTS := $(patsubst %,out/parity/%/result.json,segmentation embedding plda pipeline)
 OPEN := $(patsubst %,out/parity/open/%/result.json,segmentation embedding pipeline)
@@ -49,8 +49,8 @@ GALLERY ?= reference:segmentation reference:embedding open:segmentation open:emb
 
 gallery: setup
 	$(BIN)/samevoice gallery $(GALLERY) --prove --output out/gallery-of-all.md
-	sed -i '/^### /,$$d' docs/gallery.md
-	cat out/gallery-of-all.md >> docs/gallery.md
+	sed '/^### /,$$d' docs/gallery.md | cat - out/gallery-of-all.md > out/gallery-page.md
+	mv out/gallery-page.md docs/gallery.md
 
 # The reference models, marked as such: what they show is how a release is made and checked.
 release: parity

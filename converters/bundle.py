@@ -301,7 +301,7 @@ def _hidden(target: Path) -> Iterator[Path]:
     old = target.parent / f".{target.name}.old"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with _only_one(target):
+        with alone(target):
             _tidy(target, aside, old)
             aside.mkdir()
             try:
@@ -321,13 +321,14 @@ def _tidy(target: Path, aside: Path, old: Path) -> None:
 
 
 @contextmanager
-def _only_one(target: Path) -> Iterator[None]:
+def alone(target: Path, *, wait: bool = False) -> Iterator[None]:
     """A lock that the system lets go of when its holder dies, whatever killed it."""
     path = target.parent / f".{target.name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except BlockingIOError:
             os.close(file)
             raise BundleError(

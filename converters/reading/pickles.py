@@ -17,6 +17,10 @@ from samevoice.converters.reading.stand_ins import StandIn
 MOST_BYTES = 32 << 20  # of a pickle; a network of 100,000 tensors takes about 12 MB
 MOST_VALUES = 1_000_000  # in a container that is not finished: pickle finishes them by thousands
 MOST_OPEN = 1_000  # containers in one another
+MOST_WORK = (
+    20_000_000  # values that calls are handed, and parts of keys: a pickle may repeat itself
+)
+MOST_PARTS = 16  # of a key
 NOT_RUN = "a pickle may run code, and nothing in this one was run"
 
 # Name -> what makes a value of its arguments, or None for a name that is a value itself.
@@ -73,6 +77,13 @@ class _Machine:
         self.stack: list[Any] = []
         self.outer: list[list[Any]] = []
         self.memo: dict[int, Any] = {}
+        self.work = 0
+
+    def charge(self, *values: Any) -> None:
+        """What it takes to go through these, which may have come up before."""
+        self.work += sum(len(x) for x in values if type(x) in (tuple, list, dict))
+        if self.work > MOST_WORK:
+            raise RefusedError(f"holds a pickle that repeats itself without end: {NOT_RUN}")
 
     def open(self) -> None:
         self.outer.append(self.stack)
@@ -103,17 +114,20 @@ class _Machine:
         make = self.allowed.get(named.path) if type(named) is Global else None
         if make is None or type(args) is not tuple:
             raise RefusedError(f"calls what is no function of a state dict: {NOT_RUN}")
+        self.charge(args, *args)
         self.stack.append(make(*args))
 
     def set_items(self, pairs: list[Any]) -> None:
         target = _of_type(self.stack[-1], dict)
         for key, value in zip(pairs[::2], pairs[1::2], strict=True):
+            self.charge(key)
             _check_key(key)
             target[key] = value
 
     def build(self) -> None:
         """Attributes: a stand-in keeps them, those of a dict tell versions of modules."""
         (state,) = self.take(1)
+        self.charge(state)
         target = self.stack[-1]
         if type(target) is StandIn and type(state) is dict and {*map(type, state)} <= {str}:
             target.state.update(state)
@@ -129,7 +143,10 @@ def _check_key(key: Any) -> None:
     """Nested tuples would break Python itself, which hashes them in one go; and from some size on
     any number of ints have the same hash, which makes a dict endlessly slow.
     """
-    for part in key if type(key) is tuple else (key,):
+    parts = key if type(key) is tuple else (key,)
+    if len(parts) > MOST_PARTS:
+        raise RefusedError(f"has a key of {len(parts)} parts: save its state_dict()")
+    for part in parts:
         if type(part) not in _PLAIN_KEYS or (type(part) is int and abs(part) > _LARGEST_KEY):
             kind = type(part).__name__
             raise RefusedError(

@@ -98,7 +98,7 @@ def _clean_subfolder(subfolder: str | None) -> str | None:
 
 def _is_hub_id(word: str) -> bool:
     # The client takes a bare name too; here that, and a checkpoint's suffix, is a mistyped file.
-    if word.count("/") != 1 or word.startswith(("/", ".")) or word.lower().endswith(WEIGHTS):
+    if word.count("/") != 1 or word.startswith(("/", ".", "~")) or word.lower().endswith(WEIGHTS):
         return False
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]

@@ -299,7 +299,7 @@ def _size(values: Any) -> tuple[int, ...]:
 
 
 def _mapping(items: Any = ()) -> dict[Any, Any]:
-    """Keys that came as a dict were checked when they came."""
+    """Keys that came as a dict were checked when they came; it is no copy, which would cost."""
     if type(items) is not dict and items != ():
         raise RefusedError(f"holds a dict made of a list: {AGAIN}")
-    return dict(items)
+    return items if type(items) is dict else {}

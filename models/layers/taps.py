@@ -8,7 +8,7 @@ taps of its own: "conv1#2".
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -32,6 +32,7 @@ class Heard:
     outputs: dict[str, mx.array] = field(default_factory=dict)
     fed: Mapping[str, mx.array] = field(default_factory=dict)
     changes: Mapping[str, Change] = field(default_factory=dict)
+    paths: Mapping[int, str] = field(default_factory=dict)  # of each module, by its identity
     # By path alone, whichever run of a layer was the last: what changes are made of.
     given: dict[str, mx.array] = field(default_factory=dict)
 
@@ -80,13 +81,16 @@ def listen(
 
     Each tap in ``changes`` passes on what its function makes of all taps before it, and of itself;
     what reaches a layer has the layer's name and ".input". Changes hold for those who listen
-    inside, too. A module with several paths is heard under the one in ``paths``, or else the first.
+    inside, too. Of several paths a module is heard under the one in ``paths``.
     """
-    around = _heard.get()
-    heard = Heard(fed=fed or {}, changes={**(around.changes if around else {}), **(changes or {})})
+    around, modules = _heard.get(), network.named_modules()
+    found = {id(module): path for path, module in reversed(modules)}
+    found |= {id(module): path for path, module in modules if path in paths}
+    changed = {**(around.changes if around else {}), **(changes or {})}
+    heard = Heard(fed=fed or {}, changes=changed, paths=found)
     token = _heard.set(heard)
     try:
-        with fast.layer_by_layer(), _wrapped(network, paths):
+        with fast.layer_by_layer(), _wrapped(module for _, module in modules):
             yield heard
     finally:
         _heard.reset(token)
@@ -134,22 +138,21 @@ class _Tapped:
 
 
 @contextmanager
-def _wrapped(network: Any, paths: Collection[str]) -> Iterator[None]:
-    modules = []
+def _wrapped(modules: Iterable[Any]) -> Iterator[None]:
+    wrapped = []
     try:
-        named = network.named_modules()
-        for path, module in sorted(named, key=lambda one: one[0] not in paths):
+        for module in modules:
             kind = type(module)
             if not issubclass(kind, _Tapped) and _is_called(kind):
-                modules.append((module, kind))
-                module.__class__ = _tapped(kind, path)
+                wrapped.append((module, kind))
+                module.__class__ = _tapped(kind)
         yield
     finally:
-        for module, kind in modules:
+        for module, kind in wrapped:
             module.__class__ = kind
 
 
-def _tapped(kind: type, path: str) -> type:
+def _tapped(kind: type) -> type:
     """Python looks ``__call__`` up in the class, so one object alone is heard by its own class.
 
     It keeps the name, because some modules look at it.
@@ -157,7 +160,7 @@ def _tapped(kind: type, path: str) -> type:
 
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         heard = _heard.get()
-        if heard is None:
+        if heard is None or (path := heard.paths.get(id(self))) is None:
             return kind.__call__(self, *args, **kwargs)
         if not path:
             heard.forget()

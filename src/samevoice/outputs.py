@@ -30,7 +30,7 @@ _SVG = _begins(r".*<svg .*<style>svg\{--.*@media\(prefers-color-scheme:dark\)\{s
 _FILES = {
     "turns": _begins(
         r"SPEAKER \S+ \S+ [\d.]+ [\d.]+ |\d+\r?\n\d\d+:\d\d:\d\d,\d{3} --> |WEBVTT"
-        r'|\{\s*"uri": [^\n]*,\s*"duration": [\d.]+,\s*"speakers": \['
+        r'|\{\s*"uri": [^\n]*,\s*"duration": [\d.]+,\s*("speakers": \[|"task": ")'
         r'|<!doctype html>.{,99}<meta name="generator" content="samevoice diarize '
     ),
     "drawing": _begins(r"<svg [^\n]*>\n<title>Who speaks when in "),
@@ -198,8 +198,8 @@ def write(texts: Mapping[Path, str]) -> None:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())
-        for aside, target in asides.items():
-            aside.replace(target)
+        for aside, at in asides.items():
+            aside.replace(at)
     except OSError as error:
         raise OutputError(f"{at} cannot be written: {error.strerror or error}") from error
     finally:

@@ -176,7 +176,7 @@ def test_without_a_model_the_open_one_is_taken(run: Run, monkeypatch: pytest.Mon
 
     def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
         asked.append(word)
-        announce(f"{word}, 81 MB, once")
+        announce(f"fetching {word}, 81 MB, once")
         return Path("full")
 
     monkeypatch.setattr(cached, "bundle_of", bundle_of)
@@ -190,8 +190,16 @@ def test_without_a_model_the_open_one_is_taken(run: Run, monkeypatch: pytest.Mon
 @pytest.mark.parametrize("command", [["enroll", "Ana"], ["identify"]])
 def test_a_model_that_is_not_there(run: Run, command: list[str]) -> None:
     audio = record("a.wav", f"9 {EAST}")
+    run("enroll", "Bob", audio, "--model", "full")
+    Pipeline.asked.clear()
     assert refused(run(*command, audio, "--model", "none")).startswith("none: no such bundle, and")
     assert Pipeline.asked == []
+
+
+def test_nothing_is_fetched_without_a_database_or_a_recording(run: Run) -> None:
+    audio = record("a.wav", f"9 {EAST}")
+    assert refused(run("identify", audio)).startswith("db holds no speaker database")
+    assert refused(run("enroll", "Ana", "b.wav")) == "b.wav: no such file"
 
 
 def test_a_name_is_checked_before_the_work(run: Run) -> None:

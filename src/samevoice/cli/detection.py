@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from samevoice.cli import pipeline_options
@@ -21,23 +20,25 @@ def refuse(task: Task, of_speakers: Mapping[str, Any], of_regions: Mapping[str, 
     if given and task == DIARIZATION:
         raise UsageError(f"{given[0]} needs --task voice-activity or --task overlap")
     if given:
-        raise UsageError(f"{given[0]} does not go with --task {task}, which tells no speakers")
+        raise UsageError(f"{given[0]} does not go with --task {task}, which finds no speakers")
     for flag in ("--onset", "--offset"):
         value = of_regions[flag]
         if value is not None and not 0 < value < 1:
             raise UsageError(f"{flag} is {value:g}: it must lie between 0 and 1")
+    onset, offset = of_regions["--onset"], of_regions["--offset"]
+    if offset is not None and offset > (0.5 if onset is None else onset):
+        raise UsageError("--offset must not lie above --onset: a region would end where it begins")
     gap = of_regions["--min-duration-off"]
     if gap is not None and not 0 <= gap < float("inf"):
         raise UsageError(f"--min-duration-off is {gap:g}: it must be 0 or more seconds")
 
 
 def load(
-    task: Task, model: Path | None, device: Device, of_regions: Mapping[str, Any], **options: Any
+    task: Task, model: str | None, device: Device, of_regions: Mapping[str, Any], **options: Any
 ) -> Any:
     from samevoice.models.diarization.detection import DetectionPipeline
 
     for flag, value in of_regions.items():
         if value is not None:
             options[flag.removeprefix("--").replace("-", "_")] = value
-    word = model or Path(DEFAULT)
-    return pipeline_options.load(word, device, DetectionPipeline, task=task, **options)
+    return pipeline_options.load(model or DEFAULT, device, DetectionPipeline, task=task, **options)

@@ -116,8 +116,6 @@ def diarize(
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
     recordings = paths.recordings(audio)
-    if model is None and len(recordings) == 1 and recordings[0] != STANDARD:
-        paths.refuse_missing(recordings[0])  # before the model is fetched
     targets = paths.targets(recordings, asked, output, audio)
     _refuse_unplayable(asked, recordings, output, embed_audio)
     _refuse_plot(plot, recordings)
@@ -125,6 +123,12 @@ def diarize(
     drawn = [(plot, "drawing")] if plot else []
     read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
+    pipeline_options.refuse_before_fetching(model, recordings)
+    if fast and model is None:
+        raise UsageError(
+            "--fast needs a ResNet embedding, and open:diarization has CAM++: leave it out, or "
+            "name another --model"
+        )
     with _standard_input(audio) as stdin:
         chunks: dict[str, Any] = {"chunk_duration": chunk_duration, "step": step}
         if task == detection.DIARIZATION:

@@ -40,10 +40,8 @@ Device: TypeAlias = Literal["auto", "gpu", "cpu"]
 
 Bundle = Annotated[Path, argument("BUNDLE", "A folder that convert wrote.")]
 Pipeline = Annotated[
-    Path | None,
-    option(
-        "MODEL", "A bundle, or a name as convert takes it.", "--model", default="open:diarization"
-    ),
+    str | None,
+    option("MODEL", "A bundle, a hub id or an open model.", "--model", default="open:diarization"),
 ]
 ModelType = Annotated[
     str,

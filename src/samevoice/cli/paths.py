@@ -36,8 +36,8 @@ def recordings(given: Sequence[str]) -> list[str]:
     return found
 
 
-def refuse_missing(name: str) -> None:
-    if not os.path.lexists(name):
+def refuse_missing(name: str | Path) -> None:
+    if name != STANDARD and not os.path.lexists(name):
         raise SamevoiceError(f"{name}: no such file")
 
 

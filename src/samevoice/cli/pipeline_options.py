@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from samevoice.cli import streams, terminal
+from samevoice.cli import paths, streams, terminal
 from samevoice.cli.options import Device
 from samevoice.errors import SamevoiceError
 
@@ -22,24 +22,44 @@ class SomeFailedError(SamevoiceError):
 
 
 def load(
-    model: Path | None, device: Device, kind: Callable[..., Any] | None = None, **options: Any
+    model: str | None, device: Device, kind: Callable[..., Any] | None = None, **options: Any
 ) -> Any:
     """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained.
 
     ``kind``: the pipeline's class, if it is no diarization.
     """
-    from samevoice.converters.cached import DEFAULT, bundle_of
-    from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+    if kind is None:
+        from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
-    made = kind or SpeakerDiarizationPipeline
-    pipeline = made(bundle_of(str(model or DEFAULT), _fetching), device, **options)
+        kind = SpeakerDiarizationPipeline
+    pipeline = kind(_bundle(model), device, **options)
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
     return pipeline
 
 
-def _fetching(what: str) -> None:
-    terminal.marked("[bold]fetching[/]  ", what, terminal.stderr())
+def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) -> None:
+    """A recording that is not there is told before anything is fetched for it."""
+    if model and Path(model).is_dir():
+        return
+    from samevoice.converters.reading.sources import is_name
+
+    if (model is None or is_name(model)) and len(recordings) == 1:
+        paths.refuse_missing(recordings[0])
+
+
+def _bundle(model: str | None) -> Path:
+    """What is there already costs no import of the converters."""
+    if model and Path(model).is_dir():
+        return Path(model)
+    from samevoice.converters.cached import DEFAULT, bundle_of
+
+    return bundle_of(model or DEFAULT, _announced)
+
+
+def _announced(what: str) -> None:
+    verb, _, rest = what.partition(" ")
+    terminal.marked(f"[bold]{verb}[/]  ", rest, terminal.stderr())
 
 
 @contextmanager

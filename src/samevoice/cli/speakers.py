@@ -79,6 +79,7 @@ def enroll(
 
     name = checked_name(name)
     recordings = _recordings(audio)
+    pipeline_options.refuse_before_fetching(model, recordings)
     pipeline = pipeline_options.load(model, device)
     database = _open(db, pipeline.embedding_fingerprint, create=True)
     heard = _heard(pipeline, recordings)
@@ -165,6 +166,8 @@ def identify(
 ) -> None:
     """Find the enrolled voices in recordings, with the distance and the next nearest."""
     recordings = _recordings(audio)
+    pipeline_options.refuse_before_fetching(model, recordings)
+    _open(db)  # one that is not there is told now
     pipeline = pipeline_options.load(model, device)
     database = _open(db, pipeline.embedding_fingerprint)
     found: list[dict[str, Any]] = []

@@ -96,6 +96,25 @@ def test_other_networks_are_not_heard() -> None:
     assert not heard.outputs
 
 
+def test_those_who_listen_inside_hear_their_own_paths() -> None:
+    network = Network()
+    with taps.listen(network) as whole:
+        network(mx.array(1.0))
+        with taps.listen(network.first) as part:
+            network(mx.array(1.0))
+    assert list(part.outputs) == ["layers.0", "layers.0#2", "split", "output"]
+    assert list(whole.outputs)[-2:] == ["last", "output"]
+
+
+def test_a_layer_with_two_paths_is_heard_under_the_one_that_is_asked_for() -> None:
+    network = Network()
+    network.last = network.first.layers[0]
+    for name in ("last", "first.layers.0"):
+        with taps.listen(network, paths=[name]) as heard:
+            network(mx.array(1.0))
+        assert sum(tap.partition("#")[0] == name for tap in heard.outputs) == 3
+
+
 def test_a_layer_takes_what_it_is_fed_and_what_came_is_noted() -> None:
     network = Network()
     with taps.listen(network, fed={"first.layers.0#2": mx.array(10.0)}) as heard:
