@@ -262,7 +262,7 @@ def _one_speaker(embeddings: np.ndarray, chosen: tuple[np.ndarray, np.ndarray]) 
     """Nothing to cluster: all speech is one speaker's, whatever count was asked for."""
     train, (chunks, slots, size) = embeddings[chosen], embeddings.shape
     centroid = train[0] if len(train) else np.full(size, np.nan)
-    note = "too little speech to tell voices by: all of them are taken for one"
+    note = "too little speech to tell voices: only those who speak at once differ"
     return Clustering(
         hard=np.zeros((chunks, slots), dtype=np.int64),
         soft=np.ones((chunks, slots, 1)),

@@ -123,9 +123,10 @@ class DetectionPipeline(Segmenter):
         folder = segmentation_of(Path(model_path))
         super().__init__(folder, device, batch_size)
         self.task, self.keep_scores, self.config = task, scores, self.segmentation.config
-        labels = self.config["num_classes"] if self.classes is None else self.classes.shape[1]
-        if task == "overlap" and labels < 2:
-            raise DiarizationError(f"{folder} tells one speaker a chunk, and so no overlap")
+        classes = self.classes
+        most = self.config["num_classes"] if classes is None else classes.sum(axis=1).max()
+        if task == "overlap" and most < 2:
+            raise DiarizationError(f"{folder} tells one speaker at a time, and so no overlap")
         self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
 
     def _classes(self) -> Any:

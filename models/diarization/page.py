@@ -47,7 +47,8 @@ _KINDS = {
 
 def beside(recording: Path, page: Path) -> str:
     """The address of a recording as the page says it: relative, so that both may move together."""
-    return quote(os.fsencode(os.path.relpath(recording, page.absolute().parent)), safe="/")
+    way = os.path.relpath(os.path.realpath(recording), os.path.realpath(page.parent))
+    return quote(os.fsencode(way), safe="/")
 
 
 def inside(recording: Path) -> str:

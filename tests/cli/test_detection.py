@@ -20,6 +20,12 @@ BAD_USAGE = {
     "--task voice-activity --onset 1": "--onset is 1: it must lie between 0 and 1",
     "--task voice-activity --offset nan": "--offset is nan: it must lie between 0 and 1",
     "--task overlap --min-duration-off -1": "--min-duration-off is -1: it must be 0 or more",
+    "--task voice-activity --plot a.svg": "--plot does not go with --task voice-activity",
+    "--task overlap --output a.html": "--format html does not go with --task overlap",
+    "--task overlap --scores": "--scores goes with --format json",
+    "--embeddings": "--embeddings goes with --format json",
+    "--task overlap --onset 0.3 --offset 0.8": "--offset must not lie above --onset",
+    "--task overlap --offset 0.8": "--offset must not lie above --onset",
     "--onset 0.4": "--onset needs --task voice-activity or --task overlap",
     "--scores": "--scores needs --task voice-activity or --task overlap",
     "--min-duration-off 0": "--min-duration-off needs --task voice-activity or --task overlap",
@@ -63,6 +69,11 @@ def test_regions_in_every_form(
     assert [text.count(" --> ") for text in subtitles] == [len(rttm)] * 2
     assert len(found["scores"]["values"]) > 700
     # The whole pipeline's bundle holds the same segmentation.
+    again = diarize(f"{words} --output out --format rttm,json,srt,vtt --step 2")
+    assert again.code == 0, again.err  # one's own results are replaced
+    assert json.loads((tmp_path / "out" / "a.json").read_text())["model"]["step"] == 2
+    assert "step" not in found["model"]
+    diarize(f"{words} --output out --format rttm")
     whole = diarize(words.replace(str(model), str(reference_bundle)))
     assert whole.out == (tmp_path / "out" / "a.rttm").read_text()
 

@@ -67,7 +67,7 @@ def diarize(
         float | None, option("S", "Chunk step in seconds.", default="the model's")
     ] = None,
     fast: Annotated[
-        bool, flag("--fast", "About twice as fast, with nearly the same result (docs/fast.md).")
+        bool, flag("--fast", "About twice as fast, for ResNet embeddings (docs/fast.md).")
     ] = False,
     device: OnDevice = "auto",
     speakers: Annotated[
@@ -106,15 +106,18 @@ def diarize(
         f"--{name.replace('_', '-')}": count for name, count in counts.items()
     }
     of_speakers |= {"--exclusive": exclusive, "--fast": fast, "--speakers": speakers}
+    of_speakers |= {"--plot": plot, "--embeddings": embeddings}
     of_regions: dict[str, Any] = {
         "--onset": onset,
         "--offset": offset,
         "--min-duration-off": min_duration_off,
     }
     of_regions |= {"--scores": scores or None}
-    detection.refuse(task, of_speakers | {"--embeddings": embeddings}, of_regions)
     _refuse_odd_durations(min_duration, chunk_duration, step)
     asked = _formats(formats, output)
+    detection.refuse(task, of_speakers | {"--format html": "html" in asked}, of_regions)
+    if (scores or embeddings) and "json" not in asked:
+        raise UsageError(f"{'--scores' if scores else '--embeddings'} goes with --format json")
     recordings = paths.recordings(audio)
     targets = paths.targets(recordings, asked, output, audio)
     _refuse_unplayable(asked, recordings, output, embed_audio)
@@ -149,6 +152,7 @@ def diarize(
             embed_audio=embed_audio,
             embeddings=embeddings,
             timing=timing,
+            chunks=chunks,
             plot=plot,
             min_duration=min_duration if task == detection.DIARIZATION else 0.0,
         )
@@ -285,6 +289,7 @@ class Run:
     embed_audio: bool
     embeddings: bool
     timing: bool
+    chunks: Mapping[str, float | None]
     plot: Path | None
     min_duration: float
 
@@ -396,7 +401,8 @@ class Run:
             found["fast"] = True
         if self.pipeline.reference_only:
             found["reference_only"] = True
-        return found | {name: count for name, count in self.counts.items() if count is not None}
+        asked = {**self.chunks, **self.counts}
+        return found | {name: value for name, value in asked.items() if value is not None}
 
 
 def _length(seconds: float) -> str:

@@ -33,18 +33,18 @@ verify out/release
 verify me/segmentation-3.0-mlx
 diarize meeting.wav --output meeting.rttm
 diarize meeting.wav --model pyannote/speaker-diarization-community-1
-diarize talks/ --model full --output out --format rttm,json,srt
-diarize call.m4a --model full --num-speakers 2 --output -
-speakers enroll Ana ana.wav --model full
-speakers enroll "Ana María" recordings/ana --model full --db voices
+diarize talks/ --output out --format rttm,json,srt
+diarize call.m4a --num-speakers 2 --output -
+speakers enroll Ana ana.wav
+speakers enroll "Ana María" recordings/ana --db voices
 speakers list
 speakers list --db voices --json
 speakers remove Ana --db voices
-speakers identify meeting.wav --model full
-speakers identify recordings --model full --db voices --json
+speakers identify meeting.wav
+speakers identify recordings --db voices --json
 speakers calibrate --db voices
-speakers calibrate recordings --model full
-speakers calibrate Ana=a.wav Ana=b.wav Bob=c Bob=d --model full
+speakers calibrate recordings
+speakers calibrate Ana=a.wav Ana=b.wav Bob=c Bob=d
 doctor
 doctor --json
 doctor --self-test

@@ -320,3 +320,14 @@ def test_names_and_what_is_stored_outside() -> None:
 def test_long_containers_come_in_pieces() -> None:
     whole: Callable[[int], Any] = lambda n: (list(range(n)), {k: str(k) for k in range(n)})  # noqa: E731
     assert load(pickle.dumps(whole(5000), 2)) == whole(5000)
+
+
+def test_a_pickle_that_repeats_itself_is_refused() -> None:
+    """Small on the disk: what came once is handed to a call again and again, or hashed in keys."""
+    many = pickle.dumps(dict.fromkeys(range(100_000)), protocol=2)[:-1]
+    calls = many + b"q\x01ccollections\nOrderedDict\nq\x02h\x01\x85R" + b"h\x02h\x01\x85R" * 1_000
+    with pytest.raises(RefusedError, match="repeats itself without end"):
+        load(calls + b"N.")
+    key = pickle.dumps({tuple(range(17)): None}, protocol=2)
+    with pytest.raises(RefusedError, match="a key of 17 parts"):
+        load(key)

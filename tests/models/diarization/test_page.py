@@ -370,6 +370,12 @@ def test_a_recording_is_found_from_the_page(
     assert page.beside(Path("talks/a.wav"), Path("out/x.html")) == "../talks/a.wav"
     assert page.beside(Path("a:b#?%.wav"), tmp_path / "x.html") == "a%3Ab%23%3F%25.wav"
     assert page.beside(Path('"\udcff.wav'), Path("x.html")) == "%22%FF.wav"
+    # A link leads where the recording lies, and so does the address.
+    (tmp_path / "real" / "deep").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "real" / "deep")
+    there = tmp_path / "link" / ".." / "a.wav"
+    assert page.beside(there, tmp_path / "x.html") == "real/a.wav"
+    assert page.beside(tmp_path / "a.wav", tmp_path / "link" / "x.html") == "../../a.wav"
 
 
 def test_quiet_and_short_recordings_have_pages() -> None:

@@ -348,7 +348,7 @@ def test_voices_that_could_not_be_told_apart_are_counted_in_words(
     found = forced(pipeline, spoken, 3)
     assert found.labels == ["SPEAKER_00", "SPEAKER_01"]
     assert found.notes == (
-        "too little speech to tell voices by: all of them are taken for one",
+        "too little speech to tell voices: only those who speak at once differ",
         "1 voice was told apart where 3 were asked for: is there enough speech?",
     )
 
