@@ -221,9 +221,9 @@ def convert(
 ) -> Conversion:
     """Convert a PyTorch checkpoint to an MLX bundle.
 
-    ``source`` is a hub id, a folder, a checkpoint file or ``reference:...``; ``q_bits`` (4 or 8)
-    quantises the linear layers. Raises a ``SamevoiceError`` that says what to do, and then has
-    written nothing.
+    ``source`` is a hub id, a folder, a checkpoint file, ``open:...``, ``wheel:...`` or
+    ``reference:...``; ``q_bits`` (4 or 8) quantises the linear layers. Raises a ``SamevoiceError``
+    that says what to do, and then has written nothing.
     """
     options = Options(dtype, q_bits, q_group_size, max_shard_size)
     target = Path(mlx_path)

