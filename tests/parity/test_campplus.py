@@ -13,6 +13,7 @@ import pytest
 import samevoice
 from samevoice.converters import rules
 from samevoice.converters.families import campplus as family
+from samevoice.converters.reading import wheels
 from samevoice.converters.reading.checkpoint import read
 from samevoice.converters.rules import Tensor
 from samevoice.errors import SourceError
@@ -189,6 +190,12 @@ def test_a_wheel_that_was_changed_is_never_imported(
 ) -> None:
     pytest.importorskip("torch")
     monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
+
+    def fetched(file: wheels.WheelFile, folder: Path) -> Path:
+        (folder / file.path).write_bytes(b"not the authors' either")
+        return folder / file.path
+
+    monkeypatch.setattr(wheels, "download", fetched)
     campplus.WHEEL.cached.parent.mkdir(parents=True)
     campplus.WHEEL.cached.write_bytes(b"not the authors'")
     before = list(sys.path)
