@@ -24,6 +24,7 @@ from samevoice.converters.transforms import Array, cast
 from samevoice.errors import CheckpointError, ConversionError
 from samevoice.family import Family, architectures, roles
 from samevoice.files import read_text
+from samevoice.models.diarization.settings import threshold_fault
 
 DTYPES = ("float32", "float16", "bfloat16")
 AUTO, WHOLE = "auto", "full"
@@ -266,6 +267,9 @@ def prepare(
             _part(folder, part, folder, options)
             for folder, part in pipeline.locate_parts(found, settings).items()
         )
+        segmentation = {part.folder: part for part in parts}["segmentation"]
+        if wrong := threshold_fault(segmentation.config, settings.parameters):
+            raise ConversionError(f"{found.files[0]} of {found.name} {wrong}")
         return Conversion(WHOLE, None, parts, _note(parts), found, settings.parameters)
     if model_type == WHOLE:
         raise ConversionError(f"{found.name} is no pipeline: it has no config.yaml that names one")

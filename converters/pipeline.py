@@ -15,7 +15,14 @@ from samevoice.converters.reading import sources
 from samevoice.converters.reading.sources import Source
 from samevoice.errors import ConversionError, SourceError
 from samevoice.files import read_text
-from samevoice.models.diarization.settings import CLUSTERINGS, NUMBERS, OVERLAP, VBX, fault
+from samevoice.models.diarization.settings import (
+    CLUSTERINGS,
+    LABELS,
+    NUMBERS,
+    OVERLAP,
+    VBX,
+    fault,
+)
 
 CONFIG_YAML = "config.yaml"
 _PIPELINES = (
@@ -99,6 +106,8 @@ def _settings(text: str, where: str) -> Settings:
         OVERLAP: params.get(OVERLAP, False) is True,
         "clustering": clustering,
     }
+    if (threshold := (tuned.get("segmentation") or {}).get("threshold")) is not None:
+        found[LABELS] = threshold
     if wrong := fault(found):
         raise ConversionError(
             f"{where} {wrong}. The networks can be converted on their own: pass their ids or files "

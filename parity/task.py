@@ -300,6 +300,7 @@ class Decisions:
     classes: int
     noise: float
     flips: tuple[Flip, ...] = ()
+    near: int = 0  # so close that the noise could turn them
     finite: bool = True
 
     @property
@@ -365,8 +366,9 @@ def compare_decisions(
         return Decisions(empty, empty, 0, noise, finite=False)
     classes = 2 if threshold is not None else _width(pair.truth)
     chosen, other = _decided(pair.truth, threshold), _decided(pair.got, threshold)
-    flips = _flips(chosen, other, _margins(pair.truth, threshold), noise)
-    return Decisions(chosen, other, classes, noise, flips)
+    margins = _margins(pair.truth, threshold)
+    near = int(np.count_nonzero(margins <= noise))
+    return Decisions(chosen, other, classes, noise, _flips(chosen, other, margins, noise), near)
 
 
 def _width(scores: Floats) -> int:

@@ -61,6 +61,32 @@ def pyannet(
     return shaken(model).eval()
 
 
+def labelled(folder: Path) -> Path:
+    """A checkpoint in which each of three speakers has a score of its own, seeded."""
+    import torch
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
+    from pyannote.audio.models.segmentation import PyanNet
+
+    from samevoice.converters import reference
+
+    torch.manual_seed(1)
+    model = PyanNet(sincnet={"stride": 10})
+    model.specifications = Specifications(
+        problem=Problem.MULTI_LABEL_CLASSIFICATION,
+        resolution=Resolution.FRAME,
+        duration=5.0,
+        classes=["a", "b", "c"],
+        permutation_invariant=True,
+    )
+    model.build()
+    with torch.no_grad():  # scores that cross the thresholds now and then
+        model.classifier.weight.mul_(30)
+        model.classifier.bias.sub_(0.5)
+    folder.mkdir(parents=True)
+    reference._save(model.eval(), folder)
+    return folder
+
+
 def resnet(depth: int = 34, seed: int = 0) -> Any:
     """pyannote's WeSpeaker ResNet of a depth, with statistics that are no defaults."""
     import torch

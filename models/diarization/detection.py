@@ -121,26 +121,13 @@ class DetectionPipeline(Segmenter):
         if not all(0 <= value < math.inf for value in self.durations):
             raise DiarizationError("min_duration_on and min_duration_off must be 0 or more seconds")
         folder = segmentation_of(Path(model_path))
-        super().__init__(folder, device, batch_size)
+        super().__init__(folder, device, batch_size, threshold=onset)
         self.task, self.keep_scores, self.config = task, scores, self.segmentation.config
         classes = self.classes
         most = self.config["num_classes"] if classes is None else classes.sum(axis=1).max()
         if task == "overlap" and most < 2:
             raise DiarizationError(f"{folder} tells one speaker at a time, and so no overlap")
         self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
-
-    def _classes(self) -> Any:
-        """None where each label has a score of its own."""
-        config = self.segmentation.config
-        return None if parts.independent(self._segmenting, config) else super()._classes()
-
-    def segment(self, waveforms: np.ndarray) -> np.ndarray:
-        """(B, N) -> (B, F, S): zeros and ones in uint8, or scores between them."""
-        if self.classes is not None:
-            return super().segment(waveforms).astype(np.uint8)
-        scores = self.segmentation(waveforms)
-        self._refuse_damage(self._segmenting, [scores])
-        return np.array(scores, dtype=np.float32)
 
     @property
     def reference_only(self) -> bool:
@@ -191,7 +178,10 @@ class DetectionPipeline(Segmenter):
         with self._on_device():
             for batch in chunks:
                 with clock("segmentation"):
-                    said.append(TASKS[self.task].of_masks(self.segment(batch)))
+                    found = self.segment(batch)
+                    if self.classes is not None:
+                        found = self.decode(found)
+                    said.append(TASKS[self.task].of_masks(np.array(found, dtype=np.float32)))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
         return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples

@@ -40,7 +40,12 @@ from samevoice.models.diarization.clustering import (
 from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
-from samevoice.models.diarization.settings import OVERLAP, algorithm
+from samevoice.models.diarization.settings import (
+    LABELS,
+    OVERLAP,
+    algorithm,
+    threshold_fault,
+)
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
 
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
@@ -71,6 +76,12 @@ class Analysis:
     segmentations: np.ndarray  # (C, F, S) of zeros and ones, in uint8
     embeddings: np.ndarray  # (C, S, E) in float32
     samples: int
+    scores: np.ndarray | None = None  # (C, F, S) in float32, where each label has its own
+
+    @property
+    def votes(self) -> np.ndarray:
+        """(C, F, S): what the timeline is made of."""
+        return self.segmentations if self.scores is None else self.scores
 
 
 @dataclass
@@ -101,21 +112,28 @@ class Clock:
 
 
 class Segmenter:
-    """A segmentation network: who is active in each frame of a chunk."""
+    """A segmentation network: who is active in each frame of a chunk.
+
+    ``threshold``: above it somebody speaks, where each speaker has a score of its own.
+    """
 
     frames: Frames  # where chunks and frames lie in time
 
-    def __init__(self, folder: Path, device: backend.Choice, batch_size: int | None) -> None:
-        self.device, self.batch_size = backend.device(device), batch_size
+    def __init__(
+        self,
+        folder: Path,
+        device: backend.Choice,
+        batch_size: int | None,
+        threshold: float | None = None,
+    ) -> None:
+        self.device, self.batch_size, self.threshold = backend.device(device), batch_size, threshold
         self._segmenting = folder
         with self._on_device():
             self.segmentation: Any = parts.segmentation(folder)
-        self.classes = self._classes()
-
-    def _classes(self) -> Any:
-        """(K, S): which speakers each class of the network stands for."""
-        speakers, largest = parts.classes(self._segmenting, self.segmentation.config)
-        return powerset.mapping(speakers, largest)
+        # (K, S): which speakers each class of a powerset stands for; None where there is no class.
+        self.classes: np.ndarray | None = None
+        if not parts.independent(folder, self.segmentation.config):
+            self.classes = powerset.mapping(*parts.classes(folder, self.segmentation.config))
 
     def _frames(
         self, duration: float | None, step: float | None, share: float, shortest: int
@@ -136,15 +154,18 @@ class Segmenter:
             raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
         return found
 
-    def segment(self, waveforms: np.ndarray) -> np.ndarray:
-        """(B, N) -> (B, F, S) of zeros and ones."""
-        scores = self.segmentation(waveforms)
+    def segment(self, waveforms: np.ndarray) -> mx.array:
+        """(B, N) -> (B, F, K): the network's scores."""
+        scores: mx.array = self.segmentation(waveforms)
         self._refuse_damage(self._segmenting, [scores])
-        return np.array(self.decode(scores))
+        return scores
 
     def decode(self, scores: mx.array) -> mx.array:
-        """(B, F, K) -> (B, F, S)."""
-        return compiled.powerset_masks(scores, mx.array(self.classes))
+        """(B, F, K) -> (B, F, S) of zeros and ones."""
+        if self.classes is not None:
+            return compiled.powerset_masks(scores, mx.array(self.classes))
+        assert self.threshold is not None
+        return mx.array(powerset.above(np.array(scores, dtype=np.float32), self.threshold))
 
     def _refuse_damage(self, part: Path, made: Iterable[Any]) -> None:
         """Whatever the audio, no healthy network gives what is not finite."""
@@ -186,7 +207,10 @@ class SpeakerDiarizationPipeline(Segmenter):
         folder = Path(model_path)
         self.config = parts.config(folder)
         self.settings: Mapping[str, Any] = self.config["pipeline"]
-        super().__init__(folder / "segmentation", device, batch_size)
+        threshold = self.settings.get(LABELS)
+        super().__init__(folder / "segmentation", device, batch_size, threshold)
+        if wrong := threshold_fault(self.segmentation.config, self.settings):
+            raise BundleError(f"{folder / 'config.json'} {wrong}")
         with self._on_device():
             self.embedding: Any = parts.embedding(folder / "embedding", self.segmentation)
         needs_plda = algorithm(self.settings).needs_plda
@@ -245,7 +269,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         """Blocks of mono audio, of whatever length -> what both networks say about each chunk."""
         clock, tell = clock or Clock(), tell or nobody
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
-        segmentations, embeddings = [], []
+        segmentations, embeddings, scores = [], [], []
         with self._on_device():
             silent = self.silent_embedding()
             self._refuse_damage(self._folder / "embedding", [silent])
@@ -255,22 +279,36 @@ class SpeakerDiarizationPipeline(Segmenter):
                 shared = SharedTrunk(self.embedding, self.frames, silent, self.apart)
             for batch in chunks:
                 with clock("segmentation"):
-                    found = self.segment(batch)
+                    said = self.segment(batch)
+                    found = np.array(self.decode(said))
                 with clock("embeddings"):
-                    if shared is None:
-                        made = [self.embed(batch, found, silent)]
-                    else:
-                        made = shared.heard(batch, np.array(self.weights(found)))
-                    self._refuse_damage(self._folder / "embedding", made)
-                    embeddings += made
+                    embeddings += self._voices(batch, found, silent, shared)
                 segmentations.append(found.astype(np.uint8))
+                if self.classes is None:
+                    scores.append(np.array(said, dtype=np.float32))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
             with clock("embeddings"):
                 if shared is not None:
                     embeddings += shared.rest()
                     self._refuse_damage(self._folder / "embedding", embeddings)
-        return Analysis(np.concatenate(segmentations), np.concatenate(embeddings), chunks.samples)
+        return Analysis(
+            np.concatenate(segmentations),
+            np.concatenate(embeddings),
+            chunks.samples,
+            np.concatenate(scores) if scores else None,
+        )
+
+    def _voices(
+        self, batch: np.ndarray, masks: np.ndarray, silent: np.ndarray, shared: SharedTrunk | None
+    ) -> list[np.ndarray]:
+        """(B, N), (B, F, S) -> (B, S, E), or what a shared trunk has ready by now."""
+        if shared is None:
+            made = [self.embed(batch, masks, silent)]
+        else:
+            made = shared.heard(batch, np.array(self.weights(masks)))
+        self._refuse_damage(self._folder / "embedding", made)
+        return made
 
     def _refuse_other_plda(self, voice: np.ndarray) -> None:
         if self.plda is not None and len(voice) != len(self.plda.mean1):
@@ -347,17 +385,17 @@ class SpeakerDiarizationPipeline(Segmenter):
         with clock("reconstruction"):
             stages.clustering = clustering
             stages.discrete, stages.exclusive = self.reconstruct(
-                segmentations, clustering.hard, np.minimum(counts, bounds.most).astype(np.int64)
+                analysis, clustering.hard, np.minimum(counts, bounds.most).astype(np.int64)
             )
         tell("discrete_diarization", stages.discrete)
         return stages
 
     def reconstruct(
-        self, segmentations: np.ndarray, hard: np.ndarray, counts: np.ndarray
+        self, analysis: Analysis, hard: np.ndarray, counts: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
-        """(C, F, S), (C, S), (T,) -> with overlaps, and with one speaker at a time."""
-        hard = np.where(segmentations.any(axis=1), hard, NOBODY)
-        votes = reconstruction.activations(segmentations, hard, self.frames)
+        """What was said, (C, S), (T,) -> with overlaps, and with one speaker at a time."""
+        hard = np.where(analysis.segmentations.any(axis=1), hard, NOBODY)
+        votes = reconstruction.activations(analysis.votes, hard, self.frames)
         whole = reconstruction.discretise(votes, counts)
         return whole, reconstruction.discretise(votes, np.minimum(counts, 1))
 

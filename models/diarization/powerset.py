@@ -1,4 +1,7 @@
-"""Powerset classes: one class a set of speakers, from nobody to the largest set."""
+"""Frames of scores into frames of speakers: by powerset classes, or each label by a threshold.
+
+A powerset has one class a set of speakers, from nobody to the largest set.
+"""
 
 from __future__ import annotations
 
@@ -32,3 +35,14 @@ def decode(scores: np.ndarray, table: np.ndarray) -> np.ndarray:
     # No softmax: it keeps the order, but rounding may make two scores equal.
     found: np.ndarray = table[scores.argmax(axis=-1)]
     return found
+
+
+def above(scores: np.ndarray, threshold: float) -> np.ndarray:
+    """(..., F, S) -> the same of zeros and ones: who speaks, where each label is decided alone.
+
+    A score that lies on the threshold changes nothing; nobody speaks at first.
+    """
+    frames = np.arange(scores.shape[-2])[:, None]
+    last = np.maximum.accumulate(np.where(scores == threshold, -1, frames), axis=-2)
+    speaks = np.take_along_axis(scores > threshold, np.maximum(last, 0), axis=-2) & (last >= 0)
+    return speaks.astype(np.float32)

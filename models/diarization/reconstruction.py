@@ -29,9 +29,15 @@ def count_speakers(segmentations: np.ndarray, frames: Frames) -> np.ndarray:
 
 
 def activations(segmentations: np.ndarray, hard: np.ndarray, frames: Frames) -> np.ndarray:
-    """(C, F, S), (C, S) -> (T, K): how many chunks say that a speaker is active."""
-    speakers = int(hard.max(initial=NOBODY)) + 1
-    votes = np.zeros((frames.total(len(segmentations)), max(speakers, 0)), dtype=np.int32)
+    """(C, F, S), (C, S) -> (T, K): how many chunks say that a speaker is active.
+
+    Of scores it is their sum, in float32 as the reference adds them up.
+    """
+    speakers, kind = int(hard.max(initial=NOBODY)) + 1, segmentations.dtype
+    votes = np.zeros(
+        (frames.total(len(segmentations)), max(speakers, 0)),
+        dtype=np.float32 if np.issubdtype(kind, np.floating) else np.int32,
+    )
     for chunk, (slots, clusters) in enumerate(zip(segmentations, hard, strict=True)):
         where = slice(frames.first(chunk), frames.first(chunk) + len(slots))
         for cluster in np.unique(clusters[clusters != NOBODY]):

@@ -11,6 +11,8 @@ from math import isfinite
 from typing import Any
 
 OVERLAP = "embedding_exclude_overlap"
+# Above it somebody speaks, where each speaker has a score of its own (not in powerset classes).
+LABELS = "segmentation_threshold"
 # How agglomerative clustering measures the distance between two clusters.
 CENTROID = "centroid"
 METHODS = ("average", CENTROID, "complete", "median", "single", "ward", "weighted")
@@ -67,4 +69,17 @@ def fault(settings: Any) -> str:
         return f"gives 'min_cluster_size' as {size!r:.40}: it must be a whole number from 1 on"
     if not isinstance(settings.get(OVERLAP), bool):
         return f"does not say whether {OVERLAP!r}"
+    bound = settings.get(LABELS)
+    if bound is not None and not (is_number(bound) and 0 < bound < 1):
+        return f"gives {LABELS!r} as {bound!r:.40}: it must lie between 0 and 1"
+    return ""
+
+
+def threshold_fault(segmentation: Mapping[str, Any], settings: Mapping[str, Any]) -> str:
+    """Whether the segmentation's scores and the pipeline's threshold do not belong together."""
+    needs, bound = segmentation.get("activation") == "sigmoid", settings.get(LABELS)
+    if needs and bound is None:
+        return "names no threshold for its segmentation, which has a score for each speaker"
+    if bound is not None and not needs:
+        return "names a threshold for its segmentation, which has powerset classes and needs none"
     return ""

@@ -40,6 +40,7 @@ class Compared:
     port: PortRun
     middles: Array  # (T,): seconds
     rounded: bool  # whether the networks round more coarsely than float32
+    threshold: float | None = None  # of scores of single labels
 
     @cached_property
     def decisions(self) -> Decisions | None:
@@ -48,16 +49,16 @@ class Compared:
         if scores is None:
             return None
         try:
-            return compare_decisions(self.original.scores, scores, truth=self.truth.scores)
+            return compare_decisions(
+                self.original.scores, scores, threshold=self.threshold, truth=self.truth.scores
+            )
         except ShapeMismatchError:
             return None
 
     @property
     def near_floor(self) -> int:
         """How many decisions are so close that float32 noise could turn them."""
-        if self.decisions is None:
-            return 0
-        return int(np.count_nonzero(margins(self.original.scores) <= self.decisions.noise))
+        return self.decisions.near if self.decisions else 0
 
     @property
     def flips_on_floor(self) -> int:
@@ -167,12 +168,6 @@ class Compared:
         return left
 
 
-def margins(scores: Array) -> Array:
-    """(..., K) -> (...): how far the best class is ahead of the next."""
-    top = np.partition(np.asarray(scores, dtype=np.float64), -2, axis=-1)
-    return np.asarray(top[..., -1] - top[..., -2])
-
-
 # Taps ---------------------------------------------------------------------------------------------
 
 
@@ -253,7 +248,7 @@ def compare_one(
     port = run_port(candidate, recording, original)
     rounded = precision_of(limits.dtype, limits.device).times_float32 > 1
     middles = candidate.frames.middles(len(original.counts))
-    return Compared(recording, original, truth, port, middles, rounded)
+    return Compared(recording, original, truth, port, middles, rounded, candidate.threshold)
 
 
 def judged(compared: Sequence[Compared], limits: Limits) -> Comparison:
@@ -320,7 +315,7 @@ def _row(one: Compared) -> dict[str, Any]:
         "speakers_candidate": len({label for *_, label in turns}),
         "turns": len(one.original.turns),
         "turns_candidate": len(turns),
-        "decisions": int(math.prod(one.original.scores.shape[:-1])),
+        "decisions": int(one.decisions.reference.size) if one.decisions else 0,
         "flips": len(one.decisions.flips) if one.decisions else 0,
         "flips_on_floor": one.flips_on_floor,
         "decisions_near_floor": one.near_floor,
@@ -341,7 +336,8 @@ def _agreement(compared: Sequence[Compared]) -> dict[str, dict[str, Any]]:
     plain, got, truth = columns(
         (one.original.scores, one.port.free[SCORES], one.truth.scores) for one in compared
     )
-    return compare_decisions(plain, got, truth=truth).sections()
+    threshold = compared[0].threshold
+    return compare_decisions(plain, got, threshold=threshold, truth=truth).sections()
 
 
 # The fast configuration ---------------------------------------------------------------------------

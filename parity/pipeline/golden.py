@@ -111,13 +111,15 @@ class Replayed:
         found = pipeline(
             {"waveform": example.waveforms[0], "sample_rate": RATE, "uri": example.name}
         )
-        self.scores = np.concatenate(pipeline.scores)
+        self.scores, self.threshold = np.concatenate(pipeline.scores), pipeline.threshold
         both = found.speaker_diarization, found.exclusive_speaker_diarization
         self.got = {kind: turns_of(turns) for kind, turns in zip(KINDS, both, strict=True)}
 
     @property
     def decisions(self) -> Decisions:
-        return compare_decisions(self.plain, self.scores, truth=self.truth)
+        return compare_decisions(
+            self.plain, self.scores, threshold=self.threshold, truth=self.truth
+        )
 
     @property
     def explained(self) -> bool:
@@ -182,5 +184,5 @@ def _task_of(found: Sequence[Replayed]) -> dict[str, dict[str, Any]]:
     plain, got, truth = columns((one.plain, one.scores, one.truth) for one in found)
     return {
         "diarization": {"der": whole, "exclusive_der": exclusive, "unexplained_der": max(beside)},
-        **compare_decisions(plain, got, truth=truth).sections(),
+        **compare_decisions(plain, got, threshold=found[0].threshold, truth=truth).sections(),
     }

@@ -33,6 +33,7 @@ NOBODY = -2  # pyannote's cluster of slots that got none
 OTHERS = 8  # ways to deal out the errors of embeddings, to see what they move
 TOLD = 2  # speakers, where a clustering must be told how many there are
 KEPT = 1e-7  # pyannote drops speakers that VBx finds less likely
+TIE = 1e-5  # sums of scores that are as close say nothing; whole votes are equal or 1 apart
 
 Notes = defaultdict[str, list[Any]]
 # What came out of a call, then what went in -> what is noted of it, by name.
@@ -228,7 +229,7 @@ class ReferencePipeline:
     def _listening(self) -> Iterator[Notes]:
         """What comes out of pyannote's own functions, and what goes in where that is wanted."""
         from pyannote.audio.core.inference import Inference
-        from pyannote.audio.pipelines import clustering
+        from pyannote.audio.pipelines import clustering, speaker_diarization
         from pyannote.audio.utils import vbx
 
         notes, pipeline = Notes(list), self.pipeline
@@ -238,6 +239,7 @@ class ReferencePipeline:
             (segmentation, "forward", lambda found, x: {"chunks": x[:, 0], "scores": found}),
             (embedding, "forward", lambda found, x, weights: {"weights": weights}),
             (embedding, "compute_fbank", _output("fbank")),
+            (speaker_diarization, "binarize", _output("masks")),
             (Inference, "aggregate", _output("votes")),
             (
                 type(pipeline),
@@ -375,7 +377,10 @@ def _hook(notes: Notes) -> Callable[..., None]:
 
 
 def tied(votes: Array, counts: Array) -> Array:
-    """(T, K), (T,) -> (T,): whether the last speaker in has as many votes as the first one out."""
+    """(T, K), (T,) -> (T,): whether the last speaker in has as many votes as the first one out.
+
+    Sums of scores need not be equal: rounding decides between those that are nearly so.
+    """
     ranked, rows = -np.sort(-votes, axis=1), np.arange(len(votes))
     counts = np.asarray(counts[: len(votes)], dtype=np.int64)
     between: Array = (counts > 0) & (counts < votes.shape[1])
@@ -383,7 +388,7 @@ def tied(votes: Array, counts: Array) -> Array:
     outside = np.minimum(inside, max(votes.shape[1] - 1, 0))
     if not votes.shape[1]:
         return between
-    equal: Array = ranked[rows, inside - 1] == ranked[rows, outside]
+    equal: Array = np.abs(ranked[rows, inside - 1] - ranked[rows, outside]) < TIE
     return between & equal
 
 
@@ -399,7 +404,9 @@ def _quietly() -> Iterator[None]:
 
 
 def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
-    segmentations, (counts,) = notes["segmentation"][0], notes["speaker_counting"]
+    # Powerset classes come as masks; scores of single labels are decided by a threshold first.
+    segmentations = (notes["masks"] or notes["segmentation"])[0]
+    (counts,) = notes["speaker_counting"]
     chunks, slots = segmentations.shape[::2]
     common = {
         "waveform": waveform,

@@ -259,19 +259,25 @@ def _assignment(original: Spoke) -> Seams:
     }
 
 
-def _timelines(candidate: Listening, original: Spoke) -> Seams:
+def _said(candidate: Listening, original: TorchRun, embeddings: Array) -> Analysis:
+    """What pyannote's networks said, in the port's own form."""
+    scores = original.scores if candidate.classes is None else None
     masks = original.segmentations.astype(np.uint8)
-    made = candidate.reconstruct(masks, original.clusters.hard, original.counts)
+    return Analysis(masks, embeddings, len(original.waveform), scores)
+
+
+def _timelines(candidate: Listening, original: Spoke) -> Seams:
+    said = _said(candidate, original, original.embeddings)
+    made = candidate.reconstruct(said, original.clusters.hard, original.counts)
     return stages.timelines(original, *made)
 
 
 def _turns(candidate: Listening, original: TorchRun) -> Seams:
-    masks, samples = original.segmentations.astype(np.uint8), len(original.waveform)
     if not isinstance(original, Spoke):
-        nothing = np.zeros((*masks.shape[::2], original.voices.shape[1]), dtype=np.float32)
-        found = Stages(Analysis(masks, nothing, samples), original.counts)
-        return _of_result(candidate.result(found, "recording"))
-    analysis = Analysis(masks, original.embeddings, samples)
+        shape = (*original.segmentations.shape[::2], original.voices.shape[1])
+        said = _said(candidate, original, np.zeros(shape, dtype=np.float32))
+        return _of_result(candidate.result(Stages(said, original.counts), "recording"))
+    said = _said(candidate, original, original.embeddings)
     timelines = original.discrete.speakers, original.exclusive.speakers
-    found = Stages(analysis, original.counts, original.clusters, *timelines)
+    found = Stages(said, original.counts, original.clusters, *timelines)
     return _of_result(candidate.result(found, "recording"))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import made_up
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -189,28 +190,8 @@ def test_the_trained_networks_regions_are_pyannotes(
 @pytest.fixture(scope="module")
 def labelled(pyannote: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A network in which each of three speakers has a score of its own, seeded; and its bundle."""
-    import torch
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
-    from pyannote.audio.models.segmentation import PyanNet
-
-    from samevoice.converters import reference
-
     folder = tmp_path_factory.mktemp("labelled")
-    (folder / "source").mkdir()
-    torch.manual_seed(1)
-    model = PyanNet(sincnet={"stride": 10})
-    model.specifications = Specifications(
-        problem=Problem.MULTI_LABEL_CLASSIFICATION,
-        resolution=Resolution.FRAME,
-        duration=5.0,
-        classes=["a", "b", "c"],
-        permutation_invariant=True,
-    )
-    model.build()
-    with torch.no_grad():  # scores that cross the thresholds now and then
-        model.classifier.weight.mul_(30)
-        model.classifier.bias.sub_(0.5)
-    reference._save(model.eval(), folder / "source")
+    made_up.labelled(folder / "source")
     samevoice.convert(folder / "source", folder / "bundle", model_type="segmentation")
     return folder / "source" / "pytorch_model.bin", folder / "bundle"
 

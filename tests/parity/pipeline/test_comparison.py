@@ -172,6 +172,7 @@ def counts_rounded_up(patch: pytest.MonkeyPatch, candidate: Listening) -> None:
 
 
 def classes_in_another_order(patch: pytest.MonkeyPatch, candidate: Listening) -> None:
+    assert candidate.classes is not None
     patch.setattr(candidate, "classes", candidate.classes[:, ::-1].copy())
 
 

@@ -6,17 +6,21 @@ import json
 import shutil
 from pathlib import Path
 
+import made_up
 import numpy as np
 import pytest
-from made_campplus import source_of
+from made_campplus import CONFIG_YAML, source_of
 
+import samevoice
 from samevoice.converters import convert
 from samevoice.converters.bundle import WEIGHTS, read_weights
 from samevoice.converters.reference import sample
+from samevoice.errors import ConversionError
 from samevoice.parity.inputs import RATE
 from samevoice.parity.originals import campplus
 from samevoice.parity.pipeline import compare
 from samevoice.parity.pipeline.recordings import Recorded
+from samevoice.parity.replay import replay
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +78,48 @@ def test_other_clusterings_are_green(
     assert made.passed, made.verdict.reasons
     assert ("hard", "forced") in {(tap.name, tap.mode) for tap in made.taps}
     assert made.task["diarization"]["der"] < 0.005  # a frame may lie on the noise floor
+
+
+@pytest.fixture(scope="module")
+def labels(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A source whose segmentation has a score for each speaker, decided by a threshold."""
+    folder = tmp_path_factory.mktemp("labels")
+    segmentation = made_up.labelled(folder / "segmentation")
+    source = source_of(folder / "source", segmentation, pair[1] / "embedding" / "campplus.pt")
+    (source / "config.yaml").write_text(CONFIG_YAML + "    threshold: 0.45\n")
+    return source
+
+
+def test_scores_of_single_labels_are_green(labels: Path, tmp_path: Path) -> None:
+    convert.convert(labels, tmp_path / "bundle")
+    made = compare.run(tmp_path / "bundle", labels, inputs=speech(), device="cpu", output=tmp_path)
+    assert made.passed, made.verdict.reasons
+    judged = {(tap.name, tap.mode) for tap in made.taps}
+    assert {(name, "forced") for name in ("masks", "count", "discrete", "turns")} <= judged
+    found = made.task["diarization"]
+    assert found["turns"] > 1
+    assert found["der"] < 0.005  # a frame may lie on the noise floor
+    assert made.task["agreement"]["decisions"] % 3 == 0  # each of three labels in each frame
+    assert replay(tmp_path / "bundle", tmp_path / "golden", device="cpu").passed
+    samevoice.to_torch(tmp_path / "bundle", tmp_path / "back")
+    assert (tmp_path / "back" / "config.yaml").read_text() == (labels / "config.yaml").read_text()
+
+
+@pytest.mark.parametrize("threshold", [None, 1.5, "high"])
+def test_single_labels_need_a_threshold(threshold: object, labels: Path, tmp_path: Path) -> None:
+    shutil.copytree(labels, tmp_path / "source")
+    said = "" if threshold is None else f"    threshold: {threshold}\n"
+    (tmp_path / "source" / "config.yaml").write_text(CONFIG_YAML + said)
+    wanted = "names no threshold for its segmentation" if threshold is None else "between 0 and 1"
+    with pytest.raises(ConversionError, match=wanted):
+        convert.convert(tmp_path / "source", tmp_path / "bundle")
+
+
+def test_powerset_classes_take_no_threshold(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(pair[1], tmp_path / "source")
+    (tmp_path / "source" / "config.yaml").write_text(CONFIG_YAML + "    threshold: 0.5\n")
+    with pytest.raises(ConversionError, match="has powerset classes and needs none"):
+        convert.convert(tmp_path / "source", tmp_path / "bundle")
 
 
 def test_another_voice_is_red_at_the_embeddings(pair: tuple[Path, Path], tmp_path: Path) -> None:
