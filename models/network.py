@@ -118,7 +118,7 @@ class Embeds(Protocol):
 class SharesFrames(Embeds, Protocol):
     """An embedding network that can hear a stretch of several chunks at once.
 
-    ``shared_frames``: features of the stretch (B, T, M) -> (B, F, T', C), with the frames
+    ``shared_frames``: features of the stretch (B, T, M) -> (B, ..., T', C), with the frames
     ``between`` twice as many. ``shared_windows``: from the features to these frames.
     """
 
@@ -128,6 +128,14 @@ class SharesFrames(Embeds, Protocol):
     def shared_windows(self) -> tuple[Window, ...]: ...
 
     def shared_frames(self, features: mx.array, *, between: bool) -> mx.array: ...
+
+
+def interleaved(x: mx.array, y: mx.array) -> mx.array:
+    """(..., T, C), (..., T or T - 1, C) -> x's first frame, y's first, x's second, ..."""
+    count, channels = x.shape[-2:]
+    missing = [(0, 0)] * (x.ndim - 2) + [(0, count - y.shape[-2]), (0, 0)]
+    both = mx.stack([x, mx.pad(y, missing)], axis=-2).reshape(*x.shape[:-2], 2 * count, channels)
+    return both[..., : count + y.shape[-2], :]
 
 
 def as_batch(waveforms: Waveforms) -> Waveforms:

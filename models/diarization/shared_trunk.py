@@ -1,4 +1,4 @@
-"""Neighbouring chunks through the ResNet's trunk together: the fast tier of the embeddings.
+"""Neighbouring chunks through an embedding's trunk together: the fast tier of the embeddings.
 
 The exact pipeline runs the trunk over each chunk, and at the usual step every second of audio lies
 in ten of them. Here chunks in a row share one pass over what they span, and each pools over its
@@ -215,7 +215,7 @@ class SharedTrunk:
         return [self._pooled(group, chunk, frames) for chunk in group.masks]
 
     def _frames(self, group: Group) -> mx.array:
-        """(1, F, T', C) of all that its speakers' chunks span."""
+        """(1, ..., T', C) of all that its speakers' chunks span."""
         span = self.grid.span(group.spoken[0], group.spoken[-1])
         features = self._features[span] - group.centre
         shared = mx.array(features[None].astype(np.float32))
@@ -226,4 +226,4 @@ class SharedTrunk:
         if frames is None or chunk not in group.spoken:
             return np.tile(self._silent, (1, len(masks), 1))
         taken = self.grid.taken(group.spoken[0], chunk)
-        return np.array(self._embedding.embed(frames[:, :, taken], mx.array(masks[None])))
+        return np.array(self._embedding.embed(frames[..., taken, :], mx.array(masks[None])))

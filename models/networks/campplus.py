@@ -16,7 +16,7 @@ from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, rel
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.layers.residual import Block
-from samevoice.models.network import Embedding
+from samevoice.models.network import Embedding, interleaved
 
 SEGMENT = 100  # frames that share a context
 DILATIONS = (1, 2, 2)  # of the three dense blocks
@@ -197,7 +197,14 @@ class CAMPPlus(Embedding):
         self._host: Kept[cpu_campplus.Layers | None] = Kept()
 
     def frames(self, x: mx.array) -> mx.array:
-        features = self.features(x)
+        return self._frames(self.features(x))
+
+    def shared_frames(self, features: mx.array, *, between: bool) -> mx.array:
+        """(B, T, M) of several chunks -> (B, T', C)."""
+        found = self._frames(features)
+        return interleaved(found, self._frames(features[:, 1:])) if between else found
+
+    def _frames(self, features: mx.array) -> mx.array:
         if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
         return self.xvector.frames(self.head(features))
@@ -210,7 +217,11 @@ class CAMPPlus(Embedding):
         return self._host.of(self.arrays, lambda: cpu_campplus.of(self))
 
     @property
-    def windows(self) -> tuple[Window, ...]:
+    def shared_windows(self) -> tuple[Window, ...]:
         # Of the head: its own two convolutions, and two in each block.
         front = 2 * (1 + len(self.head.layer1) + len(self.head.layer2))
-        return (self.fbank.window, *[Window(KERNEL, 1, 1)] * front, *self.xvector.windows)
+        return (*[Window(KERNEL, 1, 1)] * front, *self.xvector.windows)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        return (self.fbank.window, *self.shared_windows)

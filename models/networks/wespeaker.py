@@ -15,7 +15,7 @@ from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.layers.residual import Block
-from samevoice.models.network import Embedding
+from samevoice.models.network import Embedding, interleaved
 
 
 class Layout(NamedTuple):
@@ -114,14 +114,6 @@ class ResNet(Module):
         """(B, F, T', C), (B, S, T'') or None -> (B, S, E) or (B, E)."""
         first = self.seg_1(self.pool(frames, masks))
         return self.seg_2(self.seg_bn_1(relu(first))) if "seg_2" in self else first
-
-
-def interleaved(x: mx.array, y: mx.array) -> mx.array:
-    """(B, F, T, C), (B, F, T or T - 1, C) -> x's first frame, y's first, x's second, ..."""
-    batch, rows, count, channels = x.shape
-    padded = mx.pad(y, [(0, 0), (0, 0), (0, count - y.shape[2]), (0, 0)])
-    both = mx.stack([x, padded], axis=3).reshape(batch, rows, 2 * count, channels)
-    return both[:, :, : count + y.shape[2]]
 
 
 class WeSpeakerResNet(Embedding):
