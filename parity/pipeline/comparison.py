@@ -145,9 +145,14 @@ class Compared:
     @property
     def left_out(self) -> dict[str, str]:
         """Free-running taps that say nothing here, and why."""
-        if self.port.exact is not None:
-            why = "the fast configuration gives voices near pyannote's, not the same"
-            return {"embeddings": why, **after("trained", why)}
+        if self.port.exact is None:
+            return self._undecided
+        why = "the fast configuration gives voices near pyannote's, not the same"
+        return {"embeddings": why, **after("trained", why), **self._undecided}
+
+    @property
+    def _undecided(self) -> dict[str, str]:
+        """Those that hang on what rounding decides."""
         if self.rounded:
             return after("masks", "coarse networks decide differently at the edges of turns")
         if self.turned:

@@ -67,7 +67,7 @@ def diarize(
         float | None, option("S", "Chunk step in seconds.", default="the model's")
     ] = None,
     fast: Annotated[
-        bool, flag("--fast", "About twice as fast, for ResNet embeddings (docs/fast.md).")
+        bool, flag("--fast", "About twice as fast, with nearly the same voices (docs/fast.md).")
     ] = False,
     device: OnDevice = "auto",
     speakers: Annotated[
@@ -127,11 +127,6 @@ def diarize(
     read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     pipeline_options.refuse_before_fetching(model, recordings)
-    if fast and model is None:
-        raise UsageError(
-            "--fast needs a ResNet embedding, and open:diarization has CAM++: leave it out, or "
-            "name another --model"
-        )
     with _standard_input(audio) as stdin:
         chunks: dict[str, Any] = {"chunk_duration": chunk_duration, "step": step}
         if task == detection.DIARIZATION:

@@ -81,10 +81,28 @@ def test_it_comes_back_as_it_was(bundle: Path, small: Path, tmp_path: Path) -> N
         assert all(np.array_equal(one[name], two[name]) for name in one)
 
 
-def test_what_cannot_share_between_chunks_is_refused_in_one_line(bundle: Path) -> None:
-    with pytest.raises(DiarizationError, match="CAMPPlus cannot share its work") as caught:
-        SpeakerDiarizationPipeline(bundle, fast=True)
-    assert "\n" not in str(caught.value)
+@pytest.mark.parametrize("step", [1.0, 0.73])  # on a frame of the trunk, and between two
+def test_a_chunk_alone_is_exact_in_the_fast_tier(
+    step: float, bundle: Path, talk: np.ndarray
+) -> None:
+    exact, fast = (
+        SpeakerDiarizationPipeline(bundle, "cpu", step=step, fast=fast) for fast in (False, True)
+    )
+    fast.apart = 0.0
+    wanted, found = (pipeline.analyse([talk]).embeddings for pipeline in (exact, fast))
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+
+
+def test_chunks_that_go_together_are_near_what_each_gives_alone(
+    bundle: Path, talk: np.ndarray
+) -> None:
+    pipeline = SpeakerDiarizationPipeline(bundle, "cpu", fast=True)
+    shared = pipeline.analyse([talk]).embeddings
+    pipeline.fast = False
+    alone = pipeline.analyse([talk]).embeddings
+    assert not np.array_equal(shared, alone)
+    cosines = (shared * alone).sum(axis=2) / np.linalg.norm(shared, axis=2)
+    assert np.median(cosines / np.linalg.norm(alone, axis=2)) > 0.99
 
 
 def test_a_plda_of_another_embedding_is_refused(
@@ -189,8 +207,9 @@ def test_a_plug_ins_embedding_works_like_any_other(
     result = heard({"waveform": talk[None], "sample_rate": 16_000})
     assert len(result.speaker_diarization) > 1
     assert result.speaker_embeddings.shape[1] == 3
-    with pytest.raises(DiarizationError, match="Whisker cannot share"):
+    with pytest.raises(DiarizationError, match="Whisker cannot share its work") as caught:
         SpeakerDiarizationPipeline(tmp_path / "bundle", fast=True)
+    assert "\n" not in str(caught.value)
 
 
 # --- trained ------------------------------------------------------------------------------------

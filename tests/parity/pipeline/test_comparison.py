@@ -653,6 +653,23 @@ def test_the_fast_configuration_is_judged_by_what_it_costs(
     assert cost["recordings"]["talk"]["voices"] > 0
 
 
+def test_flips_on_the_noise_floor_do_not_make_a_fast_configuration_red(
+    candidate: Listening,
+    torn: tuple[Talk, Spoke, SpokenTruth],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    talk, heard, truth = torn
+    monkeypatch.setattr("samevoice.models.diarization.pipeline.SharedTrunk", Near)
+    turned(candidate, talk.scores, 2e-5)
+    candidate.fast = True
+    one = comparison.compare_one(talk.recording, heard, truth, candidate, FAST_LIMITS)
+    found = comparison.judged([one], FAST_LIMITS)
+    assert found.verdict.failed == ()
+    assert one.left_out.keys() == set(stages.after("masks", "")) | {"embeddings"}
+    assert "fast" in one.left_out["embeddings"]
+    assert "noise" in one.left_out["turns"]
+
+
 def test_a_fast_configuration_that_costs_too_much_is_red(
     fast: Callable[[float], Comparison], candidate: Listening, monkeypatch: pytest.MonkeyPatch
 ) -> None:
