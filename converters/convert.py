@@ -262,6 +262,8 @@ def prepare(
                 f"{found.name} is a whole pipeline: --model-type {model_type} does not fit it; "
                 f"convert its {model_type} folder alone, or leave --model-type out"
             )
+        if detects := pipeline.detection(found):
+            return _detection(found, detects, options)
         settings = pipeline.read(found)
         parts = tuple(
             _part(folder, part, folder, options)
@@ -275,6 +277,14 @@ def prepare(
         raise ConversionError(f"{found.name} is no pipeline: it has no config.yaml that names one")
     part = _part("", found, model_type, options)
     return Conversion(part.family.role, None, (part,), _note((part,)))
+
+
+def _detection(found: Source, settings: pipeline.Settings, options: Options) -> Conversion:
+    """Its segmentation's network, which knows the pipeline's thresholds from then on."""
+    ((role, source),) = pipeline.locate_parts(found, settings).items()
+    part = _part("", source, role, options)
+    config = {**part.config, "detection": settings.parameters}
+    return Conversion(role, None, (replace(part, config=config),), _note((part,)))
 
 
 def _part(folder: str, source: Source, model_type: str, options: Options) -> Part:

@@ -1,4 +1,4 @@
-"""A whole diarization pipeline: what its config.yaml names, and what a bundle keeps of it."""
+"""pyannote's pipelines: what a config.yaml names, and what a bundle keeps of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from samevoice.models.diarization.settings import (
     LABELS,
     NUMBERS,
     OVERLAP,
+    THRESHOLDS,
     VBX,
+    detection_fault,
     fault,
 )
 
@@ -44,6 +46,15 @@ _PARAMS = {
 }
 
 
+# Pipelines of one segmentation, and what ``diarize --task`` calls them.
+_DETECTIONS = {
+    "pyannote.audio.pipelines.VoiceActivityDetection": "voice-activity",
+    "pyannote.audio.pipelines.voice_activity_detection.VoiceActivityDetection": "voice-activity",
+    "pyannote.audio.pipelines.OverlappedSpeechDetection": "overlap",
+    "pyannote.audio.pipelines.overlapped_speech_detection.OverlappedSpeechDetection": "overlap",
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """The pipeline's own parameters, with pyannote's defaults where config.yaml is silent."""
@@ -62,6 +73,21 @@ def read(source: Source) -> Settings:
     where = f"{path.name} of {source.name}"
     with understood(f"{where} is no pipeline config: it", ConversionError):
         return _settings(read_text(path, ConversionError), where)
+
+
+def detection(source: Source) -> Settings | None:
+    """Those of a pipeline that finds speech or overlap, its task among them; None of another."""
+    path = source.root / source.files[0]
+    where = f"{path.name} of {source.name}"
+    with understood(f"{where} is no pipeline config: it", ConversionError):
+        config = _loaded(read_text(path, ConversionError), where)
+        task = _DETECTIONS.get(config["pipeline"]["name"])
+        if task is None:
+            return None
+        found = {"task": task, **{k: v for k, v in config["params"].items() if k in THRESHOLDS}}
+        if wrong := detection_fault(found):
+            raise ConversionError(f"{where}: {wrong}")
+        return Settings(found, {"segmentation": config["pipeline"]["params"]["segmentation"]})
 
 
 def parameters(text: str, where: str) -> Mapping[str, Any]:
@@ -83,16 +109,21 @@ def checked_parts(text: str, where: str) -> tuple[str, ...]:
         return tuple(parts)
 
 
-def _settings(text: str, where: str) -> Settings:
+def _loaded(text: str, where: str) -> Any:
     try:
-        config = plain_yaml.load(text)
+        return plain_yaml.load(text)
     except plain_yaml.PlainYamlError as error:
         raise ConversionError(f"{where} is no readable YAML ({error})") from error
+
+
+def _settings(text: str, where: str) -> Settings:
+    config = _loaded(text, where)
     block = config["pipeline"]
     params, tuned = block.get("params") or {}, config.get("params") or {}
     if block["name"] not in _PIPELINES:
         raise ConversionError(
-            f"pipeline {block['name']!r} is not supported; supported: {_PIPELINES[0]}"
+            f"pipeline {block['name']!r} is not supported; supported: {_PIPELINES[0]}, "
+            "VoiceActivityDetection and OverlappedSpeechDetection"
         )
     strangers = sorted({*map(str, config)} - _KEYS) + sorted({*map(str, params)} - _PARAMS)
     if strangers:

@@ -19,7 +19,7 @@ from samevoice.models import backend  # isort: split
 
 import numpy as np
 
-from samevoice.errors import DiarizationError
+from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import registry
 from samevoice.models.diarization import parts
 from samevoice.models.diarization.audio import Source, open_audio
@@ -27,6 +27,7 @@ from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.pipeline import Clock, Hook, Segmenter, nobody, timed
 from samevoice.models.diarization.reconstruction import SHORTEST, joined
+from samevoice.models.diarization.settings import THRESHOLDS, detection_fault
 
 STEP = 0.1  # of a chunk, where the network needs no time to warm up
 
@@ -91,8 +92,10 @@ class DetectionPipeline(Segmenter):
     """A segmentation's bundle, or a pipeline's that holds one, ready to be called with recordings.
 
     A region begins where the score is above ``onset`` and ends where it is below ``offset``
-    (``onset``, where it is None). Gaps shorter than ``min_duration_off`` seconds are closed, then
-    regions shorter than ``min_duration_on`` dropped. ``scores`` keeps the frames' scores.
+    (by default the onset). Gaps shorter than ``min_duration_off`` seconds are closed, then regions
+    shorter than ``min_duration_on`` dropped. What is left out is the bundle's own where it was
+    converted from a pipeline of this task, and 0.5 and 0 seconds otherwise. ``scores`` keeps the
+    frames' scores.
     """
 
     fast = False
@@ -103,25 +106,22 @@ class DetectionPipeline(Segmenter):
         device: backend.Choice = "auto",
         *,
         task: str = "voice-activity",
-        onset: float = 0.5,
+        onset: float | None = None,
         offset: float | None = None,
-        min_duration_on: float = 0.0,
-        min_duration_off: float = 0.0,
+        min_duration_on: float | None = None,
+        min_duration_off: float | None = None,
         chunk_duration: float | None = None,
         step: float | None = None,
         batch_size: int | None = None,
         scores: bool = False,
     ) -> None:
-        if task not in TASKS:
-            raise DiarizationError(f"task {task!r} is not one of {', '.join(TASKS)}")
-        self.thresholds = onset, onset if offset is None else offset
-        if not all(0 < value < 1 for value in self.thresholds):
-            raise DiarizationError(f"onset {onset} and offset {offset} must lie between 0 and 1")
-        self.durations = min_duration_on, min_duration_off
-        if not all(0 <= value < math.inf for value in self.durations):
-            raise DiarizationError("min_duration_on and min_duration_off must be 0 or more seconds")
         folder = segmentation_of(Path(model_path))
-        super().__init__(folder, device, batch_size, threshold=onset)
+        given = {"onset": onset, "offset": offset}
+        given |= {"min_duration_on": min_duration_on, "min_duration_off": min_duration_off}
+        chosen = thresholds(folder, task, given)
+        self.thresholds = chosen["onset"], chosen["offset"]
+        self.durations = chosen["min_duration_on"], chosen["min_duration_off"]
+        super().__init__(folder, device, batch_size, threshold=chosen["onset"])
         self.task, self.keep_scores, self.config = task, scores, self.segmentation.config
         classes = self.classes
         most = self.config["num_classes"] if classes is None else classes.sum(axis=1).max()
@@ -185,6 +185,21 @@ class DetectionPipeline(Segmenter):
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
         return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples
+
+
+def thresholds(folder: Path, task: str, given: Mapping[str, float | None]) -> dict[str, float]:
+    """What is given; then what the bundle's own pipeline says; then pyannote's defaults."""
+    config = registry.read_json(folder / "config.json")
+    if "detection" in config and (wrong := detection_fault(config["detection"])):
+        raise BundleError(f"{folder / 'config.json'}: {wrong}")
+    own = config.get("detection", {})
+    asked = {name: value for name, value in given.items() if value is not None}
+    found: dict[str, Any] = {**THRESHOLDS, **(own if own.get("task") == task else {}), **asked}
+    if found["offset"] is None or ("onset" in asked and "offset" not in asked):
+        found["offset"] = found["onset"]
+    if wrong := detection_fault({**found, "task": task}):
+        raise DiarizationError(wrong)
+    return {name: float(found[name]) for name in THRESHOLDS}
 
 
 def segmentation_of(folder: Path) -> Path:

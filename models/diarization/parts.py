@@ -9,16 +9,18 @@ from typing import Any
 from samevoice.errors import BundleError
 from samevoice.models import recorded, registry
 from samevoice.models.diarization import powerset
-from samevoice.models.diarization.settings import algorithm, fault
+from samevoice.models.diarization.settings import algorithm, detection_fault, fault
 from samevoice.models.network import Embeds, Network
 
 
 def config(folder: Path) -> Mapping[str, Any]:
     config = registry.read_json(folder / "config.json")
     if "components" not in config:
+        said: Any = config.get("detection")
+        other = "" if detection_fault(said) else f", or pass --task {said['task']}"
         raise BundleError(
             f"{folder} holds a {config.get('model_type')}, not a whole pipeline: convert one with "
-            "samevoice convert pyannote/speaker-diarization-community-1"
+            f"samevoice convert pyannote/speaker-diarization-community-1{other}"
         )
     if wrong := fault(config.get("pipeline")):
         raise BundleError(f"{folder / 'config.json'} {wrong}")

@@ -18,6 +18,15 @@ CENTROID = "centroid"
 METHODS = ("average", CENTROID, "complete", "median", "single", "ward", "weighted")
 # The pipeline's own numbers, with pyannote's defaults.
 NUMBERS: Mapping[str, float] = {"min_duration_off": 0.0, "segmentation_step": 0.1}
+# What is found without speakers.
+DETECTED = ("voice-activity", "overlap")
+# Those of pyannote's pipelines that find speech or overlap, with its defaults.
+THRESHOLDS: Mapping[str, float | None] = {
+    "onset": 0.5,
+    "offset": None,  # the onset
+    "min_duration_on": 0.0,
+    "min_duration_off": 0.0,
+}
 
 
 @dataclass(frozen=True)
@@ -82,4 +91,20 @@ def threshold_fault(segmentation: Mapping[str, Any], settings: Mapping[str, Any]
         return "names no threshold for its segmentation, which has a score for each speaker"
     if bound is not None and not needs:
         return "names a threshold for its segmentation, which has powerset classes and needs none"
+    return ""
+
+
+def detection_fault(settings: Any) -> str:
+    """What is wrong with the task and the thresholds of a segmentation's bundle, or nothing."""
+    if not isinstance(settings, Mapping):
+        return "the settings of a detection are not named"
+    if settings.get("task") not in DETECTED:
+        return f"task {settings.get('task')!r:.40} is not one of {', '.join(DETECTED)}"
+    for name, value in settings.items():
+        if name in ("onset", "offset") and not (is_number(value) and 0 < value < 1):
+            return f"{name} is {value!r:.40}: it must lie between 0 and 1"
+        if name in THRESHOLDS and not (is_number(value) and value >= 0):
+            return f"{name} is {value!r:.40}: it must be 0 or more seconds"
+    if settings.get("offset", 0) > settings.get("onset", 1):
+        return "offset must not lie above onset: a region would end where it begins"
     return ""

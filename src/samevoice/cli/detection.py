@@ -26,7 +26,7 @@ def refuse(task: Task, of_speakers: Mapping[str, Any], of_regions: Mapping[str, 
         if value is not None and not 0 < value < 1:
             raise UsageError(f"{flag} is {value:g}: it must lie between 0 and 1")
     onset, offset = of_regions["--onset"], of_regions["--offset"]
-    if offset is not None and offset > (0.5 if onset is None else onset):
+    if None not in (onset, offset) and offset > onset:
         raise UsageError("--offset must not lie above --onset: a region would end where it begins")
     gap = of_regions["--min-duration-off"]
     if gap is not None and not 0 <= gap < float("inf"):

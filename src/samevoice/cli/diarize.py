@@ -59,7 +59,9 @@ def diarize(
     exclusive: Annotated[
         bool, flag("--exclusive", "Only one speaker at a time; JSON always holds both forms.")
     ] = False,
-    min_duration: Annotated[float, option("S", "Drop turns shorter than S seconds.")] = 0.0,
+    min_duration: Annotated[
+        float | None, option("S", "Drop turns shorter than S seconds.", default="0")
+    ] = None,
     chunk_duration: Annotated[
         float | None, option("S", "Chunk length in seconds.", default="the model's")
     ] = None,
@@ -149,7 +151,7 @@ def diarize(
             timing=timing,
             chunks=chunks,
             plot=plot,
-            min_duration=min_duration if task == detection.DIARIZATION else 0.0,
+            min_duration=(min_duration or 0.0) if task == detection.DIARIZATION else 0.0,
         )
         run.all(recordings)
 
@@ -170,9 +172,9 @@ def _counts(exact: int | None, least: int | None, most: int | None) -> dict[str,
 
 
 def _refuse_odd_durations(
-    min_duration: float, chunk_duration: float | None, step: float | None
+    min_duration: float | None, chunk_duration: float | None, step: float | None
 ) -> None:
-    if not 0 <= min_duration < math.inf:
+    if min_duration is not None and not 0 <= min_duration < math.inf:
         raise UsageError(f"--min-duration is {min_duration:g}: it must be 0 or more seconds")
     for name, seconds in {"--chunk-duration": chunk_duration, "--step": step}.items():
         if seconds is not None and not 0 < seconds < math.inf:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import samevoice
-from samevoice.errors import BundleError, DiarizationError
+from samevoice.errors import BundleError, ConversionError, DiarizationError
 from samevoice.models.diarization.detection import (
     TASKS,
     DetectionPipeline,
@@ -21,6 +23,7 @@ from samevoice.models.diarization.detection import (
     regions,
 )
 from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.parity.turns import errors
 
 RATE = 16_000
@@ -214,6 +217,82 @@ def test_scores_of_independent_labels_are_thresholded_as_pyannotes(
     assert check(*labelled, task, onset=onset, offset=offset) > 0
 
 
+# --- their config.yaml ----------------------------------------------------------------------------
+
+CONFIG_YAML = """\
+pipeline:
+  name: pyannote.audio.pipelines.{name}
+  params:
+    segmentation: $model/segmentation
+params:
+  onset: {onset}
+  offset: {offset}
+  min_duration_on: 0.05
+  min_duration_off: 0.1
+"""
+NAMES = {"voice-activity": "VoiceActivityDetection", "overlap": "OverlappedSpeechDetection"}
+
+
+def source_of(folder: Path, checkpoint: Path, text: str) -> Path:
+    (folder / "segmentation").mkdir(parents=True)
+    shutil.copy(checkpoint, folder / "segmentation" / "pytorch_model.bin")
+    (folder / "config.yaml").write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_pipelines_bundle_knows_its_thresholds(
+    task: str, labelled: tuple[Path, Path], tmp_path: Path
+) -> None:
+    scores = DetectionPipeline(labelled[1], "cpu", task=task, scores=True)(recording()).scores
+    assert scores is not None
+    onset, offset = threshold(scores, 0.6, 0.8), threshold(scores, 0.3, 0.5)
+    text = CONFIG_YAML.format(name=NAMES[task], onset=onset, offset=offset)
+    source = source_of(tmp_path / "source", labelled[0], text)
+    samevoice.convert(source, tmp_path / "bundle")
+    numbers = {"onset": onset, "offset": offset, "min_duration_on": 0.05, "min_duration_off": 0.1}
+    wanted = theirs(labelled[0], task, **numbers)
+    if task == "voice-activity":  # their own reading of the same file
+        from pyannote.audio import Pipeline
+
+        pipeline = Pipeline.from_pretrained(str(source))
+        assert pipeline is not None
+        assert pipeline.parameters(instantiated=True) == numbers
+    made = DetectionPipeline(tmp_path / "bundle", "cpu", task=task)
+    assert made(recording()).to_rttm() == wanted.to_rttm().replace("SPEECH", TASKS[task].label)
+    (other,) = set(TASKS) - {task}
+    assert DetectionPipeline(tmp_path / "bundle", task=other).thresholds == (0.5, 0.5)
+    asked = DetectionPipeline(tmp_path / "bundle", task=task, onset=0.3, min_duration_on=0.0)
+    assert (asked.thresholds, asked.durations) == ((0.3, 0.3), (0.0, 0.1))
+    with pytest.raises(BundleError, match=f"not a whole pipeline: .* or pass --task {task}"):
+        SpeakerDiarizationPipeline(tmp_path / "bundle")
+    # The network is compared and comes back as any other.
+    assert samevoice.inspect(tmp_path / "bundle").changed == ()
+    samevoice.to_torch(tmp_path / "bundle", tmp_path / "back.bin")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("onset: 0.5", "onset: 1.5", "onset is 1.5: it must lie between 0 and 1"),
+        ("onset: 0.5", "onset: loud", "onset is 'loud'"),
+        ("offset: 0.4", "offset: 0.6", "offset must not lie above onset"),
+        ("on: 0.05", "on: -1", "min_duration_on is -1: it must be 0 or more seconds"),
+        ("    segmentation: $model/segmentation\n", "    other: 1\n", "segmentation"),
+        ("params:\n  onset", "strange:\n  onset", "params"),
+    ],
+)
+def test_an_odd_config_is_refused_in_one_line(
+    old: str, new: str, said: str, labelled: tuple[Path, Path], tmp_path: Path
+) -> None:
+    text = CONFIG_YAML.format(name="VoiceActivityDetection", onset=0.5, offset=0.4)
+    assert old in text
+    source_of(tmp_path / "source", labelled[0], text.replace(old, new))
+    with pytest.raises(ConversionError, match=re.escape(said)) as caught:
+        samevoice.convert(tmp_path / "source", tmp_path / "bundle")
+    assert "\n" not in str(caught.value)
+
+
 # --- what it takes, and what it gives -------------------------------------------------------------
 
 
@@ -257,9 +336,9 @@ def test_silence_holds_no_region(trained: tuple[Path, Path]) -> None:
     ("options", "said"),
     [
         ({"task": "music"}, "task 'music' is not one of voice-activity, overlap"),
-        ({"onset": 1.0}, "onset 1.0 and offset None must lie between 0 and 1"),
+        ({"onset": 1.0}, "onset is 1.0: it must lie between 0 and 1"),
         ({"offset": float("nan")}, "must lie between 0 and 1"),
-        ({"min_duration_on": -1.0}, "must be 0 or more seconds"),
+        ({"min_duration_on": -1.0}, "min_duration_on is -1.0: it must be 0 or more seconds"),
         ({"min_duration_off": float("inf")}, "must be 0 or more seconds"),
         ({"step": 11.0}, "the step must be positive and at most the chunk's duration"),
     ],
