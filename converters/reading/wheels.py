@@ -149,13 +149,15 @@ def download(file: WheelFile, folder: Path) -> Path:
     platforms = [word for one in file.platforms for word in ("--platform", one)]
     if platforms:
         platforms += ["--python-version", file.python, "--implementation", "cp"]
+    watched = sys.stderr is not None and sys.stderr.isatty()  # then pip shows how far it is
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    command = [*pip, "--retries", "2", "download", "-q", "--no-deps", "--only-binary=:all:"]
+    command = [*pip, "--retries", "2", "download", "--no-deps", "--only-binary=:all:"]
     done = subprocess.run(
-        [*command, "-d", str(folder), *platforms, file.requirement],
-        capture_output=True,
-        text=True,
+        [*command, *([] if watched else ["-q"]), "-d", str(folder), *platforms, file.requirement],
         stdin=subprocess.DEVNULL,
+        stdout=sys.stderr if watched else subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     wheel = next(folder.glob("*.whl"), None)
     if done.returncode or wheel is None:

@@ -67,7 +67,10 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, int, int], None]]:
-    """A bar on standard error while it is a terminal; call what is yielded to move it."""
+    """A bar on standard error while it is a terminal; call what is yielded to move it.
+
+    One ``in_bytes`` appears with the first of them: a download before it shows a bar of its own.
+    """
     from rich.progress import (
         BarColumn,
         DownloadColumn,
@@ -80,13 +83,19 @@ def progress(verb: str, *, in_bytes: bool = False) -> Iterator[Callable[[str, in
     count = DownloadColumn() if in_bytes else MofNCompleteColumn()
     columns = (TextColumn("{task.description}"), BarColumn(), count, TimeRemainingColumn())
     shown = stderr()
-    with Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal) as bar:
-        task = bar.add_task(verb, total=None)
+    bar = Progress(*columns, console=shown, transient=True, disable=not shown.is_terminal)
+    task = bar.add_task(verb, total=None)
 
-        def advance(what: str, done: int, total: int) -> None:
-            bar.update(task, description=f"{verb} {what}", completed=done, total=total)
+    def advance(what: str, done: int, total: int) -> None:
+        bar.start()
+        bar.update(task, description=f"{verb} {what}", completed=done, total=total)
 
+    try:
+        if not in_bytes:
+            bar.start()
         yield advance
+    finally:
+        bar.stop()
 
 
 def tensors(inspection: Inspection, on: Console | None = None) -> None:

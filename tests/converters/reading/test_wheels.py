@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import subprocess
 import sys
 import threading
@@ -57,6 +58,19 @@ def test_a_file_is_fetched_once_and_checked(index: Path, tmp_path: Path) -> None
     kept = [path.name for path in (tmp_path / "cache").rglob("*") if path.is_file()]
     assert kept == ["model.pt"]
     assert "ears" not in sys.modules
+
+
+def test_a_terminal_sees_how_far_it_is(index: Path) -> None:
+    wheel(index)
+    code = f"from samevoice.converters.reading import sources; sources.locate({WORD!r})"
+    ours, theirs = os.openpty()
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=theirs)
+    os.close(theirs)
+    assert (done.returncode, done.stdout) == (0, b"")  # where results may go
+    assert b"ears-1.0-py3-none-any.whl" in os.read(ours, 4096)
+    os.close(ours)
+    again = subprocess.run([sys.executable, "-c", code], capture_output=True)
+    assert (again.returncode, again.stdout, again.stderr) == (0, b"", b"")
 
 
 def test_the_wheel_itself_can_be_had(index: Path) -> None:
