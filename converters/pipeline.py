@@ -53,6 +53,8 @@ _DETECTIONS = {
     "pyannote.audio.pipelines.OverlappedSpeechDetection": "overlap",
     "pyannote.audio.pipelines.overlapped_speech_detection.OverlappedSpeechDetection": "overlap",
 }
+# What those pipelines may be built with: of the rest, pyannote needs it only while it tunes.
+_DETECTING = {"segmentation", "batch_size", "fscore", "precision", "recall"}
 
 
 @dataclass(frozen=True)
@@ -84,10 +86,12 @@ def detection(source: Source) -> Settings | None:
         task = _DETECTIONS.get(config["pipeline"]["name"])
         if task is None:
             return None
-        found = {"task": task, **{k: v for k, v in config["params"].items() if k in THRESHOLDS}}
+        params, tuned = config["pipeline"]["params"], config["params"]
+        _refuse_strangers(where, (config, _KEYS), (params, _DETECTING), (tuned, {*THRESHOLDS}))
+        found = {"task": task, **tuned}
         if wrong := detection_fault(found):
             raise ConversionError(f"{where}: {wrong}")
-        return Settings(found, {"segmentation": config["pipeline"]["params"]["segmentation"]})
+        return Settings(found, {"segmentation": params["segmentation"]})
 
 
 def parameters(text: str, where: str) -> Mapping[str, Any]:
@@ -116,6 +120,13 @@ def _loaded(text: str, where: str) -> Any:
         raise ConversionError(f"{where} is no readable YAML ({error})") from error
 
 
+def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], set[str]]) -> None:
+    """Keys that are not known: the pipeline would do what is not converted."""
+    for given, known in pairs:
+        if strangers := sorted({*map(str, given)} - known):
+            raise ConversionError(f"{where} asks for {strangers[0]!r}, which is not supported")
+
+
 def _settings(text: str, where: str) -> Settings:
     config = _loaded(text, where)
     block = config["pipeline"]
@@ -125,9 +136,7 @@ def _settings(text: str, where: str) -> Settings:
             f"pipeline {block['name']!r} is not supported; supported: {_PIPELINES[0]}, "
             "VoiceActivityDetection and OverlappedSpeechDetection"
         )
-    strangers = sorted({*map(str, config)} - _KEYS) + sorted({*map(str, params)} - _PARAMS)
-    if strangers:
-        raise ConversionError(f"{where} asks for {strangers[0]!r}, which is not supported")
+    _refuse_strangers(where, (config, _KEYS), (params, _PARAMS))
     clustering = params.get("clustering", VBX)
     said = {**params, **(tuned.get("segmentation") or {}), **(tuned.get("clustering") or {})}
     known = CLUSTERINGS.get(clustering) if isinstance(clustering, str) else None

@@ -561,7 +561,8 @@ class TestSources:
         [
             ("VBxClustering", "OracleClustering", "clustering 'OracleClustering', which is not"),
             ("VBxClustering", "AgglomerativeClustering", "gives 'min_cluster_size' as None"),
-            ("pipelines.SpeakerDiarization", "pipelines.VoiceActivityDetection", "VoiceActivity"),
+            ("pipelines.SpeakerDiarization", "pipelines.SpeechSeparation", "SpeechSeparation"),
+            ("pipelines.SpeakerDiarization", "pipelines.VoiceActivityDetection", "'clustering'"),
             ("plda: $model/plda", "legacy: true", "names no plda"),
             ("plda: $model/plda", "other: 1", "asks for 'other', which is not supported"),
             ("threshold: 0.6", "threshold: high", "'high', which is no number"),

@@ -278,7 +278,7 @@ def test_a_pipelines_bundle_knows_its_thresholds(
         ("onset: 0.5", "onset: loud", "onset is 'loud'"),
         ("offset: 0.4", "offset: 0.6", "offset must not lie above onset"),
         ("on: 0.05", "on: -1", "min_duration_on is -1: it must be 0 or more seconds"),
-        ("    segmentation: $model/segmentation\n", "    other: 1\n", "segmentation"),
+        ("    segmentation: $model/segmentation\n", "    other: 1\n", "asks for 'other'"),
         ("params:\n  onset", "strange:\n  onset", "params"),
     ],
 )
