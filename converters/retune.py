@@ -18,6 +18,16 @@ def refuse(folder: Path, target: Path, *, overwrite: bool) -> None:
     if folder.resolve().is_relative_to(target.resolve()):
         raise ConversionError(f"{target} holds the bundle itself: choose another --mlx-path")
     restore.is_exact(folder)  # which refuses files that were changed
+    _refuse_two_minds(folder)
+
+
+def _refuse_two_minds(folder: Path) -> None:
+    """What runs here and what ``export`` gives back must be the same pipeline."""
+    yaml = folder / bundle.ORIGIN / pipeline.CONFIG_YAML
+    with bundle.understood(yaml):
+        said = pipeline.parameters(read_text(yaml, BundleError), str(yaml))
+    if said != bundle.read_json(folder / bundle.CONFIG).get("pipeline"):
+        raise BundleError(f"config.json of {folder} and {yaml} differ: convert the source again")
 
 
 def retuned(
@@ -40,10 +50,9 @@ def retuned(
         config["pipeline"] |= numbers
         bundle.write_json(aside / bundle.CONFIG, config)
         yaml = aside / bundle.ORIGIN / pipeline.CONFIG_YAML
-        text = pipeline.renumbered(read_text(yaml, BundleError), numbers)
-        if pipeline.parameters(text, str(yaml)) != config["pipeline"]:
-            raise ConversionError(f"{folder} and its {yaml.name} differ: convert its source again")
-        yaml.write_text(text, encoding="utf-8")
+        text = read_text(yaml, BundleError)
+        yaml.write_text(pipeline.renumbered(text, numbers), encoding="utf-8")
+        _refuse_two_minds(aside)
         with (aside / bundle.CARD).open("a", encoding="utf-8") as card:
             card.write(f"\n- {note}\n")
         provenance = bundle.read_json(aside / bundle.PROVENANCE)

@@ -25,7 +25,7 @@ _WORDS = {"min_cluster_size": "cluster size"}  # for headings
 
 
 def _values(what: str, name: str, default: str) -> Any:
-    return option("V,V", f"{what} to try, as 0.5,0.6 or 0.5:0.9:0.05.", name, default=default)
+    return option("V,V", f"{what} to try.", name, default=default)
 
 
 def tune(
@@ -35,18 +35,20 @@ def tune(
     ],
     model: Pipeline = None,
     threshold: Annotated[
-        str | None, _values("Thresholds", "--threshold", "0.5:0.9:0.05, for VBx 0.5:0.7:0.05")
+        str | None, _values("Thresholds", "--threshold", "0.5:0.9:0.05, of VBx to 0.7")
     ] = None,
     min_cluster_size: Annotated[
         str | None, _values("Smallest clusters", "--min-cluster-size", "4,8,12")
     ] = None,
     method: Annotated[
         str | None,
-        option("M,M", "Linkages to try, as centroid,average.", "--method", default="the model's"),
+        option("M,M", "Linkages to try: centroid,average.", "--method", default="the model's"),
     ] = None,
     fa: Annotated[str | None, _values("Fa of VBx", "--fa", "0.05,0.07,0.1")] = None,
     fb: Annotated[str | None, _values("Fb of VBx", "--fb", "0.6,0.8,1")] = None,
-    step: Annotated[str | None, _values("Chunk steps", "--step", "the model's")] = None,
+    step: Annotated[
+        str | None, _values("Chunk steps, in seconds,", "--step", "the model's")
+    ] = None,
     folds: Annotated[
         int | None,
         option("K", "Keep recordings aside in K groups.", default="one at a time"),

@@ -9,7 +9,9 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -175,7 +177,8 @@ def _protocol(word: str) -> list[Recording]:
     except ImportError as error:
         raise MissingExtraError("pyannote.database, which reads protocols,", "evaluate") from error
     try:
-        with warnings.catch_warnings():
+        # It prints what it assumes where a scope is not said, which makes no difference here.
+        with warnings.catch_warnings(), redirect_stdout(StringIO()):
             warnings.simplefilter("ignore")
             registry.load_database(file)
             found = registry.get_protocol(".".join(protocol), {"audio": FileFinder()})
@@ -184,7 +187,8 @@ def _protocol(word: str) -> list[Recording]:
         raise
     # Loaders may be anybody's, and raise what they like where a file is not as they want it.
     except Exception as error:
-        raise CorpusError(f"{word} cannot be read: {str(error) or type(error).__name__}") from error
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise CorpusError(f"{word} cannot be read: {said}") from error
     _once((one.uri, one.audio) for one in files)
     return files
 

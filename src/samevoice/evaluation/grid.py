@@ -84,6 +84,8 @@ def grid_of(settings: Mapping[str, Any], duration: float, asked: Mapping[str, st
         text = asked.get(name)
         tried = _values(name, default if text is None else text)
         axes[name] = tuple(sorted({*tried, own[name]})) if text is None else tried
+        if not axes[name]:
+            raise GridError(f"{name} names no value to try")
         for value in axes[name]:
             _refuse_odd(name, value, settings, duration)
     if (count := prod(map(len, axes.values()))) > MOST:
