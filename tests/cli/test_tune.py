@@ -114,7 +114,9 @@ def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, bundle: P
     shown = inspect("tuned")
     assert not shown.changed
     assert any("chosen by samevoice tune on 3 recordings" in note for note in shown.notes)
-    assert bundles.read_json(Path("tuned") / "provenance.json")["tuned"]["corpus"] == "meetings"
+    assert (
+        bundles.read_json(Path("tuned") / "provenance.json")["tuned"]["corpus"] == found["corpus"]
+    )
     samevoice.to_torch("tuned", "back")
     samevoice.convert("back", "again")
     assert bundles.read_json(Path("again") / "config.json")["pipeline"] == tuned

@@ -53,6 +53,8 @@ class Recording:
 
 @dataclass(frozen=True)
 class Corpus:
+    """``name``: a folder's own, or the protocol's with its subset; never a path."""
+
     name: str
     recordings: tuple[Recording, ...]
 
@@ -60,9 +62,9 @@ class Corpus:
 def read(word: str) -> Corpus:
     """The corpus of that name: ``FILE.yml:Database.Task.Protocol.subset``, or a folder."""
     if Path(word).is_dir():
-        found = _folder(Path(word))
+        name, found = Path(word).resolve().name, _folder(Path(word))
     elif ".yml:" in word or ".yaml:" in word:
-        found = _protocol(word)
+        name, found = word.rpartition(":")[2], _protocol(word)
     else:
         raise CorpusError(
             f"{word} is no corpus: name a folder of recordings with RTTM files, or a protocol as "
@@ -70,7 +72,7 @@ def read(word: str) -> Corpus:
         )
     if not any(len(one.reference) for one in found):
         raise CorpusError(f"nobody speaks in any reference of {word}: there is nothing to score")
-    return Corpus(word, tuple(found))
+    return Corpus(name, tuple(found))
 
 
 def _once(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
