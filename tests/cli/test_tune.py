@@ -97,7 +97,8 @@ def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, bundle: P
     assert all(one["scored"] == [[0, 12]] and one["uem"] for one in found["recordings"])
     for shown in (found["own"], found["chosen"], *found["candidates"]):
         assert shown["der"] == pytest.approx(same_der(shown))
-    assert found["chosen"]["der"] == min(one["der"] for one in found["candidates"])
+    least = min(one["der"] for one in found["candidates"])
+    assert least <= found["chosen"]["der"] <= least + 0.001
     assert found["cross_validated"]["total"] == found["own"]["total"] == 3 * 13
     wrong = sum(one["missed"] + one["false_alarm"] + one["confusion"] for one in found["folds"])
     assert found["cross_validated"]["der"] == pytest.approx(wrong / (3 * 13))

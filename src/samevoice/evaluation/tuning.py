@@ -20,7 +20,8 @@ from samevoice.evaluation.grid import METHOD, STEP, Grid, Numbers, Value
 from samevoice.evaluation.scores import Score, added, score
 from samevoice.models.diarization.output import Turns
 
-EQUAL = 1e-6  # seconds of errors: what differs by less is the same
+SAME = 0.001  # of DER: candidates that are nearer than what is printed are equals
+ROUNDING = 1e-6  # seconds of errors
 Progress = Callable[[int, Recording], AbstractContextManager[Callable[..., None]]]
 At = tuple[int, ...]  # where a candidate stands on each axis of the grid
 
@@ -152,12 +153,15 @@ def parts(count: int, folds: int | None) -> list[list[int]]:
 def tune(grid: Grid, scores: np.ndarray, folds: int | None = None) -> Tuning:
     """The best of the grid, and what is best without each part of the recordings."""
     wrong = _wrong(scores)
+    speech = np.array([one.total for one in scores[(0,) * len(grid.shape)]])
     ordered = [_is_ordered(name) for name in grid.axes]
-    found = []
-    for part in parts(scores.shape[-1], folds):
-        others = np.delete(wrong, part, axis=-1)
-        found.append(Fold(tuple(part), choose(others, grid.own_at, ordered)))
-    return Tuning(grid, scores, choose(wrong, grid.own_at, ordered), tuple(found))
+
+    def best(without: list[int]) -> At:
+        near = SAME * float(np.delete(speech, without).sum())
+        return choose(np.delete(wrong, without, axis=-1), grid.own_at, ordered, near)
+
+    found = [Fold(tuple(part), best(part)) for part in parts(scores.shape[-1], folds)]
+    return Tuning(grid, scores, best([]), tuple(found))
 
 
 def _is_ordered(name: str) -> bool:
@@ -173,29 +177,32 @@ def _wrong(scores: np.ndarray) -> np.ndarray:
 def idle(wrong: np.ndarray) -> list[bool]:
     """(*axes, R) -> of each axis, whether it has several values and changes nothing."""
     return [
-        count > 1 and bool(np.ptp(wrong, axis=axis).max() <= EQUAL)
+        count > 1 and bool(np.ptp(wrong, axis=axis).max() <= ROUNDING)
         for axis, count in enumerate(wrong.shape[:-1])
     ]
 
 
-def choose(wrong: np.ndarray, own: Sequence[int | None], ordered: Sequence[bool]) -> At:
+def choose(
+    wrong: np.ndarray, own: Sequence[int | None], ordered: Sequence[bool], near: float = 0.0
+) -> At:
     """(*axes, R) seconds of errors -> the candidate with the fewest, amid its equals.
 
-    A number that changes nothing on any recording stays as it is. Equals that are neighbours on
-    ``ordered`` axes are one plateau; of the largest, the one nearest to all of its others.
+    Up to ``near`` seconds more are no difference. A number that changes nothing on any recording
+    stays as it is. Equals that are neighbours on ``ordered`` axes are one plateau; of the largest,
+    the one nearest to all of its others.
     """
     from scipy.ndimage import generate_binary_structure, label
     from scipy.spatial.distance import cdist
 
     total = wrong.sum(axis=-1)
-    best = total <= total.min() + EQUAL
-    near = generate_binary_structure(best.ndim, 1)
+    best = total <= total.min() + max(near, ROUNDING)
+    beside = generate_binary_structure(best.ndim, 1)
     for axis, (at, is_idle) in enumerate(zip(own, idle(wrong), strict=True)):
         if at is not None and is_idle:
             best &= np.indices(best.shape)[axis] == at
         if not ordered[axis]:
-            near &= np.indices(near.shape)[axis] == 1
-    plateaus, _ = label(best, near)
+            beside &= np.indices(beside.shape)[axis] == 1
+    plateaus, _ = label(best, beside)
     largest = np.bincount(plateaus[best]).argmax()
     inside = np.argwhere(plateaus == largest)
     distances = cdist(inside, inside, "cityblock").sum(axis=1)
