@@ -204,3 +204,14 @@ def bundled_yaml(text: str) -> str:
     params.update(wanted)
     rewritten: str = yaml.safe_dump(config, sort_keys=False)
     return rewritten
+
+
+def renumbered(text: str, numbers: Mapping[str, Any]) -> str:
+    """A config.yaml with other numbers: the pipeline's own, and its clustering's."""
+    config = plain_yaml.load(text)
+    params = config["params"] = config.get("params") or {}
+    clustering = params["clustering"] = params.get("clustering") or {}
+    for name, value in numbers.items():
+        (config["pipeline"]["params"] if name in NUMBERS else clustering)[name] = value
+    rewritten: str = yaml.safe_dump(config, sort_keys=False)
+    return rewritten

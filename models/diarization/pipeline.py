@@ -11,6 +11,7 @@ chunk. The rest runs on the host in float64.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import math
@@ -20,7 +21,7 @@ from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from samevoice.models import backend  # isort: split
 
@@ -226,6 +227,12 @@ class SpeakerDiarizationPipeline(Segmenter):
     def reference_only(self) -> bool:
         """Whether the weights are made up: good for parity, meaningless as a diarization."""
         return "note" in self.config
+
+    def with_settings(self, **numbers: Any) -> Self:
+        """The same networks, with other numbers of the clustering."""
+        other = copy.copy(self)
+        other.settings = {**self.settings, **numbers}
+        return other
 
     @cached_property
     def embedding_fingerprint(self) -> str:

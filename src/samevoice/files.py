@@ -7,6 +7,7 @@ import json
 import os
 import re
 import stat
+from collections.abc import Collection
 from math import isfinite
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,12 @@ from samevoice.errors import SamevoiceError
 
 MOST_TEXT = 64 << 20  # bytes; the index of a network of 100,000 tensors takes 10 MB
 LARGEST = 512 << 20  # bytes of a result
+# What a folder is searched for; a file that is named is read whatever it is called.
+_KINDS = (
+    "wav wave flac ogg oga opus mp3 aiff aif aifc au snd caf w64 rf64 sph m4a m4b aac mp4 m4v mov "
+    "mkv mka webm avi wma wmv amr 3gp mpg mpeg"
+)
+RECORDINGS = frozenset(f".{kind}" for kind in _KINDS.split())
 _HALVES = re.compile(r"\\u[dD][89a-fA-F]")  # of a character that takes two, in JSON
 
 
@@ -24,6 +31,28 @@ def cache_folder() -> Path:
     if named:
         return Path(named)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "samevoice"
+
+
+def below(folder: str | Path, suffixes: Collection[str], error: type[SamevoiceError]) -> list[Path]:
+    """The files of these kinds below a folder, sorted; hidden ones are somebody's own business.
+
+    A pipe is read where it is named, not where it is found: it may give nothing for ever.
+    """
+
+    def unreadable(fault: OSError) -> None:
+        raise error(f"{fault.filename} cannot be searched: {fault.strerror}") from fault
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=unreadable):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(place, name)
+            for name in files
+            if not name.startswith(".")
+            and Path(name).suffix.lower() in suffixes
+            and not Path(place, name).is_fifo()
+        ]
+    return sorted(found)
 
 
 def refuse_special(path: Path, error: type[SamevoiceError]) -> None:

@@ -42,6 +42,7 @@ _FILES = {
     "plot": _SVG,
     "gallery.md": _begins(r"### .*\| bug \| found at \| noise ratio \|"),
     "gallery.json": _begins(r'\{\s*"schema": .*"findings": \['),
+    "tune.json": _begins(r'\{\s*"schema": \d+,\s*"command": "tune"'),
     "bench.json": _begins(r'\{\s*"date": .*"left_out": '),
     "bench.md": _begins(r"# Benchmarks\n\n\d{4}-\d\d-\d\d, "),
     "bench.svg": _SVG,

@@ -78,6 +78,7 @@ def make(root: Path, outside: Path) -> None:
     _sounds(root / "audio", outside)
     _voices(root / "voices", root / "bundle")
     (root / "talk.rttm").write_text(TALK)
+    (root / "talk.uem").write_text("talk 1 0.000 10.000\ntalk 1 12.5 20\n")
     (root / "limits.toml").write_text(LIMITS)
 
 

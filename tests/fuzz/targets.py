@@ -321,6 +321,7 @@ TARGETS: tuple[Target, ...] = (
            (Command("speakers list --db voices", any_byte),
             Command(f"{DIARIZE} --speakers voices", any_byte))),
     Target("rttm", 400, "lines", ("talk.rttm",), (Command("rttm {file}", nothing),)),
+    Target("uem", 400, "lines", ("talk.uem",), (Command("uem {file}", nothing),)),
     *_listen(SOUNDS, 250),
     *_listen(CODECS, 80),
     Target("playlist", 150, "lines", tuple(f"audio/{name}" for name in PLAYLISTS),
@@ -358,3 +359,10 @@ def read_rttm(words: list[str]) -> None:
     from samevoice.parity.pipeline.recordings import recordings_of
 
     recordings_of([], ["audio/a.wav"], [Path(words[1])])
+
+
+def read_uem(words: list[str]) -> None:
+    """Nor UEM."""
+    from samevoice.evaluation import corpus
+
+    corpus.read_uem(Path(words[1]))

@@ -16,7 +16,7 @@ import typer
 
 from fuzz import goods
 from fuzz.guard import Guard, Ran
-from fuzz.targets import BY_NAME, TARGETS, Command, Target, draw, files, read_rttm
+from fuzz.targets import BY_NAME, TARGETS, Command, Target, draw, files, read_rttm, read_uem
 
 MEMORY = 6 << 30  # of addresses beyond what the imports took: a file may not ask for more
 
@@ -29,6 +29,7 @@ class Worker:
 
         self.main = cli.main
         cli.app.command("rttm")(_rttm)
+        cli.app.command("uem")(_uem)
         self.goods, self.folder = goods_folder, folder
         shutil.copytree(goods_folder, folder)
         for name in ("out", "tmp"):
@@ -109,6 +110,10 @@ def _stamp(path: str) -> tuple[int, int]:
 
 def _rttm(file: Annotated[str, typer.Argument()]) -> None:
     read_rttm(["rttm", file])
+
+
+def _uem(file: Annotated[str, typer.Argument()]) -> None:
+    read_uem(["uem", file])
 
 
 def warm_up() -> None:

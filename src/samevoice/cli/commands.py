@@ -18,6 +18,7 @@ from samevoice.cli import (
     report,
     speakers,
     streams,
+    tune,
 )
 from samevoice.cli.examples import examples, shown
 from samevoice.cli.options import flag
@@ -68,7 +69,7 @@ _PANELS = {
         parity.judge,
     ),
     "Releasing": (release.release, release.verify),
-    "Diarizing": (diarize.diarize,),
+    "Diarizing": (diarize.diarize, tune.tune),
     "This machine": (doctor.doctor, bench.bench),
 }
 for _panel, _commands in _PANELS.items():

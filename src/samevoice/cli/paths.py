@@ -6,18 +6,13 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from samevoice import files
 from samevoice.cli.options import UsageError
 from samevoice.errors import SamevoiceError
 from samevoice.outputs import OutputError
 
 STANDARD = "-"
 FORMATS = ("rttm", "json", "srt", "vtt", "html")
-# What a folder is searched for; a file that is named is read whatever it is called.
-_KINDS = (
-    "wav wave flac ogg oga opus mp3 aiff aif aifc au snd caf w64 rf64 sph m4a m4b aac mp4 m4v mov "
-    "mkv mka webm avi wma wmv amr 3gp mpg mpeg"
-)
-SUFFIXES = frozenset(f".{kind}" for kind in _KINDS.split())
 
 
 def recordings(given: Sequence[str]) -> list[str]:
@@ -29,38 +24,16 @@ def recordings(given: Sequence[str]) -> list[str]:
         if name == STANDARD or not Path(name).is_dir():
             found.append(name)
             continue
-        inside = _inside(name)
+        inside = files.below(name, files.RECORDINGS, OutputError)
         if not inside:
             raise UsageError(f"{name} holds no recordings (.wav, .flac, .mp3 and so on)")
-        found += inside
+        found += map(str, inside)
     return found
 
 
 def refuse_missing(name: str | Path) -> None:
     if name != STANDARD and not os.path.lexists(name):
         raise SamevoiceError(f"{name}: no such file")
-
-
-def _inside(folder: str) -> list[str]:
-    """The recordings below a folder, sorted; hidden ones are somebody's own business.
-
-    A pipe is read where it is named, not where it is found: it may give nothing for ever.
-    """
-
-    def unreadable(error: OSError) -> None:
-        raise OutputError(f"{error.filename} cannot be searched: {error.strerror}") from error
-
-    found = []
-    for place, folders, files in os.walk(folder, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(place, name)
-            for name in files
-            if not name.startswith(".")
-            and Path(name).suffix.lower() in SUFFIXES
-            and not Path(place, name).is_fifo()
-        ]
-    return [str(path) for path in sorted(found)]
 
 
 def targets(
@@ -74,7 +47,9 @@ def targets(
     is_folder = os.path.isdir(path) or output.endswith("/")
     single = len(recordings) == len(asked) == 1 and not Path(given[0]).is_dir()
     if single and not is_folder and (path.suffix or os.path.exists(path)):
-        if path.suffix.lower() in SUFFIXES:  # an unquoted *.wav behind --output ends up here
+        if (
+            path.suffix.lower() in files.RECORDINGS
+        ):  # an unquoted *.wav behind --output ends up here
             raise UsageError(
                 f"--output {path} is a recording's name: put recordings before --output, and name "
                 "an .rttm behind it"

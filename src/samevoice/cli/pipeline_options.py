@@ -32,7 +32,7 @@ def load(
         from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
         kind = SpeakerDiarizationPipeline
-    pipeline = kind(_bundle(model), device, **options)
+    pipeline = kind(bundle(model), device, **options)
     if pipeline.reference_only:
         terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
     return pipeline
@@ -48,7 +48,7 @@ def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) 
         paths.refuse_missing(recordings[0])
 
 
-def _bundle(model: str | None) -> Path:
+def bundle(model: str | None) -> Path:
     """What is there already costs no import of the converters."""
     if model and Path(model).is_dir():
         return Path(model)

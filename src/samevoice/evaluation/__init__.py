@@ -1,0 +1,1 @@
+"""How well a pipeline does on recordings with references."""
