@@ -44,8 +44,10 @@ def _is_made(target: Path) -> bool:
 
 
 def _place(word: str) -> Path:
+    """An open pipeline of other settings is another bundle."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", word)
-    key = hashlib.sha256(word.encode()).hexdigest()[:8]
+    model = open_models.OPEN.get(word.removeprefix(open_models.SCHEME))
+    key = hashlib.sha256(f"{word}{model.config if model else ''}".encode()).hexdigest()[:8]
     return cache_folder() / "bundles" / samevoice.__version__ / f"{name}-{key}"
 
 

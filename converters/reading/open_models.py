@@ -26,11 +26,12 @@ pipeline:
     embedding: open:embedding
     embedding_exclude_overlap: true
     segmentation: open:segmentation
+    segmentation_step: 0.25
 params:
   clustering:
     method: centroid
     min_cluster_size: 12
-    threshold: 0.7
+    threshold: 0.75
   segmentation:
     min_duration_off: 0.0
 """
