@@ -1,51 +1,33 @@
 """CAM++ on a CPU, in numpy, one recording at a time: what its layers compute, in fewer steps.
 
-The front runs as a ResNet's trunk does. A dense block's channels lie in one array that its layers
-fill from left to right, so that nothing is copied; a norm behind a product is folded into it, and
-the context, which 100 frames share, is computed once for them.
+The front is in ``front``. A dense block's channels lie in one array that its layers fill from left
+to right, so that nothing is copied. A norm in front of a product costs one pass over that array,
+one behind it none: both are folded into the weights. The context, which 100 frames share, is
+computed once for them, its means as a product.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
+from numpy.typing import NDArray
 
 from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
-from samevoice.models.fast.resnet import (
-    Conv,
-    Step,
-    are_plain,
-    block,
-    conv_of,
-    convolved,
-    parted,
-    step_of,
-    whole,
-)
+from samevoice.models.fast.front import Front
+from samevoice.models.fast.front import of as front_of
+from samevoice.models.fast.resnet import are_plain
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, as_float64
 from samevoice.models.layers.pooling import StatsPool
 
 # Frames that are normalised and multiplied at once, so that they stay in the cache. They begin at
 # fixed places: the number of cores must not show in the result.
-STRIP = 128
-
-
-@dataclass(frozen=True)
-class Norm:
-    """(T, C) * scale + shift, and a ReLU."""
-
-    scale: Floats
-    shift: Floats
-
-    def into(self, x: Floats) -> Floats:
-        made = x * self.scale
-        made += self.shift
-        return rectified(made)
+STRIP = 250
+# A scale below this is none: dividing by it could overflow.
+SMALLEST = 1e-20
 
 
 @dataclass(frozen=True)
@@ -53,48 +35,56 @@ class Product:
     """(T, I) @ weight + shift."""
 
     weight: Floats  # (I, O)
-    shift: Floats | None = None
+    shift: Floats
 
-    def of(self, x: Floats) -> Floats:
-        made: Floats = x @ self.weight
-        if self.shift is not None:
-            made += self.shift
+    def of(self, x: Floats, out: Floats | None = None) -> Floats:
+        made: Floats = np.matmul(x, self.weight, out=out)
+        made += self.shift
         return made
+
+
+@dataclass(frozen=True)
+class Normed:
+    """A norm, a ReLU and a product, in one pass over x.
+
+    relu(s * x + b) is s * max(x, -b / s) + b, or a min where s is negative. The product takes s and
+    b into its weight and shift.
+    """
+
+    low: Floats
+    high: Floats | None  # None where no scale is negative
+    product: Product
+
+    def of(self, x: Floats, out: Floats) -> Floats:
+        # With its usual buffers numpy copies rows that do not follow each other.
+        before = np.setbufsize(16)
+        made = np.maximum(x, self.low)
+        np.setbufsize(before)
+        if self.high is not None:
+            np.minimum(made, self.high, out=made)
+        return self.product.of(made, out)
 
 
 @dataclass(frozen=True)
 class Layer:
     """A dense layer; the norm behind its first product is folded into that."""
 
-    norm: Norm
-    first: Product
-    local: Floats  # (I, 3 * O), tap by tap
+    first: Normed
+    local: Floats  # (3, I, O)
     dilation: int
     context: tuple[Product, Product]
+    segment: int
 
-    def __call__(self, x: Floats, share: Share, segment: int) -> Floats:
+    def __call__(self, x: Floats, out: Floats, share: Share, means: Floats) -> None:
         """(T, C) -> (T, O)."""
-        y = rectified(strips(lambda rows: self.first.of(self.norm.into(x[rows])), len(x), share))
-        made = self._local(y)
-        made *= np.repeat(self._mask(y, segment), segment, axis=0)[: len(x)]
-        return made
-
-    def _local(self, x: Floats) -> Floats:
-        before, here, after = np.split(x @ self.local, 3, axis=1)
-        made: Floats = here.copy()
-        made[self.dilation :] += before[: -self.dilation]
-        made[: -self.dilation] += after[self.dilation :]
-        return made
-
-    def _mask(self, x: Floats, segment: int) -> Floats:
-        """(T, C) -> (segments, O)."""
-        starts = np.arange(0, len(x), segment)
-        sums = np.add.reduceat(x, starts, axis=0)
-        counts = np.diff(np.append(starts, len(x)))[:, None].astype(np.float32)
+        y = np.empty((len(x), len(self.first.product.shift)), dtype=np.float32)
+        strips(lambda rows: rectified(self.first.of(x[rows], y[rows])), len(x), share)
+        before, here, after = np.matmul(y, self.local)
+        here[self.dilation :] += before[: -self.dilation]
+        here[: -self.dilation] += after[self.dilation :]
         first, second = self.context
-        heard = rectified(first.of(sums.sum(axis=0) / np.float32(len(x)) + sums / counts))
-        made: Floats = np.float32(1) / (np.float32(1) + np.exp(-second.of(heard)))
-        return made
+        mask = np.float32(1) / (np.float32(1) + np.exp(-second.of(rectified(first.of(means @ y)))))
+        np.multiply(here, np.repeat(mask, self.segment, axis=0)[: len(x)], out=out)
 
 
 @dataclass(frozen=True)
@@ -102,30 +92,29 @@ class Block:
     """Dense layers, and the transit behind them."""
 
     layers: tuple[Layer, ...]
-    norm: Norm
-    linear: Product
+    transit: Normed
 
-    def __call__(self, x: Floats, share: Share, segment: int) -> Floats:
+    def __call__(self, x: Floats, share: Share, means: Floats) -> Floats:
         width = x.shape[1]
-        found = np.empty((len(x), len(self.norm.scale)), dtype=np.float32)
+        found = np.empty((len(x), len(self.transit.low)), dtype=np.float32)
         found[:, :width] = x
         for layer in self.layers:
-            made = layer(found[:, :width], share, segment)
-            found[:, width : width + made.shape[1]] = made
-            width += made.shape[1]
-        return strips(lambda rows: self.linear.of(self.norm.into(found[rows])), len(x), share)
+            before, width = width, width + layer.local.shape[2]
+            layer(found[:, :before], found[:, before:width], share, means)
+        made = np.empty((len(x), len(self.transit.product.shift)), dtype=np.float32)
+        strips(lambda rows: self.transit.of(found[rows], made[rows]), len(x), share)
+        return made
 
 
 @dataclass(frozen=True)
 class Layers:
     """All layers up to the pooling."""
 
-    first: Conv
-    steps: tuple[Step, ...]
-    last: Conv
+    front: Front
     tdnn: Product  # (5 * I, O), its norm folded in
     blocks: tuple[Block, ...]
-    out: Norm
+    scale: Floats
+    shift: Floats
     segment: int
 
     def __call__(self, fbank: Floats) -> Floats:
@@ -134,40 +123,36 @@ class Layers:
             return stacked(len(fbank), lambda number, share: self._one(fbank[number], share))
 
     def _one(self, fbank: Floats, share: Share) -> Floats:
-        image, size = convolved(
-            parted(fbank.T[..., None]), (fbank.shape[1], fbank.shape[0]), self.first, share
-        )
-        for step in self.steps:
-            image, size = block(image, size, step, share)
-        front = whole(*convolved(image, size, self.last, share))  # (F, T, C)
-        x = self._halved(front.transpose(1, 2, 0).reshape(front.shape[1], -1), share)
-        for dense in self.blocks:
-            x = dense(x, share, self.segment)
-        return self.out.into(x)
+        x = self._halved(self.front(fbank, share), share)
+        starts = np.arange(0, len(x), self.segment)
+        counts = np.diff(np.append(starts, len(x)))
+        means = np.repeat(np.diag(1 / counts), counts, axis=1) + 1 / len(x)
+        for block in self.blocks:
+            x = block(x, share, means.astype(np.float32))
+        return rectified(x * self.scale + self.shift)
 
     def _halved(self, x: Floats, share: Share) -> Floats:
-        """(T, I) -> (ceil(T / 2), O): five frames at every second one."""
-        width = x.shape[1]
-        flat = np.pad(x, [(2, 2), (0, 0)]).reshape(-1)
+        """(T, F, C) -> (ceil(T / 2), O): five frames at every second one."""
+        width = x[0].size
+        flat = np.pad(x, [(2, 2), (0, 0), (0, 0)]).reshape(-1)
         windows = np.lib.stride_tricks.sliding_window_view(flat, 5 * width)[:: 2 * width]
 
-        def made(rows: slice) -> Floats:
-            return self.tdnn.of(np.ascontiguousarray(windows[rows]))
+        made = np.empty((len(windows), len(self.tdnn.shift)), dtype=np.float32)
 
-        return rectified(strips(made, len(windows), share))
+        def work(rows: slice) -> None:
+            rectified(self.tdnn.of(np.ascontiguousarray(windows[rows]), made[rows]))
+
+        strips(work, len(windows), share)
+        return made
 
 
-def strips(make: Callable[[slice], Floats], count: int, share: Share) -> Floats:
-    """What ``make`` gives for each strip of so many rows, on top of each other."""
-    starts: Sequence[int] = range(0, count, STRIP)
-    made: list[Floats] = [np.empty(0, dtype=np.float32)] * len(starts)
+def strips(work: Callable[[slice], object], count: int, share: Share) -> None:
+    """So many rows, shared out in strips."""
 
-    def work(number: int) -> None:
-        start = starts[number]
-        made[number] = make(slice(start, min(start + STRIP, count)))
+    def strip(start: int) -> None:
+        work(slice(start, min(start + STRIP, count)))
 
-    share(work, range(len(starts)))
-    return np.concatenate(made)
+    share(strip, range(0, count, STRIP))
 
 
 def rectified(x: Floats) -> Floats:
@@ -183,52 +168,69 @@ def of(network: Any) -> Layers | None:
     kinds = (BatchNorm, Conv1d, Conv2d, Linear, StatsPool)
     if not are_plain([network.head, network.xvector], kinds):
         return None
-    head, xvector = network.head, network.xvector
+    xvector = network.xvector
+    # (O, K, C * F), but the front gives channels last.
+    tdnn = as_float64(xvector.tdnn.linear.weight)
+    tdnn = tdnn.reshape(*tdnn.shape[:2], len(network.head.bn2.weight), -1).swapaxes(2, 3)
     blocks = ((f"block{n}", f"transit{n}") for n in (1, 2, 3))
+    scale, shift = xvector.out_nonlinear.batchnorm.scale_shift()
     return Layers(
-        conv_of(head.conv1, head.bn1),
-        tuple(map(step_of, (*head.layer1, *head.layer2))),
-        conv_of(head.conv2, head.bn2),
-        _folded_of(xvector.tdnn.linear.weight, xvector.tdnn.nonlinear),
-        tuple(_block_of(xvector[block], xvector[transit]) for block, transit in blocks),
-        _norm_of(xvector.out_nonlinear),
-        network.xvector.segment,
+        front_of(network.head),
+        _folded_of(tdnn, xvector.tdnn.nonlinear),
+        tuple(
+            _block_of(xvector[block], xvector[transit], xvector.segment)
+            for block, transit in blocks
+        ),
+        scale.astype(np.float32),
+        shift.astype(np.float32),
+        xvector.segment,
     )
 
 
-def _norm_of(nonlinear: Any) -> Norm:
+def _folded_of(weight: NDArray[np.float64], nonlinear: Any) -> Product:
+    """(O, ...) and the norm behind it -> (inputs, O)."""
     scale, shift = nonlinear.batchnorm.scale_shift()
-    return Norm(scale.astype(np.float32), shift.astype(np.float32))
+    return _product_of(weight.reshape(len(scale), -1) * scale[:, None], shift)
 
 
-def _folded_of(weight: mx.array, nonlinear: Any) -> Product:
-    """(O, ...) and the norm behind it, folded in float64 -> (inputs, O)."""
+def _product_of(weight: NDArray[np.float64], shift: NDArray[np.float64]) -> Product:
+    return Product(np.ascontiguousarray(weight.T, dtype=np.float32), shift.astype(np.float32))
+
+
+def _normed_of(nonlinear: Any, product: Product) -> Normed:
+    """The norm in front of a product."""
     scale, shift = nonlinear.batchnorm.scale_shift()
-    flat = as_float64(weight).reshape(len(scale), -1) * scale[:, None]
-    return Product(_turned(flat), shift.astype(np.float32))
+    # What has no scale is its shift, whatever comes.
+    none = np.abs(scale) < SMALLEST
+    bound = -shift / np.where(none, 1, scale)
+    low = np.where(scale >= SMALLEST, bound, -np.inf)
+    high = np.where(scale <= -SMALLEST, bound, np.inf)
+    weight = product.weight.astype(np.float64)
+    rest = product.shift + np.where(none, np.maximum(shift, 0), shift) @ weight
+    scaled = _product_of((weight * np.where(none, 0, scale)[:, None]).T, rest)
+    least = high.astype(np.float32) if np.isfinite(high).any() else None
+    return Normed(low.astype(np.float32), least, scaled)
 
 
-def _block_of(block: Any, transit: Any) -> Block:
-    layers = tuple(_layer_of(block[name]) for name in block.names)
-    linear = Product(_turned(np.array(transit.linear.weight)))
-    return Block(layers, _norm_of(transit.nonlinear), linear)
+def _block_of(block: Any, transit: Any, segment: int) -> Block:
+    layers = tuple(_layer_of(block[name], segment) for name in block.names)
+    linear = as_float64(transit.linear.weight)
+    return Block(layers, _normed_of(transit.nonlinear, _product_of(linear, np.zeros(len(linear)))))
 
 
-def _layer_of(layer: Any) -> Layer:
+def _layer_of(layer: Any, segment: int) -> Layer:
     cam = layer.cam_layer
-    local = np.array(cam.linear_local.weight).transpose(2, 1, 0)  # (I, K, O)
+    local = np.array(cam.linear_local.weight).transpose(1, 2, 0)  # (K, I, O)
     first, second = (
-        Product(_turned(np.array(one.weight)), np.array(one.bias))
+        _product_of(as_float64(one.weight), as_float64(one.bias))
         for one in (cam.linear1, cam.linear2)
     )
     return Layer(
-        _norm_of(layer.nonlinear1),
-        _folded_of(layer.linear1.weight, layer.nonlinear2),
-        np.ascontiguousarray(local.reshape(len(local), -1)),
+        _normed_of(
+            layer.nonlinear1, _folded_of(as_float64(layer.linear1.weight), layer.nonlinear2)
+        ),
+        np.ascontiguousarray(local),
         cam.linear_local.dilation,
         (first, second),
+        segment,
     )
-
-
-def _turned(weight: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(weight.T, dtype=np.float32)

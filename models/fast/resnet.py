@@ -187,11 +187,11 @@ def _winograd(image: Floats, made: Floats, conv: Conv, tiles: slice, columns: in
     above = 2 * tiles.start
     r0, r1, r2, r3 = (image[above + k : above + k + 2 * count : 2] for k in range(4))
     rows = np.empty((4, *r0.shape), dtype=np.float32)
-    _differences((r0, r1, r2, r3), rows)
+    differences((r0, r1, r2, r3), rows)
     patches = np.empty((4, 4, count, columns, channels), dtype=np.float32)
     left, right = rows[:, :, 0], rows[:, :, 1]
     phases = (left[..., :columns, :], right[..., :columns, :], left[..., 1:, :], right[..., 1:, :])
-    _differences(phases, patches.swapaxes(0, 1))
+    differences(phases, patches.swapaxes(0, 1))
     products = np.empty((16, count * columns, outputs), dtype=np.float32)
     np.matmul(patches.reshape(16, -1, channels), conv.filters, out=products)
     m = products.reshape(4, 4, count, columns, outputs)
@@ -202,7 +202,7 @@ def _winograd(image: Floats, made: Floats, conv: Conv, tiles: slice, columns: in
     _sums(pairs[1], lower_left, lower_right)
 
 
-def _differences(x: Sequence[Floats], out: Floats) -> None:
+def differences(x: Sequence[Floats], out: Floats) -> None:
     """Four of a patch's lines -> the four that Winograd multiplies."""
     np.subtract(x[0], x[2], out=out[0])
     np.add(x[1], x[2], out=out[1])

@@ -165,6 +165,30 @@ def test_numpy_gives_what_the_layers_give(network: CAMPPlus, samples: int, count
     np.testing.assert_allclose(whole, plain, atol=1e-5 * np.abs(plain).max())
 
 
+def test_norms_without_a_scale_or_with_a_negative_one(network: CAMPPlus) -> None:
+    random = np.random.default_rng(0)
+    xvector = network.xvector
+    for nonlinear in (xvector.block2.tdnnd2.nonlinear1, xvector.transit2.nonlinear):
+        norm = nonlinear.batchnorm
+        count = len(norm.weight)
+        norm.weight = mx.array(np.resize([0, -1, 1, 1.2e-38, -1.2e-38], count).astype(np.float32))
+        norm.bias = mx.array(9 * random.standard_normal(count).astype(np.float32))
+    with backend.using(mx.Device(mx.cpu)):
+        whole = np.array(network.frames(mx.array(NOISE)))
+        with fast.layer_by_layer():
+            plain = np.array(network.frames(mx.array(NOISE)))
+    np.testing.assert_allclose(whole, plain, atol=1e-5 * np.abs(plain).max())
+
+
+def test_the_same_bytes_in_a_batch_and_after_a_longer_recording(network: CAMPPlus) -> None:
+    with backend.using(mx.Device(mx.cpu)):
+        short = np.array(network.frames(mx.array(NOISE[:, :16000])))
+        network.frames(mx.array(NOISE))
+        for number in range(2):
+            again = np.array(network.frames(mx.array(NOISE[number : number + 1, :16000])))
+            assert again[0].tobytes() == short[number].tobytes()
+
+
 def test_numpy_is_made_anew_for_other_weights_and_steps_aside(network: CAMPPlus) -> None:
     x = mx.array(NOISE)
     with backend.using(mx.Device(mx.cpu)):
