@@ -39,6 +39,7 @@ from samevoice.models.diarization.clustering import (
     refuse_unknown_count,
 )
 from samevoice.models.diarization.frames import Chunks, Frames
+from samevoice.models.diarization.memory import available_memory
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.settings import (
@@ -50,7 +51,6 @@ from samevoice.models.diarization.settings import (
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
 
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
-CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 LONGEST_CHUNK = 3600.0  # seconds; the networks hold a chunk whole
 # Sixteen take seven eighths of eight's time a chunk in the LSTMs' many steps on a CPU; 32 no less.
 BATCH, GPU_BATCH = 16, 32  # chunks at once
@@ -473,31 +473,3 @@ def timed(blocks: Any, clock: Clock) -> Iterator[np.ndarray]:
 
 def nobody(step: str, artefact: Any, **_: Any) -> None:
     """A hook that does nothing."""
-
-
-def available_memory() -> float:
-    """Bytes that are free to take, as far as the system and a container around us say."""
-    return min([_free_in_system(), *_free_in_container(CONTAINER)])
-
-
-def _free_in_system() -> float:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return 1024.0 * int(line.split()[1])
-    info = mx.device_info() if hasattr(mx, "device_info") else {}
-    return float(info.get("max_recommended_working_set_size", 2 * 2**30))
-
-
-def _free_in_container(folder: Path) -> Iterator[float]:
-    """What a control group leaves, by its second version's files or its first's."""
-    for limit, used in (
-        ("memory.max", "memory.current"),
-        ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-    ):
-        try:
-            most, taken = (float((folder / name).read_text()) for name in (limit, used))
-        except (OSError, ValueError):  # no such file, or "max": no limit
-            continue
-        yield max(most - taken, 0.0)

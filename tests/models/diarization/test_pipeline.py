@@ -598,14 +598,14 @@ def test_batches_are_sized_to_the_memory(
 def test_a_containers_limit_counts(
     files: dict[str, str], free: float | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samevoice.models.diarization import pipeline
+    from samevoice.models.diarization import memory
 
-    monkeypatch.setattr(pipeline, "CONTAINER", tmp_path / "none")
-    system = pipeline.available_memory()
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path / "none")
+    system = memory.available_memory()
     assert system > 2**20
     for name, text in files.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
-    monkeypatch.setattr(pipeline, "CONTAINER", tmp_path)
-    found = pipeline.available_memory()
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path)
+    found = memory.available_memory()
     assert found == free if free is not None else found > 2**20
