@@ -217,7 +217,8 @@ class SpeakerDiarizationPipeline(Segmenter):
         needs_plda = algorithm(self.settings).needs_plda
         self.plda: Any = Plda.load(folder / "plda") if needs_plda else None
         self._folder = folder
-        self.fast, self.apart = fast, APART
+        self.fast = fast
+        self.apart: float = getattr(self.embedding, "shared_apart", APART)
         if fast:
             shareable(self.embedding)
         share = float(self.settings["segmentation_step"])

@@ -26,7 +26,8 @@ from samevoice.models.network import Embeds, SharesFrames
 
 # How far a chunk's mean may be from what it is centred by: log power, RMS over the bins. Measured
 # (docs/fast.md): 0.4 keeps the speakers of every recording for two to three passes of the trunk
-# over it, 0.2 takes three to four, and without a limit one speaker becomes two.
+# over it, 0.2 takes three to four, and without a limit one speaker becomes two. A network that
+# minds less says so itself, by ``shared_apart``.
 APART = 0.4
 LONGEST = 3  # durations of a chunk that go through the trunk at once: what bounds the memory
 UNIT = 500  # frames of the filterbank that are made at once

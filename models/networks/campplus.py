@@ -189,6 +189,8 @@ class CAMPPlus(Embedding):
     An empty mask gives what the last norm makes of zeros, whatever the audio.
     """
 
+    shared_apart = 1.0  # of chunks' means, in the fast tier: measured (docs/fast.md)
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         channels = int(config["m_channels"])
