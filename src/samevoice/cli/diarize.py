@@ -69,7 +69,7 @@ def diarize(
         float | None, option("S", "Chunk step in seconds.", default="the model's")
     ] = None,
     fast: Annotated[
-        bool, flag("--fast", "About twice as fast, with nearly the same voices (docs/fast.md).")
+        bool, flag("--fast", "Faster, with nearly the same voices (docs/fast.md).")
     ] = False,
     device: OnDevice = "auto",
     speakers: Annotated[
