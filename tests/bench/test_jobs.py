@@ -30,7 +30,7 @@ def test_contenders_compute_the_same(
     assert np.ptp(truth) > 1e-3
     others = [jobs.mlx_network(bundle, network, 2)()]
     others.append(jobs.mlx_network(bundle, network, 2, plain=True)())
-    if network == "resnet":
+    if network == "voices":
         others.append(jobs.torch_network(source, network, 2, passes=3)())
     for other in others:
         np.testing.assert_allclose(other["begins"], truth, atol=2e-5)

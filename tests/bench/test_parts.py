@@ -28,7 +28,7 @@ def test_targets_of_the_lstm_depend_on_the_batch() -> None:
     assert parts.targets("lstm", 1)["torch"].most == 5.0
     assert parts.targets("lstm", 32)["torch"].most == 2.5
     assert "torch" not in parts.targets("lstm", 8)
-    assert parts.targets("resnet", 8)["torch, 3 passes"].most == 0.45
+    assert parts.targets("voices", 8)["torch, 3 passes"].most == 0.45
 
 
 def saying(who: str, turns: list[list[Any]], seconds: float = 1.0, stage: float = 1.0) -> Series:

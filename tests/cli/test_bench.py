@@ -81,7 +81,7 @@ def test_what_was_measured_before_a_fault_is_kept(
         (["--growth", "-1"], "--growth is '-1': every number must be more than 0"),
         (["--hours", "inf"], "--hours is 'inf': every number must be more than 0"),
         (["--source", "/nowhere"], "--source /nowhere: not the folder of a pipeline"),
-        (["--model", "/nowhere"], "--model /nowhere: not the bundle of a pipeline"),
+        (["--model", "/nowhere"], "/nowhere: no such bundle, and not the name of a model"),
         (["--audio", "/nowhere.wav"], "--audio /nowhere.wav: no such file"),
         (["start", "--device", "cuda"], "device 'gpu': this MLX sees neither Metal nor CUDA"),
     ],

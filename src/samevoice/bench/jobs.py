@@ -82,10 +82,10 @@ def mlx_network(
             x = layer(x)
         return x
 
-    def resnet() -> Any:
-        return model.embed(model.resnet.frames(given["fbank"]), masks)
+    def voices() -> Any:
+        return model.embed(model.frames(given["fbank"]), masks)
 
-    run = {"segmentation": segmentation, "lstm": lstm, "resnet": resnet}[network]
+    run = {"segmentation": segmentation, "lstm": lstm, "voices": voices}[network]
 
     def job() -> Mapping[str, Any]:
         with fast.plain_forms() if plain else nullcontext():
@@ -119,14 +119,14 @@ def torch_network(
     dtype: str = "float32",
     passes: int = 1,
 ) -> Job:
-    """pyannote's own module; ``passes`` of the ResNet are one a speaker in its pipeline."""
+    """pyannote's own module; ``passes`` of an embedding are one a speaker in its pipeline."""
     model, place = _torch_model(source, device, dtype)
     import torch
 
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
     given = {name: torch.from_numpy(value).to(*place) for name, value in arrays.items()}
 
-    def resnet() -> Any:
+    def voices() -> Any:
         masks = given["masks"]
         each = [masks] if passes == 1 else [masks[:, k] for k in range(passes)]
         made = [model.resnet(given["fbank"], weights=one)[1] for one in each]
@@ -135,7 +135,7 @@ def torch_network(
     run = {
         "segmentation": lambda: model(given["waveforms"][:, None]),
         "lstm": lambda: model.lstm(given["features"])[0],
-        "resnet": resnet,
+        "voices": voices,
     }[network]
 
     def job() -> Mapping[str, Any]:
@@ -156,7 +156,7 @@ def _inputs(network: str, batch: int) -> dict[str, Any]:
     name, shape = {
         "segmentation": ("waveforms", (CHUNK,)),
         "lstm": ("features", (FRAMES, 60)),
-        "resnet": ("fbank", (998, 80)),
+        "voices": ("fbank", (998, 80)),
     }[network]
     return {name: random.standard_normal((batch, *shape), np.float32) * np.float32(0.1)}
 

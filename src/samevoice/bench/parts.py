@@ -95,7 +95,7 @@ PLAIN_MOST = 1  # chunks: on a CPU more would tell the same, and take minutes
 NETWORKS: Mapping[str, str] = {
     "segmentation": "segmentation",
     "lstm": "segmentation",
-    "resnet": "embedding",
+    "voices": "embedding",
 }
 ONE_PASS, THREE_PASSES = "torch", "torch, 3 passes"
 NOT_SLOWER = Target("ratio", 1.0)
@@ -106,7 +106,7 @@ def targets(network: str, batch: int) -> Mapping[str, Target]:
     if network == "lstm":
         most = {1: 5.0, 32: 2.5}.get(batch)
         return {PLAIN: NOT_SLOWER} | ({ONE_PASS: Target("ratio", most)} if most else {})
-    if network == "resnet":
+    if network == "voices":
         return {
             ONE_PASS: Target("ratio", 1.6),
             THREE_PASSES: Target("ratio", 0.45),
@@ -153,7 +153,7 @@ def _theirs(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
         "dtype": plan.material.dtype,
     }
     yield Contender(ONE_PASS, "torch_network", options)
-    if network == "resnet":
+    if network == "voices":
         yield Contender(THREE_PASSES, "torch_network", {**options, "passes": 3})
 
 

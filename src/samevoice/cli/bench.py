@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from samevoice import outputs
-from samevoice.cli import terminal
+from samevoice.cli import pipeline_options, terminal
 from samevoice.cli.options import Dtype, Overwrite, UsageError, argument, choice, option
 from samevoice.errors import MissingExtraError
 
@@ -42,7 +42,8 @@ def bench(
     ] = None,
     batch: Annotated[str | None, option("B,B", "Chunks per network call: 1,8,32.")] = None,
     model: Annotated[
-        Path | None, option("BUNDLE", "A converted pipeline.", default="the reference")
+        str | None,
+        option("MODEL", "A converted pipeline, or a name as diarize's.", default="the reference"),
     ] = None,
     source: Annotated[
         Path | None, option("FOLDER", "The PyTorch pipeline to compare with.")
@@ -73,22 +74,21 @@ def bench(
     given: dict[str, Any] = {name: x for name, x in numbers.items() if x is not None}
     chosen = replace(parts.SIZES[size], **given)
     named = _parts(part or [], chosen)
-    _refuse_missing(model, source, audio)
-    read = [path for path in (model, source, audio) if path is not None]
+    _refuse_missing(source, audio)
+    bundle = None if model is None else pipeline_options.bundle(model)
+    read = [path for path in (bundle, source, audio) if path is not None]
     names = ("bench.json", "bench.md", "bench.svg")
     outputs.refuse([(output / name, name) for name in names], inputs=read, overwrite=overwrite)
     if model is not None and dtype != "float32":
         raise UsageError("--dtype rounds what is converted here: it does not go with --model")
     with tempfile.TemporaryDirectory(prefix="samevoice-bench-") as folder:
-        material = Material(Path(folder), model, source, audio, dtype)
+        material = Material(Path(folder), bundle, source, audio, dtype)
         _measure(parts.Plan(chosen, material, device), named, output)
 
 
-def _refuse_missing(model: Path | None, source: Path | None, audio: Path | None) -> None:
+def _refuse_missing(source: Path | None, audio: Path | None) -> None:
     if source is not None and not (source / "config.yaml").is_file():
         raise UsageError(f"--source {source}: not the folder of a pipeline with a config.yaml")
-    if model is not None and not (model / "config.json").is_file():
-        raise UsageError(f"--model {model}: not the bundle of a pipeline")
     if audio is not None and not audio.is_file():
         raise UsageError(f"--audio {audio}: no such file")
 
