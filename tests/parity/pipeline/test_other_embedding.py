@@ -86,7 +86,8 @@ def labels(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) ->
     folder = tmp_path_factory.mktemp("labels")
     segmentation = made_up.labelled(folder / "segmentation")
     source = source_of(folder / "source", segmentation, pair[1] / "embedding" / "campplus.pt")
-    (source / "config.yaml").write_text(CONFIG_YAML + "    threshold: 0.45\n")
+    text = CONFIG_YAML.replace("overlap: true", "overlap: true\n    segmentation_step: 0.4")
+    (source / "config.yaml").write_text(text + "    threshold: 0.45\n")
     return source
 
 
