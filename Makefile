@@ -60,9 +60,9 @@ release: parity
 	$(BIN)/samevoice release out/full --result out/parity --output out/release/full --overwrite
 
 # Two at once, each with one thread: most tests keep one core busy, and threads that wait for each
-# other on a full machine take many times as long.
+# other on a full machine take many times as long. tests/conftest.py says which files begin.
 test: setup
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
 
 # Thousands of damaged and hostile files; what fails is kept in out/fuzz/failures, and one of these
 # runs again with FUZZ='--again out/fuzz/failures/NAME'.
