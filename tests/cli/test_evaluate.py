@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import shlex
 import shutil
 import sys
@@ -99,6 +100,18 @@ def test_every_figure_is_that_of_the_turns_that_diarize_gives(evaluate: Run) -> 
     assert ders == [pytest.approx(one.strict.der) for one in results]
 
 
+def test_the_page_names_every_key(evaluate: Run) -> None:
+    evaluate("meetings --model full")
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    table = page.partition("## evaluation.json")[2]
+    named = [re.findall(r"`(\w+)`", row.split("|")[0]) for row in table.split("\n| ")[3:]]
+    assert [key for row in named for key in row] == list(found())
+    for key in found()["corpus"].keys() - {"name", "recordings"}:
+        assert f"`{key}`" in table
+    for key in found()["systems"][0]:
+        assert f"`{key}`" in table
+
+
 def test_what_is_done_is_not_done_again(evaluate: Run, ran: list[str]) -> None:
     words = "meetings --model full --against fast --output out"
     first = evaluate(words)
@@ -188,7 +201,7 @@ def test_turns_of_anybody(evaluate: Run) -> None:
     assert b["speakers_right"] == 2
     change = found()["pair"]["change"]["der"]["micro"]
     assert change["value"] == pytest.approx(1 / 3 - a["der"]["micro"]["value"])
-    assert f"{abs(100 * change['value']):.2f} points lower" in " ".join(said.split())
+    assert f"{abs(100 * change['value']):.1f} points lower" in " ".join(said.split())
 
     # What an evaluation wrote can be scored again without the pipeline.
     evaluate("meetings --model meetings-evaluation/full --output again")
@@ -281,7 +294,7 @@ def test_groups_and_the_verdict_by_hand(evaluate: Run) -> None:
     assert b["der"]["macro"]["value"] == pytest.approx(1 / 4)
     assert b["jer"]["micro"]["value"] == pytest.approx(5 / 15)
     assert b["speakers_right"] == 5
-    assert said.startswith("B is worse than A: its DER is 33.33 points higher (95% interval +")
+    assert said.startswith("B is worse than A: its DER is 33.3 points higher (95% interval +")
     one, two = made["by_speakers"]
     assert [one["speakers"], two["speakers"]] == ["1", "2"]
     assert one["systems"][1]["der"]["micro"]["value"] == 0
@@ -291,7 +304,7 @@ def test_groups_and_the_verdict_by_hand(evaluate: Run) -> None:
     assert moved == {f"talk{number}": 0.5 for number in range(5, 10)}
     lines = [line.split() for line in said.splitlines()]
     assert ["2", "5", "0.0%", "(0.0-0.0)", "50.0%", "(50.0-50.0)"] in lines
-    assert ["talk5", "+50.00", "50.0%"] in lines
+    assert ["talk5", "+50.0", "50.0%"] in lines
     assert "B is better than A" in evaluate("talks --model b --against a --output other").out
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from samevoice.evaluation.corpus import Corpus, Recording
     from samevoice.evaluation.evaluated import Evaluation
     from samevoice.evaluation.run import Result
+    from samevoice.evaluation.scores import Score
     from samevoice.evaluation.systems import System
 
 WIDTH = 80
@@ -140,14 +141,20 @@ def _results(
     failures: pipeline_options.Failures,
 ) -> dict[str, tuple[Result, ...]]:
     """Of each recording that every system has heard; the others are reported."""
+    from samevoice.evaluation.scores import Score
+
     results: dict[str, tuple[Result, ...]] = {}
+    running = [Score() for _ in systems]
     count = len(found.recordings)
     for number, recording in enumerate(found.recordings, start=1):
         place = f"{number}/{count} {recording.uri}"
         with failures.of(recording.uri):
-            title = f"{place}{_running(results)}"
-            results[recording.uri] = _heard(recording, systems, where, found.referenced, title)
-            terminal.say(f"{place}{_running(results)}", terminal.stderr())
+            title = f"{place}{_ders(running)}"
+            heard = _heard(recording, systems, where, found.referenced, title)
+            results[recording.uri] = heard
+            scores = [one.scores.strict if one.scores else Score() for one in heard]
+            running = [sum(pair, Score()) for pair in zip(running, scores, strict=True)]
+            terminal.say(f"{place}{_ders(running)}", terminal.stderr())
     return results
 
 
@@ -164,16 +171,12 @@ def _heard(
     return tuple(found)
 
 
-def _running(results: Mapping[str, Sequence[Result]]) -> str:
-    """The DER of each system up to here."""
-    from samevoice.evaluation.scores import added
-
-    shown = [
-        f"{label} {added(one.scores.strict for one in column if one.scores).der:.1%}"
-        for label, column in zip("AB", zip(*results.values(), strict=True), strict=False)
-        if any(one.scores for one in column)
-    ]
-    return f"  DER {', '.join(shown)}" if shown else ""
+def _ders(running: Sequence[Score]) -> str:
+    """The DER of each system up to here; none without references."""
+    if not any(one.total for one in running):
+        return ""
+    shown = (f"{label} {one.der:.1%}" for label, one in zip("AB", running, strict=False))
+    return f"  DER {', '.join(shown)}"
 
 
 # What is printed ----------------------------------------------------------------------------------
@@ -209,7 +212,7 @@ def _show_figures(made: Evaluation) -> None:
             of_total = [one["der"][part] / one["der"]["total"] for one in made.by_system]
             table.add_row(part.replace("_", " "), *(f"{rate:.1%}" for rate in of_total))
         right = [f"{one['speakers_right']} of {one['recordings']}" for one in made.by_system]
-        table.add_row("speakers counted right", *right)
+        table.add_row("speakers right", *right)
     factors = [one["real_time_factor"] for one in made.by_system]
     table.add_row("real-time factor", *("" if x is None else f"{x:.3f}" for x in factors))
     peaks = [one["peak_memory"] for one in made.by_system]

@@ -199,7 +199,8 @@ class Evaluation:
             return f"B's turns are {found.value:.1%}{_interval(found)} from A's on {over}."
         change = figure(self.pair["change"][STRICT]["micro"])
         side = "lower" if change.value < 0 else "higher"
-        shown = f"DER is {abs(100 * change.value):.2f} points {side}{_interval(change, points)}"
+        by = points(abs(change.value)).lstrip("+")
+        shown = f"DER is {by} points {side}{_interval(change, points)}"
         if change.low is None or change.high is None:
             return f"One recording cannot tell A from B: B's {shown}."
         if change.low > 0:
@@ -267,7 +268,7 @@ def figure(said: Mapping[str, Any]) -> Figure:
 
 def points(value: float) -> str:
     """A difference of rates in points of per cent, with its sign."""
-    shown = f"{100 * value:+.2f}"
+    shown = f"{100 * value:+.{2 if abs(value) < 0.1 else 1}f}"
     return shown[1:] if float(shown) == 0 else shown
 
 
