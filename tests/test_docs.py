@@ -58,6 +58,7 @@ NOT_RUN = {
         "README.md's comparison under another name, which SETTINGS put there"
     ),
     "samevoice parity release --source": "the same once more",
+    "samevoice evaluate": "needs recordings with references; tests/cli/test_evaluate.py has some",
     "samevoice tune": "needs recordings with references; tests/cli/test_tune.py has some",
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",

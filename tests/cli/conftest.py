@@ -9,6 +9,7 @@ import pytest
 from made_pipeline import Told
 from typed import Answer, Run
 
+import samevoice
 from samevoice import cli
 from samevoice.models.diarization import pipeline
 
@@ -39,3 +40,27 @@ def diarize(
         return Answer(int(stopped.value.code or 0), said.out, said.err)
 
     return answer
+
+
+@pytest.fixture(scope="session")
+def narrow(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a pipeline of the agglomerative kind, its embedding narrow."""
+    from made_campplus import small_campplus, source_of
+
+    folder = tmp_path_factory.mktemp("narrow")
+    network = small_campplus(folder / "campplus.pt")
+    source = source_of(folder / "source", references["segmentation"], network)
+    samevoice.convert(source, folder / "bundle")
+    return folder / "bundle"
+
+
+@pytest.fixture(scope="session")
+def pieces(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A corpus of three recordings with references."""
+    del references
+    pytest.importorskip("pyannote.metrics")
+    import made_corpus
+
+    folder = tmp_path_factory.mktemp("corpus")
+    made_corpus.write(folder)
+    return folder

@@ -11,8 +11,7 @@ from typing import Any
 
 import made_up
 import pytest
-import soundfile
-from made_campplus import small_campplus, source_of
+from made_corpus import PIECES
 from typed import Answer, Run
 
 import samevoice
@@ -20,52 +19,21 @@ from samevoice import cli
 from samevoice.converters import bundle as bundles
 from samevoice.converters.inspect import inspect
 
-RATE = 16_000
-LINE = "SPEAKER {uri} 1 {start} {length} <NA> <NA> {who} <NA> <NA>\n"
-PIECES = {"one": 0, "two": 12, "three": 18}  # and where each begins in the sample, in seconds
 FEW = "--threshold 0.01,0.1,1 --min-cluster-size 1,2"
-
-
-@pytest.fixture(scope="module")
-def bundle(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pipeline of the agglomerative kind, its embedding narrow."""
-    folder = tmp_path_factory.mktemp("narrow")
-    network = small_campplus(folder / "campplus.pt")
-    source = source_of(folder / "source", references["segmentation"], network)
-    samevoice.convert(source, folder / "bundle")
-    return folder / "bundle"
-
-
-@pytest.fixture(scope="module")
-def corpus(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three pieces, twelve seconds each, with references that say what nobody knows."""
-    del references
-    pytest.importorskip("pyannote.metrics")
-    from samevoice.converters.reference import sample
-
-    folder = tmp_path_factory.mktemp("corpus")
-    for uri, start in PIECES.items():
-        piece = sample()[start * RATE : (start + 12) * RATE]
-        soundfile.write(folder / f"{uri}.wav", piece, RATE)
-        turns = ((1, 4, "ana"), (4, 7, "bob"), (9, 2, "ana"))
-        text = "".join(LINE.format(uri=uri, start=s, length=n, who=who) for s, n, who in turns)
-        (folder / f"{uri}.rttm").write_text(text)
-    (folder / "all.uem").write_text("".join(f"{uri} 1 0 12\n" for uri in PIECES))
-    return folder
 
 
 @pytest.fixture
 def tune(
-    bundle: Path,
-    corpus: Path,
+    narrow: Path,
+    pieces: Path,
     capfd: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> Run:
     """In a folder with links to both; the bundle is called full, the corpus meetings."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "full").symlink_to(bundle)
-    (tmp_path / "meetings").symlink_to(corpus)
+    (tmp_path / "full").symlink_to(narrow)
+    (tmp_path / "meetings").symlink_to(pieces)
 
     def answer(words: str, code: int = 0) -> Answer:
         with pytest.raises(SystemExit) as stopped:
@@ -86,8 +54,8 @@ def same_der(shown: dict[str, Any]) -> float:
     return float(wrong / sum(one["total"] for one in parts))
 
 
-def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, bundle: Path) -> None:
-    before = bundles.file_hashes(bundle)
+def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, narrow: Path) -> None:
+    before = bundles.file_hashes(narrow)
     given = f"meetings --model full {FEW} --step 5,10 --output tune.json --mlx-path tuned"
     said = tune(given).out
     found = json.loads(Path("tune.json").read_text())
@@ -106,7 +74,7 @@ def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, bundle: P
         assert f"{found[what]['der']:.1%}" in said
 
     # The bundle is what it was; its copy has the numbers, and so has what export makes of it.
-    assert bundles.file_hashes(bundle) == before
+    assert bundles.file_hashes(narrow) == before
     numbers = found["chosen"]["numbers"]
     tuned = bundles.read_json(Path("tuned") / "config.json")["pipeline"]
     assert tuned["threshold"] == numbers["threshold"]
@@ -168,9 +136,9 @@ def test_what_cannot_be_is_one_line_before_the_work(
     assert len(before) <= 1  # that the weights are made up
 
 
-def test_a_corpus_that_is_damaged(tune: Run, corpus: Path, tmp_path: Path) -> None:
+def test_a_corpus_that_is_damaged(tune: Run, pieces: Path, tmp_path: Path) -> None:
     broken = tmp_path / "broken"
-    shutil.copytree(corpus, broken)
+    shutil.copytree(pieces, broken)
     (broken / "all.uem").write_text("".join(f"{uri} 1 0 60\n" for uri in PIECES))
     assert (
         "one.wav ends at 12.0 s, but its UEM goes on to 60.0 s"
@@ -189,8 +157,8 @@ def test_a_corpus_that_is_damaged(tune: Run, corpus: Path, tmp_path: Path) -> No
     assert "note  2 of 2 recordings without UEM: all of each was scored" in said
 
 
-def test_a_bundle_that_was_changed_has_no_copy(tune: Run, bundle: Path) -> None:
-    shutil.copytree(bundle, "other")
+def test_a_bundle_that_was_changed_has_no_copy(tune: Run, narrow: Path) -> None:
+    shutil.copytree(narrow, "other")
     config = Path("other") / "config.json"
     config.write_text(config.read_text().replace('_off": 0.0', '_off": 0.5'))
     answer = tune(f"meetings --model other {FEW} --mlx-path tuned", 2)

@@ -80,6 +80,17 @@ def test_each_recording_has_its_reference_beside_it(folder: Path) -> None:
     ]
 
 
+def test_two_pipelines_need_no_reference_but_all_or_none(folder: Path) -> None:
+    (folder / "b.rttm").unlink()
+    with pytest.raises(CorpusError, match="no RTTM below"):
+        read(str(folder), insist=False)
+    (folder / "a.rttm").unlink()
+    refused(folder, "no RTTM below")
+    found = read(str(folder), insist=False)
+    assert not found.referenced
+    assert summary(found) == [("a", "a.wav", [], None), ("b", "b.wav", [], None)]
+
+
 def test_one_file_holds_all_wherever_it_lies(folder: Path) -> None:
     for name in ("a", "b"):
         (folder / f"{name}.rttm").unlink()
@@ -183,6 +194,15 @@ def test_a_protocol_of_pyannote_database(database: Path, capfd: pytest.CaptureFi
     ]
     assert summary(read(f"{name}.train")) == [(*a, None), (*b, None)]
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_protocol_may_be_without_references(database: Path) -> None:
+    lines = database.read_text().splitlines(keepends=True)
+    database.write_text("".join(line for line in lines if "annotation" not in line))
+    word = f"{database}:Tiny.SpeakerDiarization.One.train"
+    refused(word, "has no turn of 'a'")
+    found = read(word, insist=False)
+    assert (found.referenced, [one.uri for one in found.recordings]) == (False, ["a", "b"])
 
 
 def test_what_a_protocol_lacks_is_said(database: Path) -> None:

@@ -12,6 +12,7 @@ from samevoice.cli import (
     convert,
     diarize,
     doctor,
+    evaluate,
     models,
     parity,
     release,
@@ -69,7 +70,7 @@ _PANELS = {
         parity.judge,
     ),
     "Releasing": (release.release, release.verify),
-    "Diarizing": (diarize.diarize, tune.tune),
+    "Diarizing": (diarize.diarize, evaluate.evaluate, tune.tune),
     "This machine": (doctor.doctor, bench.bench),
 }
 for _panel, _commands in _PANELS.items():

@@ -105,6 +105,7 @@ class Failures:
 
     def __init__(self, count: int) -> None:
         self.count = count
+        self.said: dict[str, str] = {}
         self._failed: dict[str, Exception] = {}
 
     def __len__(self) -> int:
@@ -127,6 +128,7 @@ class Failures:
         traceback.clear_frames(error.__traceback__)
         self._failed[name] = error
         said = streams.sentence(error) or streams.internal(error)
+        self.said[name] = streams.one_line(said)
         line = said if isinstance(error, SamevoiceError) else f"{name}: {said}"
         terminal.stderr().print(streams.one_line(line), style="red", markup=False, soft_wrap=True)
 

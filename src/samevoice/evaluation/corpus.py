@@ -1,7 +1,8 @@
 """Recordings with references: who speaks when, and which regions of each are scored.
 
 A corpus is a subset of a protocol that pyannote.database knows, or a folder: recordings, and RTTM
-and UEM files that name them, one beside each or one for all.
+and UEM files that name them, one beside each or one for all. Two pipelines can also be compared
+where no recording has a reference.
 """
 
 from __future__ import annotations
@@ -57,22 +58,28 @@ class Corpus:
 
     name: str
     recordings: tuple[Recording, ...]
+    referenced: bool = True
 
 
-def read(word: str) -> Corpus:
-    """The corpus of that name: ``FILE.yml:Database.Task.Protocol.subset``, or a folder."""
+def read(word: str, *, insist: bool = True) -> Corpus:
+    """The corpus of that name: ``FILE.yml:Database.Task.Protocol.subset``, or a folder.
+
+    Unless one must ``insist`` on references, all recordings may be without.
+    """
     if Path(word).is_dir():
-        name, found = Path(word).resolve().name, _folder(Path(word))
+        name = Path(word).resolve().name
+        found, referenced = _folder(Path(word), insist)
     elif ".yml:" in word or ".yaml:" in word:
-        name, found = word.rpartition(":")[2], _protocol(word)
+        name = word.rpartition(":")[2]
+        found, referenced = _protocol(word, insist)
     else:
         raise CorpusError(
             f"{word} is no corpus: name a folder of recordings with RTTM files, or a protocol as "
             "database.yml:Database.SpeakerDiarization.Protocol.test"
         )
-    if not any(len(one.reference) for one in found):
+    if referenced and not any(len(one.reference) for one in found):
         raise CorpusError(f"nobody speaks in any reference of {word}: there is nothing to score")
-    return Corpus(name, tuple(found))
+    return Corpus(name, tuple(found), referenced)
 
 
 def _once(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
@@ -88,16 +95,21 @@ def _once(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
 # A folder -----------------------------------------------------------------------------------------
 
 
-def _folder(folder: Path) -> list[Recording]:
+def _folder(folder: Path, insist: bool) -> tuple[list[Recording], bool]:
     audio = _once((field(path.stem), path) for path in below(folder, RECORDINGS, CorpusError))
     if not audio:
         raise CorpusError(f"{folder} holds no recordings (.wav, .flac, .mp3 and so on)")
     turns = _by_uri(folder, ".rttm", read_rttm, audio, Turns())
     scored: dict[str, Regions] = _by_uri(folder, ".uem", read_uem, audio, ())
-    _refuse_gaps(folder, "RTTM", audio, turns)
+    if turns or insist:
+        _refuse_gaps(folder, "RTTM", audio, turns)
     if scored:
         _refuse_gaps(folder, "UEM", audio, scored)
-    return [Recording(uri, path, turns[uri], scored.get(uri)) for uri, path in audio.items()]
+    found = [
+        Recording(uri, path, turns.get(uri, Turns()), scored.get(uri))
+        for uri, path in audio.items()
+    ]
+    return found, bool(turns)
 
 
 def _refuse_gaps(
@@ -166,7 +178,7 @@ def _regions(spans: Sequence[tuple[float, float]], where: str) -> Regions:
 # A protocol ---------------------------------------------------------------------------------------
 
 
-def _protocol(word: str) -> list[Recording]:
+def _protocol(word: str, insist: bool) -> tuple[list[Recording], bool]:
     file, _, name = word.rpartition(":")
     *protocol, subset = name.split(".")
     if len(protocol) != 3 or subset not in SUBSETS:
@@ -184,23 +196,25 @@ def _protocol(word: str) -> list[Recording]:
             warnings.simplefilter("ignore")
             registry.load_database(file)
             found = registry.get_protocol(".".join(protocol), {"audio": FileFinder()})
-            files = [_of_protocol(one, word) for one in getattr(found, subset)()]
+            files = list(getattr(found, subset)())
+            referenced = insist or any(one.get("annotation") for one in files)
+            recordings = [_of_protocol(one, word, referenced) for one in files]
     except (SamevoiceError, MemoryError):
         raise
     # Loaders may be anybody's, and raise what they like where a file is not as they want it.
     except Exception as error:
         said = " ".join(str(error).split()) or type(error).__name__
         raise CorpusError(f"{word} cannot be read: {said}") from error
-    _once((one.uri, one.audio) for one in files)
-    return files
+    _once((one.uri, one.audio) for one in recordings)
+    return recordings, referenced
 
 
-def _of_protocol(one: Any, word: str) -> Recording:
+def _of_protocol(one: Any, word: str, referenced: bool) -> Recording:
     uri, annotation, annotated = str(one["uri"]), one.get("annotation"), one.get("annotated")
     # pyannote.database gives an empty annotation where the RTTM does not name a recording.
-    if not annotation:
+    if referenced and not annotation:
         raise CorpusError(f"{word} has no turn of {uri!r}: leave it out of the list, or add turns")
-    turns = Turns.from_annotation(annotation)
+    turns = Turns.from_annotation(annotation) if annotation else Turns()
     if annotated is None:
         return Recording(uri, Path(one["audio"]), turns)
     spans = [(float(region.start), float(region.end)) for region in annotated]

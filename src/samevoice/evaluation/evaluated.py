@@ -1,0 +1,305 @@
+"""What evaluation.json and evaluation.csv hold: figures over a corpus, and of each recording."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from io import StringIO
+from typing import Any
+
+from samevoice import __version__
+from samevoice.evaluation import figures
+from samevoice.evaluation.corpus import Corpus, Recording
+from samevoice.evaluation.figures import Figure, Rates
+from samevoice.evaluation.run import Result
+from samevoice.evaluation.scores import COLLAR, JACCARD, LENIENT, STRICT, Score, added, score
+from samevoice.evaluation.systems import System
+
+SCHEMA = 1
+LABELS = ("A", "B")
+GROUPS = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5+": (5, 10**9)}  # speakers, from and to
+FEWEST = 5  # recordings of a group with figures of its own
+MOVED = 10
+RATE_NAMES = (STRICT, LENIENT, JACCARD)
+Results = Sequence[Result]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``results``: of each recording that did not fail, one a system; ``failed``: why not."""
+
+    corpus: Corpus
+    systems: tuple[System, ...]
+    results: Mapping[str, tuple[Result, ...]]
+    failed: Mapping[str, str]
+
+    @property
+    def recordings(self) -> list[Recording]:
+        return [one for one in self.corpus.recordings if one.uri in self.results]
+
+    @cached_property
+    def columns(self) -> list[Results]:
+        """The results of each system, in the order of ``recordings``."""
+        return list(zip(*(self.results[one.uri] for one in self.recordings), strict=True))
+
+    @cached_property
+    def disagreements(self) -> list[Score]:
+        """Of each recording: B scored as if A were the reference."""
+        return [score(a.turns, b.turns, a.scored) for a, b in zip(*self.columns, strict=True)]
+
+    @property
+    def is_pair(self) -> bool:
+        return len(self.systems) == 2
+
+    @property
+    def speakers(self) -> list[int]:
+        """Of each reference."""
+        return [one.scores.speakers for one in self.columns[0] if one.scores]
+
+    # The whole ------------------------------------------------------------------------------------
+
+    def as_dict(self) -> dict[str, Any]:
+        """``schema`` and ``command`` first: they tell what the file is."""
+        return {
+            "schema": SCHEMA,
+            "command": "evaluate",
+            "samevoice": __version__,
+            "answer": self.answer,
+            "corpus": self._corpus(),
+            "scoring": {
+                STRICT: {"collar": 0.0, "overlap": True},
+                LENIENT: {"collar": COLLAR, "overlap": True},
+                JACCARD: {"collar": 0.0, "overlap": True},
+                "speakers": "unknown",
+            },
+            "bootstrap": {
+                "resamplings": figures.RESAMPLINGS,
+                "seed": figures.SEED,
+                "level": figures.LEVEL,
+            },
+            "systems": [
+                {"label": label, "name": one.name, "made_of": dict(one.made_of), **found}
+                for label, one, found in zip(LABELS, self.systems, self.by_system, strict=False)
+            ],
+            "pair": self.pair,
+            "by_speakers": self.by_speakers,
+            "recordings": [self._recording(at) for at in range(len(self.recordings))],
+            "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
+        }
+
+    def _corpus(self) -> dict[str, Any]:
+        first = self.columns[0]
+        return {
+            "name": self.corpus.name,
+            "recordings": len(self.recordings),
+            "references": self.corpus.referenced,
+            "uems": sum(one.scored is not None for one in self.recordings),
+            "duration": sum(one.duration for one in first),
+            "scored": sum(_seconds(one) for one in first),
+        }
+
+    @cached_property
+    def by_system(self) -> list[dict[str, Any]]:
+        return [{**_rates_of(one), **_costs_of(one)} for one in self.columns]
+
+    @cached_property
+    def pair(self) -> dict[str, Any] | None:
+        """How far apart A and B are, how their rates differ, and where most."""
+        if not self.is_pair:
+            return None
+        return {
+            "disagreement": _both(figures.means(Rates.of_scores(self.disagreements))),
+            "change": _changes(*self.columns) if self.corpus.referenced else None,
+            "moved": self.moved[:MOVED],
+        }
+
+    @property
+    def moved(self) -> list[dict[str, Any]]:
+        """The recordings that B changes, those first whose DER changes most."""
+        found = [
+            {
+                "uri": one.uri,
+                "change": b.scores.strict.der - a.scores.strict.der
+                if a.scores and b.scores
+                else None,
+                "disagreement": apart.der,
+            }
+            for one, a, b, apart in zip(
+                self.recordings, *self.columns, self.disagreements, strict=True
+            )
+            if apart.wrong
+        ]
+        return sorted(found, key=lambda one: -abs(one["change"] or 0.0) or -one["disagreement"])
+
+    @cached_property
+    def by_speakers(self) -> list[dict[str, Any]]:
+        """The same for recordings of as many speakers, where there are enough of them."""
+        found = []
+        for name, (least, most) in GROUPS.items() if self.corpus.referenced else ():
+            rows = [at for at, count in enumerate(self.speakers) if least <= count <= most]
+            if len(rows) < FEWEST:
+                continue
+            columns = [[column[at] for at in rows] for column in self.columns]
+            found.append(
+                {
+                    "speakers": name,
+                    "recordings": len(rows),
+                    "systems": [_rates_of(one) for one in columns],
+                    "change": _changes(*columns) if self.is_pair else None,
+                }
+            )
+        return found
+
+    def _recording(self, at: int) -> dict[str, Any]:
+        recording, first = self.recordings[at], self.columns[0][at]
+        found: dict[str, Any] = {
+            "uri": recording.uri,
+            "audio": str(recording.audio),
+            "duration": first.duration,
+            "uem": recording.scored is not None,
+            "scored": [list(region) for region in first.scored],
+            "speakers": first.scores.speakers if first.scores else None,
+        }
+        for label, column in zip(LABELS, self.columns, strict=False):
+            one = column[at]
+            found[label] = {
+                **(one.scores.as_dict() if one.scores else {"speakers": _speakers(one)}),
+                "seconds": one.seconds,
+                "peak_memory": one.peak,
+            }
+        if self.is_pair:
+            found["disagreement"] = self.disagreements[at].as_dict()
+        return found
+
+    def to_csv(self) -> str:
+        """One row a recording; what is not known is empty."""
+        rows = [_row(self._recording(at)) for at in range(len(self.recordings))]
+        text = StringIO()
+        writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return text.getvalue()
+
+    # In one sentence ------------------------------------------------------------------------------
+
+    @property
+    def answer(self) -> str:
+        count = len(self.recordings)
+        over = "1 recording" if count == 1 else f"{count} recordings"
+        if not self.is_pair:
+            found = figure(self.by_system[0][STRICT]["micro"])
+            return f"A has a DER of {found.value:.1%}{_interval(found)} on {over}."
+        assert self.pair is not None
+        if not any(one.wrong for one in self.disagreements):
+            return f"A and B give the same turns on {over}."
+        if not self.corpus.referenced:
+            found = figure(self.pair["disagreement"]["micro"])
+            return f"B's turns are {found.value:.1%}{_interval(found)} from A's on {over}."
+        change = figure(self.pair["change"][STRICT]["micro"])
+        side = "lower" if change.value < 0 else "higher"
+        by = points(abs(change.value)).lstrip("+")
+        shown = f"DER is {by} points {side}{_interval(change, points)}"
+        if change.low is None or change.high is None:
+            return f"One recording cannot tell A from B: B's {shown}."
+        if change.low > 0:
+            return f"B is worse than A: its {shown} on {over}."
+        if change.high < 0:
+            return f"B is better than A: its {shown} on {over}."
+        return f"These {over} do not tell A from B: B's {shown}."
+
+
+# Figures ------------------------------------------------------------------------------------------
+
+
+def _rates(results: Results) -> dict[str, Rates]:
+    """Empty without references."""
+    found = [one.scores for one in results if one.scores]
+    if not found:
+        return {}
+    return {
+        STRICT: Rates.of_scores([one.strict for one in found]),
+        LENIENT: Rates.of_scores([one.lenient for one in found]),
+        JACCARD: Rates.of_jaccards([one.jaccard for one in found]),
+    }
+
+
+def _rates_of(results: Results) -> dict[str, Any]:
+    scores = [one.scores for one in results if one.scores]
+    found: dict[str, Any] = {
+        name: _both(figures.means(rates)) for name, rates in _rates(results).items()
+    }
+    if not found:
+        return {}
+    parts = {STRICT: [x.strict for x in scores], LENIENT: [x.lenient for x in scores]}
+    for name, column in parts.items():
+        seconds = added(column).as_dict()
+        del seconds["der"]
+        found[name] |= seconds
+    right = sum(one.found == one.speakers for one in scores)
+    return found | {"speakers_right": right, "recordings": len(scores)}
+
+
+def _costs_of(results: Results) -> dict[str, Any]:
+    """Of what ran: written turns took nothing that is known."""
+    ran = [(one.seconds, one.duration) for one in results if one.seconds is not None]
+    length = sum(duration for _, duration in ran)
+    peaks = [one.peak for one in results if one.peak is not None]
+    return {
+        "real_time_factor": sum(seconds for seconds, _ in ran) / length if length else None,
+        "peak_memory": max(peaks, default=None),
+    }
+
+
+def _changes(a: Results, b: Results) -> dict[str, Any]:
+    before, after = _rates(a), _rates(b)
+    return {name: _both(figures.changes(before[name], after[name])) for name in before}
+
+
+def _both(found: tuple[Figure, Figure]) -> dict[str, Any]:
+    micro, macro = found
+    return {"micro": micro.as_dict(), "macro": macro.as_dict()}
+
+
+def figure(said: Mapping[str, Any]) -> Figure:
+    return Figure(said["value"], said["low"], said["high"])
+
+
+def points(value: float) -> str:
+    """A difference of rates in points of per cent, with its sign."""
+    shown = f"{100 * value:+.{2 if abs(value) < 0.1 else 1}f}"
+    return shown[1:] if float(shown) == 0 else shown
+
+
+def _interval(found: Figure, show: Any = "{:.1%}".format) -> str:
+    if found.low is None:
+        return ""
+    return f" (95% interval {show(found.low)} to {show(found.high)})"
+
+
+def _seconds(result: Result) -> float:
+    return sum(end - start for start, end in result.scored)
+
+
+def _speakers(result: Result) -> int:
+    return len(
+        {who for start, end in result.scored for who in result.turns.crop(start, end).labels()}
+    )
+
+
+def _row(said: Mapping[str, Any]) -> dict[str, Any]:
+    """A recording's figures side by side: ``A_der``, ``A_missed``, ``disagreement``."""
+    kept = {name: said[name] for name in ("uri", "duration", "speakers")}
+    kept["scored"] = sum(end - start for start, end in said["scored"])
+    for label in (one for one in LABELS if one in said):
+        for name, value in said[label].items():
+            if isinstance(value, Mapping):
+                kept[f"{label}_{name}"] = value[JACCARD if name == JACCARD else "der"]
+                if name == STRICT:
+                    kept |= {f"{label}_{k}": v for k, v in value.items() if k != "der"}
+            else:
+                kept[f"{label}_{name}"] = value
+    if "disagreement" in said:
+        kept["disagreement"] = said["disagreement"]["der"]
+    return kept

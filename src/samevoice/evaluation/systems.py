@@ -1,0 +1,139 @@
+"""What is evaluated: a pipeline, or turns that somebody wrote down."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from samevoice.errors import SamevoiceError
+from samevoice.evaluation.corpus import Recording
+from samevoice.files import below
+from samevoice.models.diarization import formats
+from samevoice.models.diarization.output import Turns, read_rttm
+
+FAST = "fast"
+RATE = 16_000  # at which a recording's length is counted, as pipelines count it
+Hook = Callable[..., None]
+
+
+class EvaluationError(SamevoiceError):
+    """This cannot be evaluated."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """The turns of one recording, its length, and what they took; None where nothing ran."""
+
+    turns: Turns
+    duration: float
+    seconds: float | None = None
+
+
+class System(Protocol):
+    """``made_of``: all that its turns depend on beside the recording."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def made_of(self) -> Mapping[str, Any]: ...
+    def hear(self, recording: Recording, hook: Hook) -> Heard: ...
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """A bundle's pipeline, as ``samevoice diarize`` runs it."""
+
+    name: str
+    made_of: Mapping[str, Any]
+    pipeline: Any = field(repr=False)
+
+    def hear(self, recording: Recording, hook: Hook) -> Heard:
+        source = {"audio": recording.audio, "uri": recording.uri}
+        found = self.pipeline(source, hook=hook)
+        return Heard(found.speaker_diarization, found.duration, sum(found.seconds.values()))
+
+
+def of_bundle(name: str, folder: Path, pipeline: Any) -> Pipeline:
+    """``pipeline``: that of the bundle in this folder."""
+    from importlib.metadata import version
+
+    from samevoice import __version__
+    from samevoice.models.backend import device_name
+    from samevoice.parity.identity import fingerprint
+
+    made_of = {
+        "kind": "bundle",
+        "fingerprint": fingerprint(folder),
+        "fast": pipeline.fast,
+        "device": device_name(pipeline.device),
+        "samevoice": __version__,
+        "mlx": version("mlx"),
+    }
+    return Pipeline(name, made_of, pipeline)
+
+
+# Turns that somebody wrote down -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Written:
+    """RTTMs by anybody, each recording's turns by its uri."""
+
+    name: str
+    made_of: Mapping[str, Any]
+    turns: Mapping[str, Turns] = field(repr=False)
+
+    def hear(self, recording: Recording, hook: Hook) -> Heard:
+        from samevoice.models.diarization.audio import open_audio
+
+        audio = open_audio(recording.audio, RATE)
+        samples = 0
+        with closing(audio.blocks()) as blocks:
+            for block in blocks:
+                samples += len(block)
+                hook("measuring", None, completed=samples / RATE, total=audio.duration)
+        return Heard(self.turns[formats.field(recording.uri)], samples / RATE)
+
+
+def is_rttms(folder: Path) -> bool:
+    """Whether it holds RTTMs, and is no bundle."""
+    from samevoice.converters.bundle import is_bundle
+
+    is_other = not folder.is_dir() or is_bundle(folder)
+    return not is_other and bool(below(folder, (".rttm",), EvaluationError))
+
+
+def of_rttms(name: str, folder: Path, recordings: Iterable[Recording]) -> Written:
+    """Every recording must be named, and be it by an empty file; others may be, too."""
+    turns: dict[str, Turns] = {}
+    said_by: dict[str, Path] = {}
+    digest = hashlib.sha256()
+    for path in below(folder, (".rttm",), EvaluationError):
+        found = read_rttm(path) or {formats.field(path.stem): Turns()}
+        for uri, one in found.items():
+            if uri in turns:
+                raise EvaluationError(f"{said_by[uri]} and {path} both name {uri!r}: remove one")
+            turns[uri], said_by[uri] = one, path
+    for uri in sorted(turns):
+        digest.update(f"{uri}\n{turns[uri].spans}\n".encode("utf-8", "backslashreplace"))
+    for recording in recordings:
+        if formats.field(recording.uri) not in turns:
+            raise EvaluationError(
+                f"no RTTM below {folder} names {recording.uri!r}: add its turns, or an "
+                f"empty {recording.uri}.rttm where nobody speaks"
+            )
+    return Written(name, {"kind": "rttm", "fingerprint": digest.hexdigest()}, turns)
+
+
+def name_of(word: str, *others: str) -> str:
+    """A folder's name for a bundle, a model or RTTMs, other than those that are taken."""
+    plain = Path(word).absolute().name if Path(word).is_dir() else word
+    name = re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
+    while name.casefold() in {other.casefold() for other in others}:
+        name += "-b"
+    return name

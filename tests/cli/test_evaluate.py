@@ -1,0 +1,316 @@
+"""samevoice evaluate as it is typed, on three pieces of a recording and narrow networks."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import shlex
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import made_audio
+import pytest
+from made_corpus import LINE, PIECES
+from made_pipeline import left
+from typed import Answer, Run
+
+from samevoice import cli
+from samevoice.evaluation.corpus import read
+from samevoice.evaluation.scores import added, judge
+from samevoice.models.diarization.output import Turns, read_rttm
+from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+
+@pytest.fixture
+def evaluate(
+    narrow: Path,
+    pieces: Path,
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Run:
+    """In a folder with a bundle called full and a corpus called meetings."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").symlink_to(narrow)
+    shutil.copytree(pieces, tmp_path / "meetings")
+
+    def answer(words: str, code: int = 0) -> Answer:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["evaluate", *shlex.split(words)])
+        said = capfd.readouterr()
+        assert stopped.value.code == code, said.err
+        assert "Traceback" not in said.err
+        assert all(len(line) <= 80 for line in said.out.splitlines())
+        return Answer(code, said.out, said.err)
+
+    return answer
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The recordings that a pipeline has heard, as the commands go."""
+    names: list[str] = []
+    call = SpeakerDiarizationPipeline.__call__
+
+    def told(self: Any, audio: Any, **options: Any) -> Any:
+        names.append(audio["uri"])
+        return call(self, audio, **options)
+
+    monkeypatch.setattr(SpeakerDiarizationPipeline, "__call__", told)
+    return names
+
+
+def found(folder: str = "meetings-evaluation") -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((Path(folder) / "evaluation.json").read_text())
+    return document
+
+
+def test_every_figure_is_that_of_the_turns_that_diarize_gives(evaluate: Run) -> None:
+    said = evaluate("meetings --model full").out
+    made = found()
+    pipeline, results = SpeakerDiarizationPipeline("full"), []
+    for one in read("meetings").recordings:
+        written = Path("meetings-evaluation", "full", f"{one.uri}.rttm")
+        assert written.read_text() == pipeline(one.audio).to_rttm()
+        results.append(judge(one.reference, read_rttm(written)[one.uri], ((0, 12),)))
+    (system,) = made["systems"]
+    strict, lenient = (added(getattr(x, name) for x in results) for name in ("strict", "lenient"))
+    assert system["der"]["micro"]["value"] == pytest.approx(strict.der)
+    assert system["der"]["macro"]["value"] == pytest.approx(sum(x.strict.der for x in results) / 3)
+    assert system["der"]["confusion"] == pytest.approx(strict.confusion)
+    assert system["der_collar"]["micro"]["value"] == pytest.approx(lenient.der)
+    jer = sum(x.jaccard.error for x in results) / sum(x.jaccard.speakers for x in results)
+    assert system["jer"]["micro"]["value"] == pytest.approx(jer)
+    assert system["speakers_right"] == sum(x.found == 2 for x in results)
+    assert system["der"]["micro"]["low"] <= strict.der <= system["der"]["micro"]["high"]
+    assert 0 < system["real_time_factor"] < 10
+    assert 2**26 < system["peak_memory"] < 2**36
+    assert made["corpus"]["scored"] == 36
+    assert (made["pair"], made["failed"]) == (None, [])
+    assert said.startswith(f"A has a DER of {strict.der:.1%} (95% interval ")
+    assert made["answer"] in " ".join(said.split())
+    assert "3 recordings are few: their intervals are rough" in said
+    with Path("meetings-evaluation/evaluation.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["uri"] for row in rows] == sorted(PIECES)
+    ders = [float(row["A_der"]) for row in rows]
+    assert ders == [pytest.approx(one.strict.der) for one in results]
+
+
+def test_the_page_names_every_key(evaluate: Run) -> None:
+    evaluate("meetings --model full")
+    page = (Path(__file__).parents[2] / "docs" / "evaluation.md").read_text()
+    table = page.partition("## evaluation.json")[2]
+    named = [re.findall(r"`(\w+)`", row.split("|")[0]) for row in table.split("\n| ")[3:]]
+    assert [key for row in named for key in row] == list(found())
+    for key in found()["corpus"].keys() - {"name", "recordings"}:
+        assert f"`{key}`" in table
+    for key in found()["systems"][0]:
+        assert f"`{key}`" in table
+
+
+def test_what_is_done_is_not_done_again(evaluate: Run, ran: list[str]) -> None:
+    words = "meetings --model full --against fast --output out"
+    first = evaluate(words)
+    assert sorted(ran) == sorted([*PIECES, *PIECES])
+    assert [one["made_of"]["fast"] for one in found("out")["systems"]] == [False, True]
+    assert "B  full-fast" in first.out
+    assert "DER A " in first.err.splitlines()[-1]
+    before = {name: Path("out", name).read_bytes() for name in left(Path("out"))}
+
+    ran.clear()
+    assert evaluate(words).out == first.out
+    assert ran == []
+    assert {name: Path("out", name).read_bytes() for name in left(Path("out"))} == before
+
+    # What is damaged, or was changed by hand, is made again.
+    about = Path("out/full/one.json")
+    about.write_bytes(about.read_bytes()[:300])
+    with Path("out/full-fast/two.rttm").open("a") as file:
+        file.write(LINE.format(uri="two", start=0, length=1, who="eve"))
+    Path("out/full/three.rttm").unlink()
+    evaluate(words)
+    assert sorted(ran) == ["one", "three", "two"]
+    assert Path("out/full-fast/two.rttm").read_bytes() == before["full-fast/two.rttm"]
+
+    # Other references are scored with the same turns; another recording is heard.
+    ran.clear()
+    Path("meetings/one.rttm").write_text(LINE.format(uri="one", start=2, length=3, who="eve"))
+    evaluate(words)
+    assert ran == []
+    assert found("out")["recordings"][0]["A"]["der"]["total"] == 3
+    shutil.copy("meetings/two.wav", "meetings/one.wav")
+    evaluate(words)
+    assert ran == ["one", "one"]
+
+
+def test_a_run_that_is_killed_goes_on(
+    evaluate: Run, ran: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    call = SpeakerDiarizationPipeline.__call__
+
+    def killed(self: Any, audio: Any, **options: Any) -> Any:
+        if audio["uri"] == "three":
+            raise KeyboardInterrupt
+        return call(self, audio, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SpeakerDiarizationPipeline, "__call__", killed)
+        evaluate("meetings --model full", 130)
+    assert not Path("meetings-evaluation/evaluation.json").exists()
+    assert ran == ["one"]
+    evaluate("meetings --model full")
+    assert ran == ["one", "three", "two"]
+
+
+def test_a_recording_that_fails_is_told_and_left_out(evaluate: Run, ran: list[str]) -> None:
+    Path("meetings/three.wav").write_bytes(b"RIFF")
+    answer = evaluate("meetings --model full", 2)
+    at_once, *_, last = [line for line in answer.err.splitlines() if "three" in line]
+    assert "three.wav" in at_once
+    assert last.endswith("1 of 3 recordings failed: three")
+    assert "note  1 of 3 failed, and are left out" in answer.out
+    made = found()
+    assert [one["uri"] for one in made["recordings"]] == ["one", "two"]
+    assert made["failed"] == [{"uri": "three", "why": at_once}]
+    ran.clear()
+    evaluate("meetings --model full", 2)
+    assert ran == ["three"]
+
+
+def test_turns_of_anybody(evaluate: Run) -> None:
+    theirs = Path("theirs")
+    theirs.mkdir()
+    lines = [Path("meetings", f"{uri}.rttm").read_text() for uri in ("one", "two")]
+    (theirs / "some.rttm").write_text(
+        "".join(lines) + LINE.format(uri="x", start=0, length=1, who="y")
+    )
+    answer = evaluate("meetings --model full --against theirs", 2)
+    assert "no RTTM below theirs names 'three': add its turns, or an empty three.rttm" in answer.err
+    (theirs / "three.rttm").write_text("")
+    said = evaluate("meetings --model full --against theirs").out
+    a, b = found()["systems"]
+    assert b["name"] == "theirs"
+    assert b["real_time_factor"] is None
+    # The references themselves for two of three; of the third nothing.
+    assert b["der"]["micro"]["value"] == pytest.approx(1 / 3)
+    assert b["der"]["macro"]["value"] == pytest.approx(1 / 3)
+    assert b["speakers_right"] == 2
+    change = found()["pair"]["change"]["der"]["micro"]
+    assert change["value"] == pytest.approx(1 / 3 - a["der"]["micro"]["value"])
+    assert f"{abs(100 * change['value']):.1f} points lower" in " ".join(said.split())
+
+    # What an evaluation wrote can be scored again without the pipeline.
+    evaluate("meetings --model meetings-evaluation/full --output again")
+    assert found("again")["systems"][0]["der"] == a["der"]
+    evaluate("meetings --model theirs --against fast", 2)
+
+
+def test_two_are_compared_without_references(evaluate: Run) -> None:
+    for path in [*Path("meetings").glob("*.rttm"), Path("meetings/all.uem")]:
+        path.unlink()
+    assert "no RTTM below meetings names" in evaluate("meetings --model full", 2).err
+    (theirs := Path("theirs")).mkdir()
+    for uri in PIECES:
+        (theirs / f"{uri}.rttm").write_text(LINE.format(uri=uri, start=0, length=12, who="x"))
+    said = evaluate("meetings --model theirs --against full").out
+    made = found()
+    wrong = total = 0.0
+    for uri in PIECES:
+        turns = read_rttm(f"meetings-evaluation/full/{uri}.rttm").get(uri, Turns())
+        apart = judge(Turns.of([(0, 12, "x")]), turns, ((0, 12),)).strict
+        wrong, total = wrong + apart.wrong, total + apart.total
+    assert made["pair"]["disagreement"]["micro"]["value"] == pytest.approx(wrong / total)
+    assert made["pair"]["change"] is None
+    assert "der" not in made["systems"][0]
+    assert made["recordings"][0]["speakers"] is None
+    assert said.startswith(f"B's turns are {wrong / total:.1%} (95% interval ")
+
+
+def test_the_same_turns_are_said_to_be_the_same(evaluate: Run) -> None:
+    shutil.copytree("meetings", "theirs", ignore=shutil.ignore_patterns("*.wav", "*.uem"))
+    shutil.copytree("theirs", "copy")
+    with Path("copy/one.rttm").open("a") as file:
+        file.write(LINE.format(uri="other", start=0, length=1, who="x"))
+    said = evaluate("meetings --model theirs --against copy").out
+    assert said.startswith("A and B give the same turns on 3 recordings.")
+    assert found()["pair"]["moved"] == []
+    for one in found()["systems"]:
+        assert one["der"]["micro"] == {"value": 0, "low": 0, "high": 0}
+        assert one["jer"]["micro"]["value"] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("nowhere --model full", "nowhere is no corpus"),
+        ("meetings --model nothing", "nothing: no such bundle"),
+        ("meetings --model full --against full", "full and full are the same"),
+        ("meetings --model full --output meetings/out", "would lie in meetings, which is read"),
+        ("meetings --model full --output taken", "evaluation.json exists and is not a result"),
+        ("meetings --model full --against theirs", "both name 'one': remove one"),
+        (
+            "meetings --model theirs/a --against fast",
+            "fast needs a pipeline, and theirs/a",
+        ),
+        ("meetings --model theirs/b", "no RTTM below theirs/b names 'three'"),
+    ],
+)
+def test_what_cannot_be_is_one_line_before_the_work(
+    evaluate: Run, words: str, said: str, ran: list[str]
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree("meetings", Path("theirs", name), ignore=shutil.ignore_patterns("*.wav"))
+    Path("theirs/b/three.rttm").unlink()
+    Path("taken").mkdir()
+    Path("taken/evaluation.json").write_text("{}")
+    answer = evaluate(words, 2)
+    *before, last = answer.err.splitlines()
+    assert said in last
+    assert len(before) <= 2  # that the weights are made up
+    assert ran == []
+
+
+def test_groups_and_the_verdict_by_hand(evaluate: Run) -> None:
+    """One second each: five of one speaker, whom B hears, and five of two, of whom B hears one."""
+    for number in range(10):
+        uri = f"talk{number}"
+        made_audio.recording(Path("talks", f"{uri}.wav"))
+        voices = ["ana", "bob"][: 1 + number // 5]
+        turns = [
+            LINE.format(uri=uri, start=0.5 * n, length=0.5, who=w) for n, w in enumerate(voices)
+        ]
+        for folder, kept in {"talks": turns, "a": turns, "b": turns[:1]}.items():
+            Path(folder).mkdir(exist_ok=True)
+            Path(folder, f"{uri}.rttm").write_text("".join(kept))
+    said = evaluate("talks --model a --against b").out
+    made = found("talks-evaluation")
+    # 2.5 of 7.5 s are missed; on its recordings that is half.
+    _, b = made["systems"]
+    assert b["der"]["micro"]["value"] == pytest.approx(1 / 3)
+    assert b["der"]["macro"]["value"] == pytest.approx(1 / 4)
+    assert b["jer"]["micro"]["value"] == pytest.approx(5 / 15)
+    assert b["speakers_right"] == 5
+    assert said.startswith("B is worse than A: its DER is 33.3 points higher (95% interval +")
+    one, two = made["by_speakers"]
+    assert [one["speakers"], two["speakers"]] == ["1", "2"]
+    assert one["systems"][1]["der"]["micro"]["value"] == 0
+    assert two["systems"][1]["der"]["micro"]["value"] == 0.5
+    assert two["change"]["der"]["macro"] == {"value": 0.5, "low": 0.5, "high": 0.5}
+    moved = {one["uri"]: one["change"] for one in made["pair"]["moved"]}
+    assert moved == {f"talk{number}": 0.5 for number in range(5, 10)}
+    lines = [line.split() for line in said.splitlines()]
+    assert ["2", "5", "0.0%", "(0.0-0.0)", "50.0%", "(50.0-50.0)"] in lines
+    assert ["talk5", "+50.0", "50.0%"] in lines
+    assert "B is better than A" in evaluate("talks --model b --against a --output other").out
+
+
+def test_without_pyannote_metrics_the_extra_is_named(
+    evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyannote.metrics.diarization", None)
+    answer = evaluate("meetings --model full", 2)
+    assert "is not installed: pip install 'samevoice[evaluate]'" in answer.err
