@@ -28,6 +28,8 @@ NAMES = (
     "huggingface-hub",
     "torch",
     "pyannote.audio",
+    "pyannote.metrics",
+    "pyannote.database",
     "device",
     "BLAS",
     "MLX_ENABLE_TF32",
@@ -152,6 +154,7 @@ def lacking(monkeypatch: pytest.MonkeyPatch, package: str) -> None:
     [
         ("torch", "missing", "pip install 'samevoice[parity]'"),
         ("pyannote.audio", "missing", "pip install 'samevoice[parity]'"),
+        ("pyannote.metrics", "missing", "pip install 'samevoice[evaluate]'"),
         ("mlx", "broken", "pip install 'samevoice'"),
         ("numpy", "broken", "pip install 'samevoice'"),
         ("scipy", "broken", "pip install 'samevoice'"),

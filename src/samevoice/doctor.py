@@ -50,6 +50,8 @@ _PACKAGES = (
     ("huggingface-hub", "", ""),
     ("torch", "runs the originals that ports are compared with", "parity"),
     ("pyannote.audio", "builds the reference checkpoints and runs the originals", "parity"),
+    ("pyannote.metrics", "scores diarizations against references", "evaluate"),
+    ("pyannote.database", "reads corpora by their database.yml", "evaluate"),
 )
 
 
