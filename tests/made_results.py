@@ -168,9 +168,9 @@ def drawn_once() -> Iterator[None]:
     kept: dict[tuple[str, str], Any] = {}
     draw_it = Drawing.tried
 
-    def drawn(self: Any, given: Any) -> Any:
+    def drawn(self: Any, given: Any, *others: Any) -> Any:
         if not isinstance(given, Result):
-            return draw_it(self, given)
+            return draw_it(self, given, *others)
         # These two look at the taps only.
         bare = self.key in ("ladder", "histogram")
         seen = replace(given, details={}, task={}) if bare else given

@@ -225,8 +225,7 @@ def _draw(axes: Axes, name: str, one: Any) -> str:
     _draw_waveform(axes, sequence(one.get("waveform")), duration)
     middles = {side: -0.35 - 0.5 * k for k, side in enumerate(sides)}
     for side, y in middles.items():
-        _draw_turns(axes, sides[side], speakers, y)
-        _letter(axes, sides[side], speakers, y, duration)
+        draw_turns(axes, sides[side], speakers, y, duration)
     bottom = min(middles.values())
     boxes(axes, spans, (bottom - 0.42, 0.14), WRONG)
     rate = one.get("der")
@@ -252,7 +251,9 @@ def _name_alike(sides: dict[str, Turns]) -> list[tuple[float, float]]:
     return differing(sides["reference"], sides["candidate"])
 
 
-def _draw_turns(axes: Axes, turns: Turns, speakers: Sequence[str], middle: float) -> None:
+def draw_turns(
+    axes: Axes, turns: Turns, speakers: Sequence[str], middle: float, duration: float
+) -> None:
     """One strip; where several speak at once they share its height."""
     found: dict[tuple[str, int, int], list[tuple[float, float]]] = {}
     for a, b, active in _stretches(turns):
@@ -261,18 +262,17 @@ def _draw_turns(axes: Axes, turns: Turns, speakers: Sequence[str], middle: float
             found.setdefault((who, lane, len(heard)), []).append((a, b))
     for (who, lane, count), spans in found.items():
         share = 0.4 / count
-        colour = PALETTE[speakers.index(who) % len(PALETTE)]
-        boxes(axes, spans, (middle + 0.2 - (lane + 1) * share, share), colour)
+        number, y = speakers.index(who), middle + 0.2 - (lane + 1) * share
+        boxes(axes, spans, (y, share), PALETTE[number % len(PALETTE)])
+        if count <= 2:
+            wide = [(a + b) / 2 for a, b in spans if b - a > 0.03 * duration]
+            _letters(axes, LETTERS[number % 26], wide, y + share / 2, 6.5 / count**0.4)
 
 
-def _letter(axes: Axes, turns: Turns, speakers: Sequence[str], y: float, duration: float) -> None:
-    """A letter in each turn that is wide enough: colour alone does not say who it is."""
-    for a, b, who in turns:
-        if b - a > 0.03 * duration:
-            letter = LETTERS[speakers.index(who) % 26]
-            axes.text(
-                (a + b) / 2, y, letter, fontsize=6.5, color="#000000", ha="center", va="center"
-            )
+def _letters(axes: Axes, letter: str, xs: Sequence[float], y: float, size: float) -> None:
+    """In each stretch that is wide enough: colour alone does not say who it is."""
+    for x in xs:
+        axes.text(x, y, letter, fontsize=size, color="#000000", ha="center", va="center_baseline")
 
 
 def _draw_waveform(axes: Axes, waveform: Sequence[Any], duration: float) -> None:

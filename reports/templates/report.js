@@ -23,6 +23,7 @@
     const search = tools.querySelector("[type=search]");
     const only = tools.querySelector("[type=checkbox]");
     const count = tools.querySelector("[data-count]");
+    const noun = box.dataset.taps || "taps";
     let sorted = null;
 
     const holds = (one, words) => {
@@ -32,7 +33,7 @@
     };
     const show = () => {
       const words = search.value.toLowerCase().split(/\s+/).filter(Boolean);
-      const flat = sorted !== null || words.length > 0 || only.checked;
+      const flat = sorted !== null || words.length > 0 || Boolean(only?.checked);
       let under = Infinity;
       let shown = 0;
       for (const one of rows) {
@@ -40,14 +41,14 @@
         let hide = one.branch ? flat : !flat && under < Infinity;
         if (one.branch && !flat && under < Infinity) hide = true;
         if (!one.branch && flat) {
-          hide = (only.checked && !one.failed) || !holds(one, words);
+          hide = (only?.checked && !one.failed) || !holds(one, words);
         }
         if (one.branch && one.folded && under === Infinity) under = one.depth;
         if (one.row.hidden !== hide) one.row.hidden = hide;
         if (!hide && !one.branch) shown += 1;
       }
       box.classList.toggle("flat", flat);
-      const all = `${taps.length.toLocaleString("en")} taps`;
+      const all = `${taps.length.toLocaleString("en")} ${noun}`;
       count.textContent = flat ? `${shown.toLocaleString("en")} of ${all} shown` : all;
     };
 
@@ -111,7 +112,7 @@
     });
 
     search.addEventListener("input", show);
-    only.addEventListener("change", show);
+    only?.addEventListener("change", show);
     for (const button of tools.querySelectorAll("[data-fold]")) {
       button.addEventListener("click", () => {
         for (const one of rows) if (one.branch) fold(one, button.dataset.fold === "yes");

@@ -45,6 +45,8 @@ _FILES = {
     "tune.json": _begins(r'\{\s*"schema": \d+,\s*"command": "tune"'),
     "evaluated": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"uri"'),
     "evaluation.json": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"samevoice"'),
+    "evaluation.html": _begins(r"<!doctype html>.*<span>samevoice evaluation</span>"),
+    "evaluation.md": _begins(r"## (✅|❌|📊) samevoice evaluation of "),
     "evaluation.csv": _begins(r"uri,duration,speakers,scored,"),
     "bench.json": _begins(r'\{\s*"date": .*"left_out": '),
     "bench.md": _begins(r"# Benchmarks\n\n\d{4}-\d\d-\d\d, "),

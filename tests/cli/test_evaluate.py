@@ -96,6 +96,9 @@ def test_every_figure_is_that_of_the_turns_that_diarize_gives(evaluate: Run) -> 
     with Path("meetings-evaluation/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["uri"] for row in rows] == sorted(PIECES)
+    for name in ("evaluation.html", "evaluation.md"):
+        assert made["answer"] in Path("meetings-evaluation", name).read_text()
+        assert f"  meetings-evaluation/{name}" in said
     ders = [float(row["A_der"]) for row in rows]
     assert ders == [pytest.approx(one.strict.der) for one in results]
 
@@ -176,6 +179,7 @@ def test_a_recording_that_fails_is_told_and_left_out(evaluate: Run, ran: list[st
     made = found()
     assert [one["uri"] for one in made["recordings"]] == ["one", "two"]
     assert made["failed"] == [{"uri": "three", "why": at_once}]
+    assert "1 recording failed" in Path("meetings-evaluation/evaluation.html").read_text()
     ran.clear()
     evaluate("meetings --model full", 2)
     assert ran == ["three"]
@@ -251,6 +255,7 @@ def test_the_same_turns_are_said_to_be_the_same(evaluate: Run) -> None:
         ("meetings --model full --against full", "full and full are the same"),
         ("meetings --model full --output meetings/out", "would lie in meetings, which is read"),
         ("meetings --model full --output taken", "evaluation.json exists and is not a result"),
+        ("meetings --model full --output taken/too", "evaluation.html exists and is not a result"),
         ("meetings --model full --against theirs", "both name 'one': remove one"),
         (
             "meetings --model theirs/a --against fast",
@@ -267,6 +272,8 @@ def test_what_cannot_be_is_one_line_before_the_work(
     Path("theirs/b/three.rttm").unlink()
     Path("taken").mkdir()
     Path("taken/evaluation.json").write_text("{}")
+    Path("taken/too").mkdir()
+    Path("taken/too/evaluation.html").write_text("<!doctype html>mine")
     answer = evaluate(words, 2)
     *before, last = answer.err.splitlines()
     assert said in last
@@ -314,3 +321,16 @@ def test_without_pyannote_metrics_the_extra_is_named(
     monkeypatch.setitem(sys.modules, "pyannote.metrics.diarization", None)
     answer = evaluate("meetings --model full", 2)
     assert "is not installed: pip install 'samevoice[evaluate]'" in answer.err
+
+
+def test_without_what_draws_the_page_the_figures_are_there(
+    evaluate: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [one for one in sys.modules if one.startswith("samevoice.reports")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "jinja2", None)
+    said = evaluate("meetings --model full").out
+    assert "note  no page: jinja2" in said
+    assert "samevoice[" in said
+    assert found()["recordings"]
+    assert not Path("meetings-evaluation/evaluation.html").exists()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ from rich.table import Column
 from samevoice import outputs
 from samevoice.cli import pipeline_options, terminal
 from samevoice.cli.options import Device, OnDevice, Overwrite, UsageError, argument, option
+from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from samevoice.evaluation.corpus import Corpus, Recording
@@ -24,7 +25,7 @@ WIDTH = 80
 FEW = 20  # recordings below which an interval is rough
 SHOWN = 5  # of the recordings that moved most
 JSON, CSV = "evaluation.json", "evaluation.csv"
-_NAMES = {"der": "DER", "der_collar": "DER, 0.25 s collar", "jer": "JER"}
+HTML, MARKDOWN = "evaluation.html", "evaluation.md"
 
 
 def evaluate(
@@ -67,6 +68,7 @@ def evaluate(
     if results:
         made = Evaluation(found, systems, results, failures.said)
         texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
+        texts |= _pages(made, where)
         outputs.write(texts)
         _show(made)
         for path in texts:
@@ -123,7 +125,7 @@ def _refuse(
         for place in places:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UsageError(f"{folder} would lie in {place}, which is read: choose --output")
-    targets = [(where / JSON, JSON), (where / CSV, CSV)]
+    targets = [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN)]
     for system in systems:
         for one in found.recordings:
             rttm, about = files(where, system.name, one.uri)
@@ -179,6 +181,16 @@ def _ders(running: Sequence[Score]) -> str:
     return f"  DER {', '.join(shown)}"
 
 
+def _pages(made: Evaluation, where: Path) -> dict[Path, str]:
+    """The page and its Markdown; without the extra that draws them, a line that says so."""
+    try:
+        from samevoice.reports import evaluation
+    except MissingExtraError as missing:
+        terminal.note(f"no page: {missing}")
+        return {}
+    return {where / HTML: evaluation.html(made), where / MARKDOWN: evaluation.markdown(made)}
+
+
 # What is printed ----------------------------------------------------------------------------------
 
 
@@ -200,25 +212,11 @@ def _cut(name: str, most: int = WIDTH - 3) -> str:
 
 
 def _show_figures(made: Evaluation) -> None:
-    table = _table("", *"AB"[: len(made.systems)], *["B - A"] * made.is_pair)
-    change = made.pair["change"] if made.pair else None
-    for name, shown in _NAMES.items() if made.corpus.referenced else ():
-        for mean in ("micro", "macro"):
-            cells = [_rate(one[name][mean]) for one in made.by_system]
-            changed = [_change(change[name][mean])] if change else []
-            table.add_row(shown if mean == "micro" else "  macro", *cells, *changed)
-    if made.corpus.referenced:
-        for part in ("missed", "false_alarm", "confusion"):
-            of_total = [one["der"][part] / one["der"]["total"] for one in made.by_system]
-            table.add_row(part.replace("_", " "), *(f"{rate:.1%}" for rate in of_total))
-        right = [f"{one['speakers_right']} of {one['recordings']}" for one in made.by_system]
-        table.add_row("speakers right", *right)
-    factors = [one["real_time_factor"] for one in made.by_system]
-    table.add_row("real-time factor", *("" if x is None else f"{x:.3f}" for x in factors))
-    peaks = [one["peak_memory"] for one in made.by_system]
-    table.add_row("peak memory", *("" if x is None else f"{x / 1e9:.2f} GB" for x in peaks))
-    if made.pair:
-        table.add_row("B scored against A", "", _rate(made.pair["disagreement"]["micro"]))
+    from samevoice.evaluation import shown
+
+    table = _table("", *shown.columns(made))
+    for row in shown.figures(made):
+        table.add_row(*row)
     terminal.console().print(table)
 
 
@@ -228,27 +226,15 @@ def _table(first: str, *others: str) -> Any:
     )
 
 
-def _rate(said: Mapping[str, Any]) -> str:
-    if said["low"] is None:
-        return f"{said['value']:.1%}"
-    return f"{said['value']:.1%} ({100 * said['low']:.1f}-{100 * said['high']:.1f})"
-
-
-def _change(said: Mapping[str, Any]) -> str:
-    from samevoice.evaluation.evaluated import points
-
-    if said["low"] is None:
-        return points(said["value"])
-    return f"{points(said['value'])} ({points(said['low'])}, {points(said['high'])})"
-
-
 def _show_groups(made: Evaluation) -> None:
-    if len(made.by_speakers) < 2:
+    from samevoice.evaluation import shown
+
+    rows = shown.groups(made)
+    if not rows:
         return
     table = _table("speakers", "recordings", *(f"DER {x}" for x in "AB"[: len(made.systems)]))
-    for one in made.by_speakers:
-        ders = [_rate(found["der"]["micro"]) for found in one["systems"]]
-        table.add_row(one["speakers"], str(one["recordings"]), *ders)
+    for row in rows:
+        table.add_row(*row)
     terminal.console().print(table)
 
 

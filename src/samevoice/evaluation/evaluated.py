@@ -67,7 +67,7 @@ class Evaluation:
             "command": "evaluate",
             "samevoice": __version__,
             "answer": self.answer,
-            "corpus": self._corpus(),
+            "corpus": self.about,
             "scoring": {
                 STRICT: {"collar": 0.0, "overlap": True},
                 LENIENT: {"collar": COLLAR, "overlap": True},
@@ -85,11 +85,13 @@ class Evaluation:
             ],
             "pair": self.pair,
             "by_speakers": self.by_speakers,
-            "recordings": [self._recording(at) for at in range(len(self.recordings))],
+            "recordings": self.recording_rows,
             "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
         }
 
-    def _corpus(self) -> dict[str, Any]:
+    @property
+    def about(self) -> dict[str, Any]:
+        """The corpus, as far as it was evaluated."""
         first = self.columns[0]
         return {
             "name": self.corpus.name,
@@ -175,12 +177,17 @@ class Evaluation:
 
     def to_csv(self) -> str:
         """One row a recording; what is not known is empty."""
-        rows = [_row(self._recording(at)) for at in range(len(self.recordings))]
+        rows = [_row(one) for one in self.recording_rows]
         text = StringIO()
         writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
         return text.getvalue()
+
+    @cached_property
+    def recording_rows(self) -> list[dict[str, Any]]:
+        """What evaluation.json says of each recording."""
+        return [self._recording(at) for at in range(len(self.recordings))]
 
     # In one sentence ------------------------------------------------------------------------------
 
@@ -208,6 +215,20 @@ class Evaluation:
         if change.high < 0:
             return f"B is better than A: its {shown} on {over}."
         return f"These {over} do not tell A from B: B's {shown}."
+
+    @property
+    def is_good(self) -> bool | None:
+        """Whether B is the same or better; None where that is not known."""
+        if not self.pair:
+            return None
+        if not any(one.wrong for one in self.disagreements):
+            return True
+        if not self.pair["change"]:
+            return None
+        change = figure(self.pair["change"][STRICT]["micro"])
+        if change.low is None or change.high is None or change.low <= 0 <= change.high:
+            return None
+        return change.high < 0
 
 
 # Figures ------------------------------------------------------------------------------------------
