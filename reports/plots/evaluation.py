@@ -33,7 +33,7 @@ from samevoice.reports.text import visible
 NAMED = 40  # recordings that are drawn with their names
 POINTS = 500  # of a curve over more of them
 HIGHEST = 200  # per cent
-STEPS = 1000  # of a timeline: shorter gaps are not seen
+STEPS = 1000  # of a timeline
 # B is hollow and larger, so that an A in the same place is seen.
 LOOKS: tuple[tuple[str, dict[str, Any]], ...] = (
     (TORCH, {"marker": "o"}),
@@ -82,7 +82,7 @@ def _named(names: Sequence[str], shown: Mapping[str, Array]) -> tuple[Figure, st
     for other in others:
         axes.hlines(rows, first[order], other[order], color=MUTED, lw=1.0)
     for (name, values), (colour, look) in zip(shown.items(), LOOKS, strict=False):
-        axes.plot(values[order], rows, color=colour, label=name, ls="none", **look)
+        axes.plot(values[order], rows, color=colour, label=name, ls="none", clip_on=False, **look)
     axes.set_yticks(rows, [label(names[at]) for at in order])
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.set_xlim(0.0, 1.04 * max(10.0, *(values.max() for values in shown.values())))
@@ -145,15 +145,16 @@ def _draw(axes: Axes, made: Evaluation, at: int) -> str:
     duration, scored = results[0].duration, results[0].scored
     sides = {"reference": recording.reference.spans} if made.corpus.referenced else {}
     sides |= {name: one.turns.spans for name, one in zip(LABELS, results, strict=False)}
-    named = [joined(turns, duration / STEPS) for turns in alike(list(sides.values()))]
+    named = alike(list(sides.values()))
     speakers = list(dict.fromkeys(who for turns in named for *_, who in turns))
     bottom = -0.6 * (len(sides) - 1) - 0.45
     boxes(axes, _gaps(made, at), (bottom, 0.75 - bottom), SOFT)
     words = []
     for k, (side, turns) in enumerate(zip(sides, named, strict=True)):
-        draw_turns(axes, turns, speakers, 0.4 - 0.6 * k, duration)
+        draw_turns(axes, joined(turns, duration / STEPS), speakers, 0.4 - 0.6 * k, duration)
         apart = _within(differing(named[0], turns), scored) if k else []
-        boxes(axes, apart, (0.4 - 0.6 * k - 0.34, 0.1), WRONG)
+        marks = joined([(a, b, "") for a, b in apart], duration / STEPS)
+        boxes(axes, [(a, b) for a, b, _ in marks], (0.4 - 0.6 * k - 0.34, 0.1), WRONG)
         words += [f"{side} differs for {sum(b - a for a, b in apart):.1f} s"] if k else []
     title = f"{label(recording.uri, 50)}{_figures(made, at)}"
     as_strips(axes, title, {0.4 - 0.6 * k: side for k, side in enumerate(sides)})
@@ -189,17 +190,19 @@ def alike(sides: Sequence[Turns]) -> list[Turns]:
     return named
 
 
-def joined(turns: Turns, gap: float) -> Turns:
-    """Each speaker's turns without gaps too short to be seen, so that hours of talk stay small."""
+def joined(turns: Turns, step: float) -> Turns:
+    """On a grid too fine to be seen, without gaps, so that hours of talk stay small."""
     last: dict[str, list[float]] = {}
     found = []
     for start, end, who in sorted(turns):
-        if who in last and start - last[who][1] < gap:
-            last[who][1] = max(last[who][1], end)
+        first = round(start / step)
+        behind = max(round(end / step), first + 1)
+        if who in last and first <= last[who][1]:
+            last[who][1] = max(last[who][1], behind)
         else:
-            last[who] = [start, end]
+            last[who] = [first, behind]
             found.append((who, last[who]))
-    return [(start, end, who) for who, (start, end) in found]
+    return [(start * step, end * step, who) for who, (start, end) in found]
 
 
 def _gaps(made: Evaluation, at: int) -> list[tuple[float, float]]:

@@ -184,11 +184,11 @@ def _ders(running: Sequence[Score]) -> str:
 def _pages(made: Evaluation, where: Path) -> dict[Path, str]:
     """The page and its Markdown; without the extra that draws them, a line that says so."""
     try:
-        from samevoice.reports import evaluation
+        from samevoice.reports.evaluation import html, markdown
     except MissingExtraError as missing:
-        terminal.note(f"no page: {missing}")
+        terminal.say(f"no page: {missing}", terminal.stderr())
         return {}
-    return {where / HTML: evaluation.html(made), where / MARKDOWN: evaluation.markdown(made)}
+    return {where / HTML: html(made), where / MARKDOWN: markdown(made)}
 
 
 # What is printed ----------------------------------------------------------------------------------
