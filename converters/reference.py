@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.converters.bundle import written_aside
+from samevoice.converters.bundle import alone, written_aside
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
 from samevoice.errors import MissingExtraError
@@ -61,7 +61,10 @@ params:
 
 
 def build(kind: str) -> Path:
-    """The folder of a reference checkpoint: made on the first call, then taken from the cache."""
+    """The folder of a reference checkpoint: made on the first call, then taken from the cache.
+
+    Where another process makes it, this one waits.
+    """
     try:
         made_with = f"torch-{version('torch')}-pyannote-{version('pyannote.audio')}"
     except PackageNotFoundError as error:
@@ -70,8 +73,10 @@ def build(kind: str) -> Path:
         ) from error
     folder = cache_folder() / "reference" / f"{RECIPE}-{made_with}" / kind
     if not folder.exists():
-        with written_aside(folder, overwrite=False) as aside:
-            _BUILDERS[kind](aside)
+        with alone(folder.with_name(f"{kind}.made"), wait=True):
+            if not folder.exists():
+                with written_aside(folder, overwrite=False) as aside:
+                    _BUILDERS[kind](aside)
     return folder
 
 

@@ -6,6 +6,8 @@ import hashlib
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +99,22 @@ def test_the_cache_is_where_the_user_says(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("SAMEVOICE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     assert files.cache_folder() == Path("/xdg/samevoice")
+
+
+def test_who_comes_second_waits(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, pyannote: Any
+) -> None:
+    made: list[Path] = []
+
+    def slowly(folder: Path) -> None:
+        made.append(folder)
+        time.sleep(0.3)
+
+    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path))
+    monkeypatch.setitem(reference._BUILDERS, "segmentation", slowly)
+    with ThreadPoolExecutor() as both:
+        found = set(both.map(reference.build, ["segmentation"] * 3))
+    assert len(made) == len(found) == 1
 
 
 def test_every_class_wins_somewhere(references: dict[str, Path], pyannote: Any) -> None:

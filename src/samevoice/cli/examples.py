@@ -18,6 +18,7 @@ parity seg --source pyannote/segmentation-3.0 --audio a.wav
 parity seg --source pyannote/segmentation-3.0 --save-golden golden
 replay seg --golden golden
 gate out/parity/*/result.json
+gate meetings-evaluation/evaluation.json --limit der_increase=0.2
 report out/parity/segmentation --open
 report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary

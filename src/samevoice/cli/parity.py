@@ -148,20 +148,37 @@ def replay(
 
 
 def gate(
-    results: Annotated[list[Path], argument("RESULT...", "result.json files.")],
+    results: Annotated[
+        list[Path], argument("RESULT...", "result.json files, or evaluation.json with --limit.")
+    ],
     bundle: Annotated[
         list[Path] | None, option("DIR", "Accept results of this exact bundle only.")
     ] = None,
     allow_loosened: Annotated[
         bool, flag("--allow-loosened", "Accept results whose limits were loosened.")
     ] = False,
+    limit: Annotated[
+        list[str] | None,
+        option("NAME=X", "Most points for an evaluation: der_increase=0.2 (docs/evaluation.md)."),
+    ] = None,
 ) -> None:
     """Exit 0 if every result is green and 1 if any is red: for CI."""
     from samevoice.parity.result import FAST, read
 
-    fingerprints = _fingerprints(bundle or [])
-    refused = []
+    evaluations = [path for path in results if _is_evaluation(path)]
+    if bool(limit) != bool(evaluations):
+        raise UsageError(
+            f"{evaluations[0]} is gated by limits: pass --limit der_increase=0.2, say"
+            if evaluations
+            else "--limit goes with an evaluation.json; parity's results hold their own limits"
+        )
+    if bundle and evaluations:
+        raise UsageError(f"--bundle does not go with {evaluations[0]}, which says what it is of")
+    fingerprints, refused = _fingerprints(bundle or []), []
     for path in results:
+        if path in evaluations:
+            refused += verdicts.evaluation(path, limit or [])
+            continue
         found = read(path)
         why = verdicts.line(path, found)
         if found.loosened and found.passed and not allow_loosened:
@@ -176,6 +193,17 @@ def gate(
         raise NotPassedError(
             f"{len(refused)} of {len(results)} results do not pass, first {refused[0]}"
         )
+
+
+def _is_evaluation(path: Path) -> bool:
+    """Whether it says that it is one; what cannot be read is not."""
+    from samevoice.evaluation import gate as corpora
+    from samevoice.files import parse_json, read_text
+
+    try:
+        return corpora.is_evaluation(parse_json(read_text(path, corpora.GateError)))
+    except (OSError, ValueError, corpora.GateError):
+        return False
 
 
 def _fingerprints(bundles: list[Path]) -> set[str]:

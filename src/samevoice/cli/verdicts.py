@@ -74,6 +74,24 @@ def line(path: Path, result: Result) -> str:
     return "" if result.passed else result.verdict.reasons[0]
 
 
+def evaluation(path: Path, limits: Iterable[str]) -> list[str]:
+    """Show how an evaluation keeps these limits; what it failed for comes back."""
+    from samevoice.evaluation.gate import Limit, answers, read
+
+    found = read(path)
+    answered = answers(found, map(Limit.of, limits))
+    refused = [f"{path}: {one.sentence}" for one in answered if not one.kept]
+    if found.failed:
+        count = terminal.many(len(found.failed), "recording")
+        refused.append(f"{path}: {count} failed: {', '.join(found.failed[:3])}")
+    terminal.marked("[red]failed[/]  " if refused else "[green]passed[/]  ", str(path))
+    terminal.say(f"  {found.answer}")
+    for one in answered:
+        mark = "[green]✓[/]  " if one.kept else "[red]✗[/]  "
+        terminal.marked(f"  {mark}", one.sentence)
+    return refused
+
+
 def gallery(source: str, findings: Sequence[Finding], pairs: Sequence[Finding] | None) -> None:
     """What became of each bug; with ``pairs``, how many causes were proven."""
     table = terminal.table(
