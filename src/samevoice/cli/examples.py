@@ -38,7 +38,7 @@ diarize talks/ --output out --format rttm,json,srt
 diarize call.m4a --num-speakers 2 --output -
 evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
-evaluate database.yml:AMI.SpeakerDiarization.only_words.test --against theirs/
+evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
 tune meetings/ --output tune.json
 tune meetings/ --threshold 0.6:0.8:0.02 --mlx-path tuned
 tune database.yml:AMI.SpeakerDiarization.only_words.development
