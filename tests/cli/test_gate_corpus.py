@@ -94,6 +94,16 @@ def test_one_recording_says_nothing(corpus: Path, typed: Run) -> None:
     assert "der is 10.00 points, at most 5" in typed("gate one/evaluation.json --limit der=5").err
 
 
+def test_where_nobody_speaks_in_what_is_scored(corpus: Path, typed: Run) -> None:
+    (corpus / "all.uem").write_text("".join(f"r{n} 1 1.99 2\n" for n in range(COUNT)))
+    for path in corpus.glob("*.rttm"):
+        path.write_text(LINE.format(uri=path.stem, start=0, length=1, who="ana"))
+    answer = typed(f"evaluate {corpus} --model A --output quiet")
+    assert (answer.code, answer.err.count("error")) == (0, 0)
+    assert json.loads(Path("quiet/evaluation.json").read_text())["systems"][0]["der"]["total"] == 0
+    assert typed("gate quiet/evaluation.json --limit der=100").code == 0
+
+
 def edited(path: Path, change: Any) -> None:
     said = json.loads(path.read_text())
     change(said)

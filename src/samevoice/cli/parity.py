@@ -21,6 +21,8 @@ from samevoice.cli.options import (
 )
 from samevoice.errors import NotPassedError
 
+EVALUATION = "evaluation.json"
+
 if TYPE_CHECKING:
     from samevoice.parity.bounds import Override
     from samevoice.parity.gallery import Finding
@@ -196,14 +198,8 @@ def gate(
 
 
 def _is_evaluation(path: Path) -> bool:
-    """Whether it says that it is one; what cannot be read is not."""
-    from samevoice.evaluation import gate as corpora
-    from samevoice.files import parse_json, read_text
-
-    try:
-        return corpora.is_evaluation(parse_json(read_text(path, corpora.GateError)))
-    except (OSError, ValueError, corpora.GateError):
-        return False
+    """Whether it begins as one."""
+    return path.is_file() and bool(path.stat().st_size) and outputs.is_result(path, EVALUATION)
 
 
 def _fingerprints(bundles: list[Path]) -> set[str]:

@@ -14,7 +14,16 @@ from samevoice.evaluation import figures
 from samevoice.evaluation.corpus import Corpus, Recording
 from samevoice.evaluation.figures import Figure, Rates
 from samevoice.evaluation.run import Result
-from samevoice.evaluation.scores import COLLAR, JACCARD, LENIENT, STRICT, Score, added, score
+from samevoice.evaluation.scores import (
+    COLLAR,
+    JACCARD,
+    LENIENT,
+    STRICT,
+    Score,
+    Scores,
+    added,
+    score,
+)
 from samevoice.evaluation.systems import System
 
 SCHEMA = 1
@@ -22,7 +31,6 @@ LABELS = ("A", "B")
 GROUPS = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5+": (5, 10**9)}  # speakers, from and to
 FEWEST = 5  # recordings of a group with figures of its own
 MOVED = 10
-RATE_NAMES = (STRICT, LENIENT, JACCARD)
 Results = Sequence[Result]
 
 
@@ -234,25 +242,18 @@ class Evaluation:
 # Figures ------------------------------------------------------------------------------------------
 
 
-def _rates(results: Results) -> dict[str, Rates]:
+def _scores(results: Results) -> list[Scores]:
     """Empty without references."""
-    found = [one.scores for one in results if one.scores]
-    if not found:
-        return {}
-    return {
-        STRICT: Rates.of_scores([one.strict for one in found]),
-        LENIENT: Rates.of_scores([one.lenient for one in found]),
-        JACCARD: Rates.of_jaccards([one.jaccard for one in found]),
-    }
+    return [one.scores for one in results if one.scores]
 
 
 def _rates_of(results: Results) -> dict[str, Any]:
-    scores = [one.scores for one in results if one.scores]
-    found: dict[str, Any] = {
-        name: _both(figures.means(rates)) for name, rates in _rates(results).items()
-    }
-    if not found:
+    scores = _scores(results)
+    if not scores:
         return {}
+    found: dict[str, Any] = {
+        name: _both(figures.means(rates)) for name, rates in figures.rates_of(scores).items()
+    }
     parts = {STRICT: [x.strict for x in scores], LENIENT: [x.lenient for x in scores]}
     for name, column in parts.items():
         seconds = added(column).as_dict()
@@ -274,7 +275,7 @@ def _costs_of(results: Results) -> dict[str, Any]:
 
 
 def _changes(a: Results, b: Results) -> dict[str, Any]:
-    before, after = _rates(a), _rates(b)
+    before, after = (figures.rates_of(_scores(one)) for one in (a, b))
     return {name: _both(figures.changes(before[name], after[name])) for name in before}
 
 

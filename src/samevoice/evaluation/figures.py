@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from samevoice.evaluation.scores import Jaccard, Score
+from samevoice.evaluation.scores import JACCARD, LENIENT, STRICT, Jaccard, Score, Scores
 
 RESAMPLINGS, SEED, LEVEL = 2000, 0, 0.95
 
@@ -62,6 +62,15 @@ class Rates:
     def _rate(self, wrong: np.ndarray, total: np.ndarray) -> np.ndarray:
         alone = wrong > 0 if self.empty is None else np.full(np.shape(wrong), self.empty)
         return np.where(total > 0, wrong / np.where(total > 0, total, 1.0), alone)
+
+
+def rates_of(scores: Sequence[Scores]) -> dict[str, Rates]:
+    """By every measure."""
+    return {
+        STRICT: Rates.of_scores([one.strict for one in scores]),
+        LENIENT: Rates.of_scores([one.lenient for one in scores]),
+        JACCARD: Rates.of_jaccards([one.jaccard for one in scores]),
+    }
 
 
 def resampled(columns: np.ndarray) -> np.ndarray:

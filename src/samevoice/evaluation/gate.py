@@ -16,8 +16,8 @@ from typing import Any
 from samevoice.converters.bundle import understood
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation import figures
-from samevoice.evaluation.figures import Figure, Rates
-from samevoice.evaluation.scores import JACCARD, LENIENT, STRICT, Jaccard, Score
+from samevoice.evaluation.figures import Figure, Rates, rates_of
+from samevoice.evaluation.scores import JACCARD, LENIENT, STRICT, Scores
 from samevoice.files import parse_json, read_text
 
 RISE = "_increase"
@@ -88,27 +88,22 @@ class Evaluated:
         self.referenced = bool(said["corpus"]["references"])
         if not self.rows or self.labels not in (["A"], ["A", "B"]):
             raise ValueError("it names no recordings, or no systems")
+        self.rates: dict[str, dict[str, Rates]] = {}
         for label, system in zip(self.labels, said["systems"], strict=True):
-            for name in RATES if self.referenced else ():
-                micro, _ = figures.means(self.rates(label, name))
+            if self.referenced:
+                self.rates[label] = rates_of([Scores.from_dict(row[label]) for row in self.rows])
+            for name, rates in self.rates.get(label, {}).items():
+                micro, _ = figures.means(rates)
                 if abs(micro.value - float(system[name]["micro"]["value"])) > _SAME:
                     raise ValueError(f"its {name} of {label} is not that of its recordings")
-
-    def rates(self, label: str, name: str) -> Rates:
-        found = [row[label][name] for row in self.rows]
-        if name == JACCARD:
-            pairs = [Jaccard(float(one["error"]), int(one["speakers"])) for one in found]
-            return Rates.of_jaccards(pairs)
-        parts = ("missed", "false_alarm", "confusion", "total")
-        return Rates.of_scores([Score(*(float(one[part]) for part in parts)) for one in found])
 
     def figure(self, name: str) -> Figure:
         """Of B, or of A alone; an increase is B's less A's. In points of per cent."""
         if name.endswith(RISE):
-            both = (self.rates(label, name.removesuffix(RISE)) for label in self.labels)
+            both = (self.rates[label][name.removesuffix(RISE)] for label in self.labels)
             micro, _ = figures.changes(*both)
         else:
-            micro, _ = figures.means(self.rates(self.labels[-1], name))
+            micro, _ = figures.means(self.rates[self.labels[-1]][name])
         ends = (None if x is None else 100 * x for x in (micro.low, micro.high))
         return Figure(100 * micro.value, *ends)
 
@@ -116,13 +111,7 @@ class Evaluated:
 def read(path: Path) -> Evaluated:
     with understood(f"{path} is no evaluation: it", GateError):
         said = parse_json(read_text(path, GateError))
-        if not is_evaluation(said):
-            raise GateError(f"{path} is no evaluation.json")
         return Evaluated(said)
-
-
-def is_evaluation(said: Any) -> bool:
-    return isinstance(said, Mapping) and said.get("command") == "evaluate" and "systems" in said
 
 
 def answers(found: Evaluated, limits: Iterable[Limit]) -> Sequence[Answer]:

@@ -42,7 +42,8 @@ def _rates(made: Evaluation) -> Rows:
 def _parts(made: Evaluation) -> Rows:
     rows = []
     for part in ("missed", "false_alarm", "confusion"):
-        of_total = [one[STRICT][part] / one[STRICT]["total"] for one in made.by_system]
+        # Where a UEM leaves all speech out there is none.
+        of_total = [one[STRICT][part] / (one[STRICT]["total"] or 1.0) for one in made.by_system]
         rows.append([part.replace("_", " "), *(f"{one:.1%}" for one in of_total)])
     right = [f"{one['speakers_right']} of {one['recordings']}" for one in made.by_system]
     return [*rows, ["speakers right", *right]]
