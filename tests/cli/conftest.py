@@ -22,24 +22,28 @@ def told(monkeypatch: pytest.MonkeyPatch) -> type[Told]:
 
 
 @pytest.fixture
-def diarize(
-    told: type[Told],
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+def typed(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> Run:
-    """``samevoice diarize`` in this process, in a folder with a bundle called full."""
-    del told
+    """A whole command in a folder of its own: what it says is never a traceback."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "full").mkdir()
 
     def answer(words: str) -> Answer:
         with pytest.raises(SystemExit) as stopped:
-            cli.main(["diarize", *shlex.split(words)])
+            cli.main(shlex.split(words))
         said = capfd.readouterr()
+        assert "Traceback" not in said.err
         return Answer(int(stopped.value.code or 0), said.out, said.err)
 
     return answer
+
+
+@pytest.fixture
+def diarize(told: type[Told], typed: Run, tmp_path: Path) -> Run:
+    """``samevoice diarize`` in this process, in a folder with a bundle called full."""
+    del told
+    (tmp_path / "full").mkdir()
+    return lambda words: typed(f"diarize {words}")
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import re
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -18,7 +17,6 @@ from made_corpus import LINE, PIECES
 from made_pipeline import left
 from typed import Answer, Run
 
-from samevoice import cli
 from samevoice.errors import MissingExtraError
 from samevoice.evaluation.corpus import read
 from samevoice.evaluation.scores import added, judge
@@ -27,26 +25,16 @@ from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
 
 @pytest.fixture
-def evaluate(
-    narrow: Path,
-    pieces: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Run:
+def evaluate(narrow: Path, pieces: Path, typed: Run, tmp_path: Path) -> Run:
     """In a folder with a bundle called full and a corpus called meetings."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "full").symlink_to(narrow)
     shutil.copytree(pieces, tmp_path / "meetings")
 
     def answer(words: str, code: int = 0) -> Answer:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["evaluate", *shlex.split(words)])
-        said = capfd.readouterr()
-        assert stopped.value.code == code, said.err
-        assert "Traceback" not in said.err
-        assert all(len(line) <= 80 for line in said.out.splitlines())
-        return Answer(code, said.out, said.err)
+        found = typed(f"evaluate {words}")
+        assert found.code == code, found.err
+        assert all(len(line) <= 80 for line in found.out.splitlines())
+        return found
 
     return answer
 

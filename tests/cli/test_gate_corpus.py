@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +10,11 @@ import numpy as np
 import pytest
 import soundfile
 from made_corpus import LINE
-from typed import Answer, Run
-
-from samevoice import cli
+from typed import Run
 
 COUNT = 6
 # Of two seconds of speech in each recording, so many are missed.
 MISSED = {"A": (0.0,) * COUNT, "B": (0.2, 0.1, 0.0, 0.1, 0.2, 0.0)}
-
-
-@pytest.fixture
-def typed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> Run:
-    monkeypatch.chdir(tmp_path)
-
-    def answer(words: str) -> Answer:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(shlex.split(words))
-        said = capfd.readouterr()
-        assert "Traceback" not in said.err
-        return Answer(int(stopped.value.code or 0), said.out, said.err)
-
-    return answer
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from made_corpus import PIECES
 from typed import Answer, Run
 
 import samevoice
-from samevoice import cli
 from samevoice.converters import bundle as bundles
 from samevoice.converters.inspect import inspect
 
@@ -23,26 +21,16 @@ FEW = "--threshold 0.01,0.1,1 --min-cluster-size 1,2"
 
 
 @pytest.fixture
-def tune(
-    narrow: Path,
-    pieces: Path,
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
-) -> Run:
+def tune(narrow: Path, pieces: Path, typed: Run, tmp_path: Path) -> Run:
     """In a folder with links to both; the bundle is called full, the corpus meetings."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "full").symlink_to(narrow)
     (tmp_path / "meetings").symlink_to(pieces)
 
     def answer(words: str, code: int = 0) -> Answer:
-        with pytest.raises(SystemExit) as stopped:
-            cli.main(["tune", *shlex.split(words)])
-        said = capfd.readouterr()
-        assert stopped.value.code == code, said.err
-        assert "Traceback" not in said.err
-        assert all(len(line) <= 80 for line in said.out.splitlines())
-        return Answer(code, said.out, said.err)
+        found = typed(f"tune {words}")
+        assert found.code == code, found.err
+        assert all(len(line) <= 80 for line in found.out.splitlines())
+        return found
 
     return answer
 
