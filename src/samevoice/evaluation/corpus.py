@@ -128,16 +128,24 @@ def _by_uri(
     audio: Mapping[str, Path],
     nothing: T,
 ) -> dict[str, T]:
-    """What all files of a kind say of each recording; an empty file is about its namesake."""
-    found: dict[str, T] = {}
-    said_by: dict[str, Path] = {}
+    """What is said of each recording; of others nothing may be."""
+    found = said_below(folder, suffix, read, nothing)
+    for uri, (_, path) in found.items():
+        if uri not in audio:
+            raise CorpusError(f"{path} names {uri!r}, and {folder} holds no such recording")
+    return {uri: value for uri, (value, _) in found.items()}
+
+
+def said_below(
+    folder: Path, suffix: str, read: Callable[[Path], Mapping[str, T]], nothing: T
+) -> dict[str, tuple[T, Path]]:
+    """What all files of a kind say by uri, and which does; an empty one is about its namesake."""
+    found: dict[str, tuple[T, Path]] = {}
     for path in below(folder, (suffix,), CorpusError):
         for uri, value in (read(path) or {field(path.stem): nothing}).items():
-            if uri not in audio:
-                raise CorpusError(f"{path} names {uri!r}, and {folder} holds no such recording")
             if uri in found:
-                raise CorpusError(f"{said_by[uri]} and {path} both name {uri!r}: remove one")
-            found[uri], said_by[uri] = value, path
+                raise CorpusError(f"{found[uri][1]} and {path} both name {uri!r}: remove one")
+            found[uri] = value, path
     return found
 
 

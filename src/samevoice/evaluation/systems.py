@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from samevoice.errors import SamevoiceError
-from samevoice.evaluation.corpus import Recording
+from samevoice.evaluation.corpus import Recording, said_below
 from samevoice.files import below
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
@@ -110,15 +110,9 @@ def is_rttms(folder: Path) -> bool:
 
 def of_rttms(name: str, folder: Path, recordings: Iterable[Recording]) -> Written:
     """Every recording must be named, and be it by an empty file; others may be, too."""
-    turns: dict[str, Turns] = {}
-    said_by: dict[str, Path] = {}
+    found = said_below(folder, ".rttm", read_rttm, Turns())
+    turns = {uri: one for uri, (one, _) in found.items()}
     digest = hashlib.sha256()
-    for path in below(folder, (".rttm",), EvaluationError):
-        found = read_rttm(path) or {formats.field(path.stem): Turns()}
-        for uri, one in found.items():
-            if uri in turns:
-                raise EvaluationError(f"{said_by[uri]} and {path} both name {uri!r}: remove one")
-            turns[uri], said_by[uri] = one, path
     for uri in sorted(turns):
         digest.update(f"{uri}\n{turns[uri].spans}\n".encode("utf-8", "backslashreplace"))
     for recording in recordings:
