@@ -334,7 +334,7 @@ def alone(target: Path, *, wait: bool = False) -> Iterator[None]:
             raise BundleError(
                 f"another process is writing {target}: wait for it, or choose another place"
             ) from None
-        if path.exists() and os.fstat(file).st_ino == path.stat().st_ino:
+        if os.fstat(file).st_nlink:
             break
         os.close(file)  # the holder before us has just removed it
     try:

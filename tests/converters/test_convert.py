@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -365,6 +366,25 @@ class TestNothingIsLost:
         assert "another process is writing" in said[0]
         assert json.loads((tmp_path / "out" / "config.json").read_text())["dtype"] == "float32"
         assert left_in(tmp_path) == ["out", "small.safetensors"]
+
+    def test_those_who_wait_come_in_one_by_one(self, tmp_path: Path) -> None:
+        inside: list[int] = []
+        seen: list[int] = []
+
+        def work() -> None:
+            for _ in range(400):
+                with bundle.alone(tmp_path / "out", wait=True):
+                    inside.append(1)
+                    seen.append(len(inside))
+                    inside.pop()
+
+        threads = [threading.Thread(target=work, daemon=True) for _ in range(4)]
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join(60)
+        assert seen == [1] * 1600
+        assert left_in(tmp_path) == []
 
     def test_a_real_write_error(self, checkpoint: Path, tmp_path: Path) -> None:
         """The system refuses to let files grow beyond 10 kB."""
