@@ -739,6 +739,22 @@ def test_the_page_names_what_quantisation_adds(bundles: Path) -> None:
     assert keys(packed) - plain == table(BUNDLE, "key of a quantised bundle")
 
 
+def test_the_page_names_what_a_recipe_adds(bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        '[layers]\n"lstm.0.forward" = 4\n"linear.0" = "float16"\n'
+    )
+    samevoice.convert("reference:segmentation", tmp_path / "a", recipe=tmp_path / "recipe.toml")
+    plain = keys(read(bundles / "full" / "segmentation" / "config.json"))
+    found = keys(read(tmp_path / "a" / "config.json")) - plain
+    layers = r"(lstm\.0\.forward|linear\.\d|classifier)"
+    general = {
+        re.sub(layers, "LAYER", name.replace("_config", "")).replace("TENSOR", "LAYER")
+        for name in found
+    }
+    named = table(BUNDLE, "key of a mixed bundle") - {"dtype"}
+    assert general - {"quantization.mode", "quantization.LAYER.mode"} == named
+
+
 def test_the_page_names_every_key_of_the_provenance(bundles: Path) -> None:
     named = table(BUNDLE, "key of the provenance")
     part = keys(read(bundles / "full" / "segmentation" / "provenance.json"))

@@ -6,6 +6,7 @@ _EXAMPLES = """
 convert reference:full --mlx-path out/full
 convert pyannote/speaker-diarization-community-1 --mlx-path full
 convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8
+convert open:embedding --recipe recipe.toml --mlx-path small
 export segmentation --output segmentation.bin
 export full --output full-torch
 convert open:embedding --mlx-path out/embedding
