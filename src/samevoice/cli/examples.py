@@ -12,6 +12,8 @@ export full --output full-torch
 convert open:embedding --mlx-path out/embedding
 inspect mlx_model
 inspect pyannote/segmentation-3.0 --json
+precision segmentation --source pyannote/segmentation-3.0
+precision full --source open:diarization --corpus meetings/
 models
 models --json
 parity out/segmentation --source reference:segmentation
