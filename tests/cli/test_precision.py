@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,10 @@ def test_the_recipe_gives_the_bundle_that_was_measured(source: Path, typed: Run)
     assert answer.code == 0, answer.err
     assert "of float32, keeps every limit of the task." in answer.out
     said = read("seg-precision")
+    page = (Path(__file__).parents[2] / "docs" / "precision.md").read_text()
+    rows = page.partition("## precision.json")[2].split("\n| ")[3:]
+    named = [re.findall(r"`(\w+)`", row.split("|")[0]) for row in rows]
+    assert [key for row in named for key in row] == list(said)
     (one,) = said["parts"]
     assert [rung["name"] for rung in one["ladder"]] == list(TYPES)
     assert [x["bound"] for x in one["limits"]] == [0.9]
