@@ -186,9 +186,8 @@ def _frame(axes: Axes, part: FoundPart) -> None:
 
 def _chosen(part: FoundPart) -> Iterator[tuple[int, int]]:
     """Row and column of what the recipe gives each layer."""
-    recipe = part.found.recipe
     for row, layer in enumerate(part.layers):
-        type_ = recipe.type_of(layer.name)
+        type_ = part.type_of(layer)
         if type_ in layer.figures:
             yield row, TYPES.index(type_) - 1
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from samevoice.precision.run import mixture
 from samevoice.precision.search import Choice, after, furthest, moves, price, worthwhile
 
 WHOLE = Choice("float32", 400, 0.0)
@@ -94,3 +95,9 @@ def test_no_mixture_as_small_as_a_greedy_one_does_less_damage(
 
 def test_a_price_is_damage_for_each_byte() -> None:
     assert price(WHOLE, Choice("8", 100, 3.0)) == pytest.approx(0.01)
+
+
+def test_the_recipe_of_a_mixture_names_only_what_is_unusual() -> None:
+    found = mixture({"a": "8", "b": "4", "c": "8", "d": "float32"})
+    assert (found.default, dict(found.layers)) == ("8", {"b": "4", "d": "float32"})
+    assert [found.type_of(x) for x in "abcd"] == ["8", "4", "8", "float32"]

@@ -74,6 +74,11 @@ class FoundPart:
         """The first figure that the limits of the task name."""
         return next(iter(self.limits.for_task))
 
+    def type_of(self, layer: Layer) -> str:
+        """What the recipe makes of a layer; what does not fit it stays as it is."""
+        found = self.found.recipe.type_of(layer.name)
+        return found if found in layer.figures else self.found.recipe.dtype
+
     def as_dict(self) -> dict[str, Any]:
         return {
             "part": self.name,
@@ -85,7 +90,8 @@ class FoundPart:
             "layers": [one.as_dict() for one in self.layers],
             "ladder": [one.as_dict() for one in self.ladder],
             "tried": [one.as_dict() for one in self.tried],
-            "found": self.found.as_dict() | {"layers": dict(self.found.recipe.layers)},
+            "found": self.found.as_dict()
+            | {"layers": {x.name: self.type_of(x) for x in self.layers}},
         }
 
 

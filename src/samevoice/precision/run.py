@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from samevoice import family
@@ -113,13 +114,19 @@ def _searched(trial: Trial, plain: Figures, layers: Sequence[Layer]) -> tuple[Ru
     tried: dict[int, Rung] = {}
 
     def keeps(count: int) -> bool:
-        types = search.after(moves[:count])
-        recipe = Recipe(layers={x.name: types[x.name] for x in layers if x.name in types})
-        tried[count] = _rung(trial, f"{count} moves", recipe)
+        types = dict.fromkeys(trial.layers, TYPES[0]) | search.after(moves[:count])
+        tried[count] = _rung(trial, f"{count} moves", mixture(types))
         return tried[count].figures.kept
 
     search.furthest(len(moves), keeps)
     return tuple(tried[count] for count in sorted(tried))
+
+
+def mixture(types: Mapping[str, str]) -> Recipe:
+    """The shortest recipe that gives these layers these types."""
+    usual = Counter(types.values()).most_common(1)[0][0]
+    others = {layer: one for layer, one in types.items() if one != usual}
+    return Recipe(default=usual, layers=others)
 
 
 def _choices(trial: Trial, plain: Figures, layer: Layer) -> list[Choice]:

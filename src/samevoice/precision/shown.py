@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from samevoice.converters.recipe import type_name
 from samevoice.evaluation.figures import Figure
 from samevoice.precision.found import FoundPart, Layer, Precision, megabytes, points
@@ -52,13 +50,11 @@ def _ends(figure: Figure, form: str) -> str:
 
 def layers(part: FoundPart) -> Rows:
     """Each layer: its values, what it became, and the error in each type, relative."""
-    chosen: Mapping[str, str] = part.found.recipe.layers
-    general = part.found.recipe.default or part.found.recipe.dtype
     return [
         [
             one.name,
             f"{one.values:,}",
-            type_name(chosen.get(one.name, general)),
+            type_name(part.type_of(one)),
             *(_error(one, rung.name) for rung in part.ladder[1:]),
         ]
         for one in part.layers
