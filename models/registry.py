@@ -61,14 +61,17 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else repr(value)[:40]
 
 
-def build(config: Mapping[str, Any]) -> Network:
-    """The network a config describes, its weights lazy and not yet loaded."""
+def build(config: Mapping[str, Any], *, packed: bool = True) -> Network:
+    """The network a config describes, its weights lazy and not yet loaded.
+
+    ``packed``: with linear layers that MLX multiplies as they are stored, where they are so.
+    """
     name = config.get("architecture")
     family = named(name)
     try:
         _check_ranges(config)
         model: Network = family.build_network(config)
-        if quantization := config.get("quantization"):
+        if packed and (quantization := config.get("quantization")):
             quantize(model, **quantization)
     except KeyError as error:
         raise BundleError(f"config of {name}: {error} is missing") from error
@@ -106,7 +109,8 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
         raise BundleError(
             f"{folder} holds a whole pipeline: load its segmentation/ or embedding/ folder"
         )
-    model = build(config)
+    # On a CPU the product with packed weights is slow, and hides the forms that are fast there.
+    model = build(config, packed=not backend.on_cpu())
     files = _weight_files(folder)
     index = [INDEX] if folder / WEIGHTS not in files else []
     recorded.check(folder, [CONFIG, *index, *(file.name for file in files)])

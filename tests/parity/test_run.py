@@ -430,8 +430,8 @@ def test_a_mixed_bundle_is_judged_by_its_coarsest_type(
     convert.convert(pair.source, tmp_path / "mixed", recipe=tmp_path / "recipe.toml")
     made = run.run(tmp_path / "mixed", pair.source, inputs=SOUNDS)
     assert made.dtype == made.limits.dtype == "mixed-6"
-    taps = [tap for tap in made.taps if tap.name.startswith("lstm.0")]
-    assert all(10 < tap.noise_ratio < 1e6 for tap in taps)
+    ratios = [tap.noise_ratio for tap in made.taps if tap.name == "lstm.0.forward"]
+    assert 100 < max(ratios) < 1e6
     assert not made.verdict.failed
 
 
