@@ -35,6 +35,7 @@ from made_up import save, shaken
 
 import samevoice
 from samevoice.cli import app
+from samevoice.converters.recipe import Recipe
 from samevoice.converters.reference import sample
 
 TOKEN = "hf_" + "aTokenThatMustNeverShowAnywhere"
@@ -419,10 +420,18 @@ def test_what_is_not_run_stands_on_a_page() -> None:
 
 
 def test_every_block_is_of_a_language_that_is_run() -> None:
-    known = {"sh", "console", "python", "yaml", ""}
+    known = {"sh", "console", "python", "yaml", "toml", ""}
     for path in doc_pages.pages():
         for block in blocks(path):
             assert block.language in known, f"{path.name}:{block.line}: {block.language}"
+
+
+def test_the_recipes_on_a_page_are_read() -> None:
+    found = [one for one in blocks(ROOT / "docs/precision.md") if one.language == "toml"]
+    alone, of_pipeline = (tomllib.loads(block.text) for block in found)
+    assert Recipe.of(alone).type_of("lstm.0.backward") == "6"
+    assert Recipe.of(alone).type_of("linear.0", linear=True) == "8"
+    assert Recipe.of(of_pipeline["embedding"]).type_of("resnet.layer1.0.conv1") == "float16"
 
 
 def test_make_targets_exist() -> None:
