@@ -18,14 +18,14 @@ from samevoice.reports.canvas import (  # isort: split
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from samevoice.converters.recipe import BITS, TYPES, type_name
+from samevoice.converters.recipe import TYPES, type_name
 from samevoice.evaluation.figures import Figure as Rate
 from samevoice.parity.metrics import Array
 from samevoice.precision.found import FOUND, FoundPart, Precision, Rung
 from samevoice.reports.style import INK, LIMIT, MLX, TORCH
 
+FAR = 24  # times what the limit allows: whatever is further off is drawn there
 NAMED = 60  # layers that are drawn with their names
-SHORT = {**{bits: f"{bits} bits" for bits in BITS}, "bfloat16": "bfloat16"}
 
 
 # Size against what it costs -----------------------------------------------------------------------
@@ -46,8 +46,8 @@ def pareto(made: Precision) -> tuple[Figure, str, str]:
     return (
         figure,
         "Left is smaller, higher is better. Dots are the whole network in one type, crosses "
-        "mixtures that the search measured. What lies below the dashed line breaks the limit; "
-        "other limits may bind before it.",
+        "mixtures that the search measured. What lies below the dashed line breaks the limit, and "
+        "what lies far below is drawn at the edge; other limits may bind before it.",
         f"Size against the task's figure. {said}",
     )
 
@@ -55,10 +55,14 @@ def pareto(made: Precision) -> tuple[Figure, str, str]:
 def _draw_part(axes: Axes, part: FoundPart) -> None:
     metric = part.telling
 
-    def places(rungs: Sequence[Rung]) -> tuple[list[float], list[float]]:
-        return [_megabytes(x) for x in rungs], [x.figures.task[metric] for x in rungs]
+    bound = part.limits.for_task[metric].bound
+    lowest = bound - FAR * (part.ladder[0].figures.task[metric] - bound)
 
-    axes.axhline(part.limits.for_task[metric].bound, color=LIMIT, lw=0.8, ls="--", label="limit")
+    def places(rungs: Sequence[Rung]) -> tuple[list[float], list[float]]:
+        figures = [max(x.figures.task[metric], lowest) for x in rungs]
+        return [_megabytes(x) for x in rungs], figures
+
+    axes.axhline(bound, color=LIMIT, lw=0.8, ls="--", label="limit")
     axes.plot(*places(part.tried), "x", color=TORCH, ms=4, alpha=0.8, label="mixtures")
     axes.plot(*places(part.ladder), "o", color=TORCH, ms=4.5, label="one type for all")
     axes.plot(*places([part.found]), "D", color=MLX, ms=6.5, label="found")
