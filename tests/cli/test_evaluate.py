@@ -18,7 +18,7 @@ from made_pipeline import left
 from typed import Answer, Run
 
 from samevoice.errors import MissingExtraError
-from samevoice.evaluation.corpus import read
+from samevoice.evaluation.corpora import read
 from samevoice.evaluation.scores import added, judge
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
@@ -201,6 +201,34 @@ def test_turns_of_anybody(evaluate: Run) -> None:
     evaluate("meetings --model meetings-evaluation/full --output again")
     assert found("again")["systems"][0]["der"] == a["der"]
     evaluate("meetings --model theirs --against fast", 2)
+
+
+def test_a_list_and_a_manifest_give_the_figures_of_the_folder(evaluate: Run) -> None:
+    """Anybody's turns over the same recordings, however these are named."""
+    lhotse = pytest.importorskip("lhotse")
+    theirs = Path("theirs")
+    theirs.mkdir()
+    for uri in PIECES:
+        (theirs / f"{uri}.rttm").write_text(LINE.format(uri=uri, start=1, length=8, who="x"))
+    Path("mine.lst").write_text("".join(f"meetings/{x}.wav\t\tmeetings/all.uem\n" for x in PIECES))
+    paths = [Path("meetings", f"{uri}.wav") for uri in PIECES]
+    recordings = lhotse.RecordingSet.from_recordings(map(lhotse.Recording.from_file, paths))
+    recordings.to_file("my_recordings.jsonl.gz")
+    lhotse.SupervisionSet.from_rttm([f"meetings/{x}.rttm" for x in PIECES]).to_file(
+        "my_supervisions.jsonl.gz"
+    )
+    evaluate("meetings --model theirs")
+    folder = found()
+    for word, name in {"mine.lst": "mine", "my_recordings.jsonl.gz": "my"}.items():
+        evaluate(f"{word} --model theirs")
+        assert found(f"{name}-evaluation")["systems"] == folder["systems"]
+        assert found(f"{name}-evaluation")["corpus"]["scored"] == 36
+    Path("mine.lst").write_text("meetings/one.wav\nmeetings/four.wav\n")
+    answer = evaluate("mine.lst --model theirs", 2)
+    assert answer.err == (
+        "samevoice: mine.lst, line 2: there is no recording meetings/four.wav; paths are relative "
+        "to the list's folder\n"
+    )
 
 
 def test_two_are_compared_without_references(evaluate: Run) -> None:

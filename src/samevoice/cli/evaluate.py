@@ -11,7 +11,7 @@ from rich.table import Column
 
 from samevoice import outputs
 from samevoice.cli import pipeline_options, terminal
-from samevoice.cli.options import Device, OnDevice, Overwrite, UsageError, argument, option
+from samevoice.cli.options import CorpusName, Device, OnDevice, Overwrite, UsageError, option
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -29,10 +29,7 @@ HTML, MARKDOWN = "evaluation.html", "evaluation.md"
 
 
 def evaluate(
-    corpus: Annotated[
-        str,
-        argument("CORPUS", "A folder of recordings with RTTM files, or FILE.yml:PROTOCOL.SUBSET."),
-    ],
+    corpus: CorpusName,
     model: Annotated[
         str | None,
         option(
@@ -53,8 +50,7 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure how well a pipeline does on a corpus, or whether two hear the same."""
-    from samevoice.evaluation import corpus as corpora
-    from samevoice.evaluation import scores
+    from samevoice.evaluation import corpora, scores
     from samevoice.evaluation.evaluated import Evaluation
     from samevoice.models.diarization.formats import json_text
 
