@@ -333,6 +333,35 @@ def test_groups_and_the_verdict_by_hand(evaluate: Run) -> None:
     assert "B is better than A" in evaluate("talks --model b --against a --output other").out
 
 
+def test_overlap_makes_groups_of_its_own(evaluate: Run) -> None:
+    """A second each, of which Ana has half; Bob speaks over none, a tenth or three tenths of it."""
+    for number in range(15):
+        uri = f"talk{number:02d}"
+        start = (0.5, 0.4, 0.2)[number // 5]
+        made_audio.recording(Path("talks", f"{uri}.wav"))
+        ana = LINE.format(uri=uri, start=0, length=0.5, who="ana")
+        bob = LINE.format(uri=uri, start=start, length=1 - start, who="bob")
+        Path("ours").mkdir(exist_ok=True)
+        Path("talks", f"{uri}.rttm").write_text(ana + bob)
+        Path("ours", f"{uri}.rttm").write_text(ana)
+    said = evaluate("talks --model ours").out
+    made = found("talks-evaluation")
+    assert [one["overlap"] for one in made["by_overlap"]] == ["0-5 %", "5-15 %", "15 %+"]
+    ders = [one["systems"][0]["der"]["micro"]["value"] for one in made["by_overlap"]]
+    assert ders == pytest.approx([0.5, 0.6 / 1.1, 0.8 / 1.3])
+    assert [one["overlap"] for one in made["recordings"][::5]] == pytest.approx([0, 0.1, 0.3])
+    lines = [line.split() for line in said.splitlines()]
+    assert ["5-15", "%", "5", "54.5%", "(54.5-54.5)"] in lines
+    assert made["by_speakers"][0]["speakers"] == "2"
+    page, text = (Path("talks-evaluation", f"evaluation.{x}").read_text() for x in ("html", "md"))
+    for words in (page, text):
+        assert "By share of overlap" in words
+        assert "By number of speakers" not in words  # there is but one
+        assert "54.5% (54.5-54.5)" in words
+    with Path("talks-evaluation/evaluation.csv").open(newline="") as file:
+        assert float(list(csv.DictReader(file))[-1]["overlap"]) == pytest.approx(0.3)
+
+
 def test_without_pyannote_metrics_the_extra_is_named(
     evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

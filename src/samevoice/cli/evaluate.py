@@ -225,13 +225,12 @@ def _table(first: str, *others: str) -> Any:
 def _show_groups(made: Evaluation) -> None:
     from samevoice.evaluation import shown
 
-    rows = shown.groups(made)
-    if not rows:
-        return
-    table = _table("speakers", "recordings", *(f"DER {x}" for x in "AB"[: len(made.systems)]))
-    for row in rows:
-        table.add_row(*row)
-    terminal.console().print(table)
+    for one in shown.groups(made):
+        heads = (f"DER {label}" for label in "AB"[: len(made.systems)])
+        table = _table(one.name, "recordings", *heads)
+        for row in one.rows:
+            table.add_row(*row)
+        terminal.console().print(table)
 
 
 def _show_moved(made: Evaluation) -> None:

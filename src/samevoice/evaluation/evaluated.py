@@ -10,7 +10,7 @@ from io import StringIO
 from typing import Any
 
 from samevoice import __version__
-from samevoice.evaluation import figures
+from samevoice.evaluation import figures, groups
 from samevoice.evaluation.corpus import Corpus, Recording
 from samevoice.evaluation.figures import Figure, Rates
 from samevoice.evaluation.run import Result
@@ -28,8 +28,6 @@ from samevoice.evaluation.systems import System
 
 SCHEMA = 1
 LABELS = ("A", "B")
-GROUPS = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5+": (5, 10**9)}  # speakers, from and to
-FEWEST = 5  # recordings of a group with figures of its own
 MOVED = 10
 Results = Sequence[Result]
 
@@ -66,6 +64,14 @@ class Evaluation:
         """Of each reference."""
         return [one.scores.speakers for one in self.columns[0] if one.scores]
 
+    @cached_property
+    def overlaps(self) -> list[float]:
+        """Of each reference, the share of its speech in which several speak."""
+        if not self.corpus.referenced:
+            return []
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [groups.overlap(one.reference, result.scored) for one, result in pairs]
+
     # The whole ------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,6 +99,7 @@ class Evaluation:
             ],
             "pair": self.pair,
             "by_speakers": self.by_speakers,
+            "by_overlap": self.by_overlap,
             "recordings": self.recording_rows,
             "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
         }
@@ -146,15 +153,22 @@ class Evaluation:
     @cached_property
     def by_speakers(self) -> list[dict[str, Any]]:
         """The same for recordings of as many speakers, where there are enough of them."""
+        return self._by("speakers", self.speakers, groups.SPEAKERS)
+
+    @cached_property
+    def by_overlap(self) -> list[dict[str, Any]]:
+        """The same for recordings with as much overlapped speech."""
+        return self._by("overlap", self.overlaps, groups.OVERLAP)
+
+    def _by(
+        self, what: str, values: Sequence[float], bounds: groups.Bounds
+    ) -> list[dict[str, Any]]:
         found = []
-        for name, (least, most) in GROUPS.items() if self.corpus.referenced else ():
-            rows = [at for at, count in enumerate(self.speakers) if least <= count <= most]
-            if len(rows) < FEWEST:
-                continue
+        for name, rows in groups.places(values, bounds):
             columns = [[column[at] for at in rows] for column in self.columns]
             found.append(
                 {
-                    "speakers": name,
+                    what: name,
                     "recordings": len(rows),
                     "systems": [_rates_of(one) for one in columns],
                     "change": _changes(*columns) if self.is_pair else None,
@@ -171,6 +185,7 @@ class Evaluation:
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
             "speakers": first.scores.speakers if first.scores else None,
+            "overlap": self.overlaps[at] if self.overlaps else None,
         }
         for label, column in zip(LABELS, self.columns, strict=False):
             one = column[at]
@@ -314,6 +329,7 @@ def _row(said: Mapping[str, Any]) -> dict[str, Any]:
     """A recording's figures side by side: ``A_der``, ``A_missed``, ``disagreement``."""
     kept = {name: said[name] for name in ("uri", "duration", "speakers")}
     kept["scored"] = sum(end - start for start, end in said["scored"])
+    kept["overlap"] = said["overlap"]
     for label in (one for one in LABELS if one in said):
         for name, value in said[label].items():
             if isinstance(value, Mapping):
