@@ -1,4 +1,4 @@
-"""An evaluation as a page, and as Markdown for a pull request: the same answer and tables.
+"""An evaluation as a page, as Markdown for a pull request, and as JUnit for CI.
 
 Every name comes from outside; how each form escapes it is ``rendering``'s.
 """
@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from samevoice import __version__
 from samevoice.evaluation import figures, shown
 from samevoice.evaluation.evaluated import LABELS, Evaluation, points
 from samevoice.evaluation.scores import COLLAR, JACCARD, STRICT
 from samevoice.reports.details import Fact, Facts
+from samevoice.reports.junit import Case, Suite, suites_of
 from samevoice.reports.page import framed
 from samevoice.reports.plots.evaluation import AGAINST, ders, lanes
 from samevoice.reports.rendering import rendered
@@ -33,6 +35,34 @@ def html(made: Evaluation) -> str:
 
 def markdown(made: Evaluation) -> str:
     return rendered("evaluation.md", **_content(made, worst_first(made)[:SHORT]))
+
+
+def junit(made: Evaluation) -> str:
+    """A case for each recording; one that failed is an error."""
+    cases = [_case(made, said) for said in made.recording_rows]
+    cases += [Case(uri, (why,)) for uri, why in made.failed.items()]
+    names = " and ".join(one.name for one in made.systems)
+    properties = [
+        ("answer", made.answer),
+        ("samevoice", __version__),
+        *(
+            (f"{label}.{key}", _word(value))
+            for label, one in zip(LABELS, made.systems, strict=False)
+            for key, value in {"name": one.name, **one.made_of}.items()
+        ),
+    ]
+    suite = Suite(
+        f"{made.corpus.name}: {names}", "evaluation", "evaluate", properties, cases, "error"
+    )
+    return suites_of([suite])
+
+
+def _case(made: Evaluation, said: Mapping[str, Any]) -> Case:
+    """With the figures of the page's table, and how long it took where that is known."""
+    cells = list(zip(_heads(made), _cells(made, said), strict=True))
+    took = [said[x]["seconds"] for x in LABELS if x in said and said[x]["seconds"] is not None]
+    figures = ", ".join(f"{head} {cell}" for head, cell in cells[1:])
+    return Case(said["uri"], figures=figures, seconds=sum(took) if took else None)
 
 
 def worst_first(made: Evaluation) -> list[int]:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import made_audio
 import pytest
@@ -86,7 +87,7 @@ def test_every_figure_is_that_of_the_turns_that_diarize_gives(evaluate: Run) -> 
     with Path("meetings-evaluation/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["uri"] for row in rows] == sorted(PIECES)
-    for name in ("evaluation.html", "evaluation.md"):
+    for name in ("evaluation.html", "evaluation.md", "junit.xml"):
         assert made["answer"] in Path("meetings-evaluation", name).read_text()
         assert f"  meetings-evaluation/{name}" in said
     ders = [float(row["A_der"]) for row in rows]
@@ -170,6 +171,13 @@ def test_a_recording_that_fails_is_told_and_left_out(evaluate: Run, ran: list[st
     assert [one["uri"] for one in made["recordings"]] == ["one", "two"]
     assert made["failed"] == [{"uri": "three", "why": at_once}]
     assert "1 recording failed" in Path("meetings-evaluation/evaluation.html").read_text()
+    junit = ElementTree.parse("meetings-evaluation/junit.xml").getroot()
+    ((case, error),) = [
+        (x.get("name"), x[0].get("message"))
+        for x in junit.iter("testcase")
+        if x.find("error") is not None
+    ]
+    assert (case, error) == ("three", at_once)
     ran.clear()
     evaluate("meetings --model full", 2)
     assert ran == ["three"]
@@ -274,6 +282,7 @@ def test_the_same_turns_are_said_to_be_the_same(evaluate: Run) -> None:
         ("meetings --model full --output meetings/out", "would lie in meetings, which is read"),
         ("meetings --model full --output taken", "evaluation.json exists and is not a result"),
         ("meetings --model full --output taken/too", "evaluation.html exists and is not a result"),
+        ("meetings --model full --output taken/three", "junit.xml exists and is not a result"),
         ("meetings --model full --against theirs", "both name 'one': remove one"),
         (
             "meetings --model theirs/a --against fast",
@@ -292,6 +301,8 @@ def test_what_cannot_be_is_one_line_before_the_work(
     Path("taken/evaluation.json").write_text("{}")
     Path("taken/too").mkdir()
     Path("taken/too/evaluation.html").write_text("<!doctype html>mine")
+    Path("taken/three").mkdir()
+    Path("taken/three/junit.xml").write_text("<testsuites/>")
     answer = evaluate(words, 2)
     *before, last = answer.err.splitlines()
     assert said in last

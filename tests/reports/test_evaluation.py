@@ -6,6 +6,7 @@ import json
 import unicodedata
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import made_results
 import pytest
@@ -21,7 +22,7 @@ from samevoice.evaluation.scores import judge
 from samevoice.evaluation.systems import Written
 from samevoice.models.diarization.output import Turns
 from samevoice.outputs import is_result
-from samevoice.reports.evaluation import LISTED, html, markdown
+from samevoice.reports.evaluation import LISTED, html, junit, markdown
 from samevoice.reports.plots.evaluation import alike, joined
 from samevoice.reports.text import visible
 
@@ -149,6 +150,38 @@ def test_many_recordings_make_a_page_that_opens(monkeypatch: pytest.MonkeyPatch)
     assert f"The first {LISTED:,} of {count:,} recordings, the highest DER first" in page
     assert page.count("<td>cut off</td>") == 200
     assert "1,000 recordings without a result; the first 200 are listed" in page
+
+
+# JUnit --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(MADE))
+def test_junit_has_a_case_for_each_recording_and_an_error_for_each_that_failed(name: str) -> None:
+    made = MADE[name]()
+    root = ElementTree.fromstring(junit(made).encode())
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert list(cases) == [visible(x) for x in (*made.results, *made.failed)]
+    assert root.get("tests") == str(len(cases))
+    assert (root.get("failures"), root.get("errors")) == ("0", str(len(made.failed)))
+    for uri, why in made.failed.items():
+        (error,) = cases[visible(uri)]
+        assert (error.tag, error.get("message")) == ("error", visible(why))
+    for uri in made.results:
+        (figures,) = cases[visible(uri)]
+        assert figures.tag == "system-out"
+        assert cases[visible(uri)].get("time") == f"{len(made.systems)}.000"
+    answer = next(one for one in root.iter("property") if one.get("name") == "answer")
+    assert answer.get("value") == made.answer
+
+
+def test_junit_tells_the_figures_of_each_recording() -> None:
+    root = ElementTree.fromstring(junit(MADE["worse"]()).encode())
+    assert str(next(root.iter("system-out")).text) == (
+        "seconds 10.0, speakers 2, found A 2, found B 1, DER A 0.0%, DER B 55.6%, B - A +55.6, "
+        "JER A 0.0%, JER B 50.0%, B against A 55.6%"
+    )
+    (suite,) = root
+    assert suite.get("name") == "meetings: ours and theirs"
 
 
 # Who speaks when ----------------------------------------------------------------------------------

@@ -25,7 +25,7 @@ WIDTH = 80
 FEW = 20  # recordings below which an interval is rough
 SHOWN = 5  # of the recordings that moved most
 JSON, CSV = "evaluation.json", "evaluation.csv"
-HTML, MARKDOWN = "evaluation.html", "evaluation.md"
+HTML, MARKDOWN, JUNIT = "evaluation.html", "evaluation.md", "junit.xml"
 
 
 def evaluate(
@@ -121,7 +121,7 @@ def _refuse(
         for place in places:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UsageError(f"{folder} would lie in {place}, which is read: choose --output")
-    targets = [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN)]
+    targets = [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN, JUNIT)]
     for system in systems:
         for one in found.recordings:
             rttm, about = files(where, system.name, one.uri)
@@ -178,13 +178,14 @@ def _ders(running: Sequence[Score]) -> str:
 
 
 def _pages(made: Evaluation, where: Path) -> dict[Path, str]:
-    """The page and its Markdown; without the extra that draws them, a line that says so."""
+    """The page, Markdown and JUnit; without the extra that writes them, a line that says so."""
     try:
-        from samevoice.reports.evaluation import html, markdown
+        from samevoice.reports.evaluation import html, junit, markdown
     except MissingExtraError as missing:
         terminal.say(f"no page: {missing}", terminal.stderr())
         return {}
-    return {where / HTML: html(made), where / MARKDOWN: markdown(made)}
+    made_of = {HTML: html, MARKDOWN: markdown, JUNIT: junit}
+    return {where / name: make(made) for name, make in made_of.items()}
 
 
 # What is printed ----------------------------------------------------------------------------------
