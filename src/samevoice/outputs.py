@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from samevoice.errors import SamevoiceError
@@ -162,8 +163,12 @@ def _is_there(path: Path) -> bool:
 _PARTIAL = re.compile(r"\.samevoice-(\d+)-\d+\.partial")
 
 
+@cache
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left: their process is gone here, and nobody elsewhere writes it."""
+    """Remove what killed runs left: their process is gone here, and nobody elsewhere writes it.
+
+    Once: a folder of 10,000 results takes a while to look through.
+    """
     paths: list[Path] = []
     with suppress(OSError):  # one may write into a folder that one may not look into
         paths += folder.iterdir()

@@ -15,10 +15,10 @@ from selenium import webdriver
 from selenium.webdriver.common.by import By
 
 from samevoice.evaluation import figures
-from samevoice.evaluation.corpus import Corpus, Recording
+from samevoice.evaluation.corpus import Corpus, Recording, Regions
 from samevoice.evaluation.evaluated import Evaluation
 from samevoice.evaluation.run import Result
-from samevoice.evaluation.scores import judge
+from samevoice.evaluation.scores import judge, score
 from samevoice.evaluation.systems import Written
 from samevoice.models.diarization.output import Turns
 from samevoice.outputs import is_result
@@ -47,12 +47,7 @@ def made(
     region = scored or ((0.0, LENGTH),)
     recordings = [Recording(x, Path(f"{x}.wav"), reference or Turns(), scored) for x in uris]
     results = {
-        uri: tuple(
-            Result(
-                turns, LENGTH, region, judge(reference, turns, region) if reference else None, 1.0
-            )
-            for turns in column
-        )
+        uri: tuple(result(turns, reference, region, column[0]) for turns in column)
         for uri, column in zip(uris, zip(*sides, strict=True), strict=True)
     }
     labels = ("ours", "theirs")
@@ -62,6 +57,12 @@ def made(
     )
     corpus = Corpus("meetings", tuple(recordings), reference is not None)
     return Evaluation(corpus, systems, results, failed or {})
+
+
+def result(turns: Turns, reference: Turns | None, region: Regions, first: Turns) -> Result:
+    scores = judge(reference, turns, region) if reference else None
+    apart = score(first, turns, region)
+    return Result(lambda: turns, LENGTH, region, scores, 1.0, apart=apart)
 
 
 MADE: dict[str, Callable[[], Evaluation]] = {
@@ -140,9 +141,9 @@ def test_without_references_only_the_pair_is_told(pages: dict[str, Path]) -> Non
 
 def test_many_recordings_make_a_page_that_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "RESAMPLINGS", 10)
-    count, result = LISTED + 500, judge(TALK, HALF, ((0.0, LENGTH),))
+    count, scores = LISTED + 500, judge(TALK, HALF, ((0.0, LENGTH),))
     recordings = tuple(Recording(f"r{k}", Path(f"r{k}.wav"), TALK) for k in range(count))
-    results = {x.uri: (Result(HALF, LENGTH, ((0, LENGTH),), result),) for x in recordings}
+    results = {x.uri: (Result(lambda: HALF, LENGTH, ((0, LENGTH),), scores),) for x in recordings}
     failed = {f"f{k}": "cut off" for k in range(1000)}
     system = Written("ours", {"kind": "rttm"}, {})
     page = html(Evaluation(Corpus("many", recordings), (system,), results, failed))

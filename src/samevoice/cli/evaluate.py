@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,15 +11,25 @@ from rich.table import Column
 
 from samevoice import outputs
 from samevoice.cli import pipeline_options, terminal
-from samevoice.cli.options import CorpusName, Device, OnDevice, Overwrite, UsageError, option
+from samevoice.cli.options import (
+    CorpusName,
+    Device,
+    OnCluster,
+    OnDevice,
+    Overwrite,
+    UsageError,
+    Workers,
+    option,
+)
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from samevoice.evaluation.corpus import Corpus, Recording
+    from samevoice.evaluation.corpus import Corpus
     from samevoice.evaluation.evaluated import Evaluation
-    from samevoice.evaluation.run import Result
+    from samevoice.evaluation.run import Result, Task
     from samevoice.evaluation.scores import Score
     from samevoice.evaluation.systems import System
+    from samevoice.workers.engine import Engine
 
 WIDTH = 80
 FEW = 20  # recordings below which an interval is rough
@@ -42,6 +52,8 @@ def evaluate(
     against: Annotated[
         str | None, option("B", "Compare with another such, or with A's own fast mode: fast.")
     ] = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     output: Annotated[
         Path | None,
         option("DIR", "Where every result is kept, to go on from.", default="CORPUS-evaluation"),
@@ -56,11 +68,12 @@ def evaluate(
 
     scores.metrics()
     found = corpora.read(corpus, insist=against is None)
+    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in found.recordings])
     systems = _systems(found, model, against, device)
     where = output or Path(f"{found.name}-evaluation")
     _refuse(where, found, systems, [corpus, *filter(None, (model, against))], overwrite)
     failures = pipeline_options.Failures(len(found.recordings))
-    results = _results(found, systems, where, failures)
+    results = _results(found, systems, where, engine, failures)
     if results:
         made = Evaluation(found, systems, results, failures.said)
         texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
@@ -103,7 +116,8 @@ def _system(found: Corpus, word: str, device: Device, name: str, **options: Any)
     if systems.is_rttms(Path(word)):
         return systems.of_rttms(name, Path(word), found.recordings)
     folder = pipeline_options.bundle(word)
-    return systems.of_bundle(name, folder, pipeline_options.load(str(folder), device, **options))
+    pipeline_options.warn_of_made_up(folder)
+    return systems.of_bundle(name, folder, device, **options)
 
 
 def _refuse(
@@ -134,39 +148,36 @@ def _refuse(
 
 def _results(
     found: Corpus,
-    systems: Sequence[System],
+    systems: tuple[System, ...],
     where: Path,
+    engine: Engine,
     failures: pipeline_options.Failures,
 ) -> dict[str, tuple[Result, ...]]:
     """Of each recording that every system has heard; the others are reported."""
+    from samevoice.evaluation.run import Evaluating, Store
     from samevoice.evaluation.scores import Score
 
-    results: dict[str, tuple[Result, ...]] = {}
+    store, results = Store(where, systems), {}
     running = [Score() for _ in systems]
-    count = len(found.recordings)
-    for number, recording in enumerate(found.recordings, start=1):
-        place = f"{number}/{count} {recording.uri}"
-        with failures.of(recording.uri):
-            title = f"{place}{_ders(running)}"
-            heard = _heard(recording, systems, where, found.referenced, title)
-            results[recording.uri] = heard
-            scores = [one.scores.strict if one.scores else Score() for one in heard]
+    recordings, waiting = found.recordings, {}
+
+    def tasks() -> Iterator[Task]:
+        for at, recording in enumerate(recordings):
+            waiting[at] = store.task(recording)
+            yield waiting[at]
+
+    many = pipeline_options.Many(engine, [(one.uri, one.audio) for one in recordings])
+    job = Evaluating(systems, found.referenced)
+    for done in many.run(job, tasks()):
+        task = waiting.pop(done.at)
+        with failures.of(task.recording.uri):
+            if done.error:
+                raise done.error
+            results[task.recording.uri] = kept = store.keep(task, done.value)
+            scores = [one.scores.strict if one.scores else Score() for one in kept]
             running = [sum(pair, Score()) for pair in zip(running, scores, strict=True)]
-            terminal.say(f"{place}{_ders(running)}", terminal.stderr())
+            many.say(done.at, _ders(running))
     return results
-
-
-def _heard(
-    recording: Recording, systems: Sequence[System], where: Path, referenced: bool, title: str
-) -> tuple[Result, ...]:
-    from samevoice.evaluation.run import Work, hash_of_audio
-
-    audio = hash_of_audio(recording)
-    found = []
-    for one in systems:
-        with pipeline_options.progress(title) as hook:
-            found.append(Work(recording, one, where, audio, referenced).result(hook))
-    return tuple(found)
 
 
 def _ders(running: Sequence[Score]) -> str:

@@ -22,7 +22,6 @@ from samevoice.evaluation.scores import (
     Score,
     Scores,
     added,
-    score,
 )
 from samevoice.evaluation.systems import System
 
@@ -53,7 +52,7 @@ class Evaluation:
     @cached_property
     def disagreements(self) -> list[Score]:
         """Of each recording: B scored as if A were the reference."""
-        return [score(a.turns, b.turns, a.scored) for a, b in zip(*self.columns, strict=True)]
+        return [one.apart for one in self.columns[-1] if one.apart]
 
     @property
     def is_pair(self) -> bool:

@@ -13,12 +13,13 @@ from typing import Any, Protocol
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, said_below
 from samevoice.files import below
+from samevoice.models.backend import Choice
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
+from samevoice.workers.engine import Hook
 
 FAST = "fast"
 RATE = 16_000  # at which a recording's length is counted, as pipelines count it
-Hook = Callable[..., None]
 
 
 class EvaluationError(SamevoiceError):
@@ -34,6 +35,9 @@ class Heard:
     seconds: float | None = None
 
 
+Hear = Callable[[Recording, Hook], Heard]
+
+
 class System(Protocol):
     """``made_of``: all that its turns depend on beside the recording."""
 
@@ -41,7 +45,9 @@ class System(Protocol):
     def name(self) -> str: ...
     @property
     def made_of(self) -> Mapping[str, Any]: ...
-    def hear(self, recording: Recording, hook: Hook) -> Heard: ...
+    def open(self) -> Hear:
+        """In a worker: what it needs to hear is made ready."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,31 +56,39 @@ class Pipeline:
 
     name: str
     made_of: Mapping[str, Any]
-    pipeline: Any = field(repr=False)
+    folder: Path
+    device: Choice
+    fast: bool
 
-    def hear(self, recording: Recording, hook: Hook) -> Heard:
-        source = {"audio": recording.audio, "uri": recording.uri}
-        found = self.pipeline(source, hook=hook)
-        return Heard(found.speaker_diarization, found.duration, sum(found.seconds.values()))
+    def open(self) -> Hear:
+        from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+        pipeline = SpeakerDiarizationPipeline(self.folder, self.device, fast=self.fast)
+
+        def hear(recording: Recording, hook: Hook) -> Heard:
+            source = {"audio": recording.audio, "uri": recording.uri}
+            found = pipeline(source, hook=hook)
+            return Heard(found.speaker_diarization, found.duration, sum(found.seconds.values()))
+
+        return hear
 
 
-def of_bundle(name: str, folder: Path, pipeline: Any) -> Pipeline:
-    """``pipeline``: that of the bundle in this folder."""
+def of_bundle(name: str, folder: Path, device: Choice, *, fast: bool = False) -> Pipeline:
     from importlib.metadata import version
 
     from samevoice import __version__
-    from samevoice.models.backend import device_name
+    from samevoice.models import backend
     from samevoice.parity.identity import fingerprint
 
     made_of = {
         "kind": "bundle",
         "fingerprint": fingerprint(folder),
-        "fast": pipeline.fast,
-        "device": device_name(pipeline.device),
+        "fast": fast,
+        "device": backend.device_name(backend.device(device)),
         "samevoice": __version__,
         "mlx": version("mlx"),
     }
-    return Pipeline(name, made_of, pipeline)
+    return Pipeline(name, made_of, folder.resolve(), device, fast)
 
 
 # Turns that somebody wrote down -------------------------------------------------------------------
@@ -88,7 +102,10 @@ class Written:
     made_of: Mapping[str, Any]
     turns: Mapping[str, Turns] = field(repr=False)
 
-    def hear(self, recording: Recording, hook: Hook) -> Heard:
+    def open(self) -> Hear:
+        return self._hear
+
+    def _hear(self, recording: Recording, hook: Hook) -> Heard:
         from samevoice.models.diarization.audio import open_audio
 
         audio = open_audio(recording.audio, RATE)
