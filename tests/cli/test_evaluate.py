@@ -239,6 +239,64 @@ def test_a_list_and_a_manifest_give_the_figures_of_the_folder(evaluate: Run) -> 
     )
 
 
+def test_turns_are_scored_again_without_the_pipeline(
+    evaluate: Run, typed: Run, ran: list[str]
+) -> None:
+    evaluate("meetings --model full --against fast")
+    before = found()
+    ran.clear()
+    Path("meetings/all.uem").write_text("".join(f"{uri} 1 0 6\n" for uri in PIECES))
+    Path("meetings/two.rttm").write_text(LINE.format(uri="two", start=2, length=3, who="eve"))
+    folders = ["meetings-evaluation/full", "meetings-evaluation/full-fast"]
+    answer = typed(f"score meetings --turns {folders[0]} --turns {folders[1]}")
+    assert (answer.code, ran) == (0, []), answer.err
+    after = found("meetings-scores")
+    assert answer.out.startswith(after["answer"][:40])
+    assert (before["corpus"]["scored"], after["corpus"]["scored"]) == (36, 18)
+    evaluate("meetings --model full --against fast")  # scores its own turns again
+    assert ran == []
+    for ours, theirs in zip(after["systems"], found()["systems"], strict=True):
+        assert ours["name"] == theirs["name"]
+        assert ours["der"] == theirs["der"] != before["systems"][0]["der"]
+        assert ours["jer"] == theirs["jer"]
+    assert after["pair"] == found()["pair"]
+    assert after["answer"] == "A and B give the same turns on 3 recordings."
+    written = {path.name for path in Path("meetings-scores").glob("*.*")}
+    assert written == {path.name for path in Path("meetings-evaluation").glob("*.*")}
+
+    single = typed(f"score meetings --turns {folders[1]} --output alone")
+    assert single.out.startswith("A has a DER of ")
+    assert found("alone")["systems"][0]["der"] == found()["systems"][1]["der"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("meetings", "score needs --turns DIR, once or twice"),
+        ("meetings --turns a --turns a --turns a", "score needs --turns DIR, once or twice"),
+        ("meetings --turns full", "full is no folder of RTTM files; evaluate runs pipelines"),
+        ("meetings --turns nowhere", "nowhere is no folder of RTTM files"),
+        ("meetings --turns a --turns ./a", "a is named twice: name two folders that differ"),
+        ("meetings --turns b", "no RTTM below b names 'three'"),
+        ("meetings --turns c", "no RTTM below c names 'one': add its turns, or an empty one.rttm"),
+        ("nowhere --turns a", "nowhere is no corpus"),
+        ("meetings --turns a --output a/scores", "would lie in a, which is read"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    evaluate: Run, typed: Run, words: str, said: str
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree("meetings", name, ignore=shutil.ignore_patterns("*.wav"))
+    Path("b/three.rttm").unlink()
+    Path("c").mkdir()
+    Path("c/other.rttm").write_text(LINE.format(uri="other", start=0, length=1, who="eve"))
+    answer = typed(f"score {words}")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert said in answer.err
+    assert not Path("meetings-scores").exists()
+
+
 def test_two_are_compared_without_references(evaluate: Run) -> None:
     for path in [*Path("meetings").glob("*.rttm"), Path("meetings/all.uem")]:
         path.unlink()

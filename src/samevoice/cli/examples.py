@@ -39,6 +39,8 @@ diarize call.m4a --num-speakers 2 --output -
 evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
 evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
+score meetings/ --turns meetings-evaluation/full
+score test.lst --turns ours/ --turns theirs/
 tune meetings/ --output tune.json
 tune meetings/ --threshold 0.6:0.8:0.02 --mlx-path tuned
 tune database.yml:AMI.SpeakerDiarization.only_words.development

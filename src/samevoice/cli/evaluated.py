@@ -1,0 +1,119 @@
+"""An evaluation on its way out: its files, and what is printed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from textwrap import wrap
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Column
+
+from samevoice import outputs
+from samevoice.cli import terminal
+from samevoice.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from samevoice.evaluation.evaluated import Evaluation
+
+WIDTH = 80
+FEW = 20  # recordings below which an interval is rough
+SHOWN = 5  # of the recordings that moved most
+JSON, CSV = "evaluation.json", "evaluation.csv"
+HTML, MARKDOWN, JUNIT = "evaluation.html", "evaluation.md", "junit.xml"
+
+
+def targets(where: Path) -> list[outputs.Target]:
+    return [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN, JUNIT)]
+
+
+def write(made: Evaluation, where: Path) -> Iterable[Path]:
+    from samevoice.models.diarization.formats import json_text
+
+    texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
+    texts |= pages(made, where)
+    outputs.write(texts)
+    return texts
+
+
+def pages(made: Evaluation, where: Path) -> dict[Path, str]:
+    """The page, Markdown and JUnit; without the extra that writes them, a line that says so."""
+    try:
+        from samevoice.reports.evaluation import html, junit, markdown
+    except MissingExtraError as missing:
+        terminal.say(f"no page: {missing}", terminal.stderr())
+        return {}
+    made_of = {HTML: html, MARKDOWN: markdown, JUNIT: junit}
+    return {where / name: make(made) for name, make in made_of.items()}
+
+
+# What is printed ----------------------------------------------------------------------------------
+
+
+def show(made: Evaluation) -> None:
+    from samevoice.evaluation.evaluated import LABELS
+
+    for line in wrap(made.answer, WIDTH):
+        terminal.say(line)
+    for label, system in zip(LABELS, made.systems, strict=False):
+        terminal.say(f"{label}  {_cut(system.name)}")
+    _show_figures(made)
+    _show_groups(made)
+    _show_moved(made)
+    _show_notes(made)
+
+
+def _cut(name: str, most: int = WIDTH - 3) -> str:
+    return name if len(name) <= most else f"{name[: most - 3]}..."
+
+
+def _show_figures(made: Evaluation) -> None:
+    from samevoice.evaluation import shown
+
+    table = _table("", *shown.columns(made))
+    for row in shown.figures(made):
+        table.add_row(*row)
+    terminal.console().print(table)
+
+
+def _table(first: str, *others: str) -> Any:
+    return terminal.table(
+        Column(first, no_wrap=True), *(Column(name, justify="right") for name in others)
+    )
+
+
+def _show_groups(made: Evaluation) -> None:
+    from samevoice.evaluation import shown
+
+    for one in shown.groups(made):
+        heads = (f"DER {label}" for label in "AB"[: len(made.systems)])
+        table = _table(one.name, "recordings", *heads)
+        for row in one.rows:
+            table.add_row(*row)
+        terminal.console().print(table)
+
+
+def _show_moved(made: Evaluation) -> None:
+    from samevoice.evaluation.evaluated import points
+
+    if not made.pair or not made.pair["moved"]:
+        return
+    table = _table("moved most", *["DER B - A"] * made.corpus.referenced, "B against A")
+    for one in made.pair["moved"][:SHOWN]:
+        change = [] if one["change"] is None else [points(one["change"])]
+        name = _cut(terminal.plain(one["uri"]), WIDTH // 2)
+        table.add_row(name, *change, f"{one['disagreement']:.1%}")
+    terminal.console().print(table)
+
+
+def _show_notes(made: Evaluation) -> None:
+    count = len(made.recordings)
+    whole = sum(one.scored is None for one in made.recordings)
+    if whole and made.corpus.referenced:
+        terminal.note(f"{whole} of {count} without UEM: all of each was scored")
+    if 1 < count < FEW:
+        terminal.note(f"{count} recordings are few: their intervals are rough")
+    if made.failed:
+        terminal.note(
+            f"{len(made.failed)} of {len(made.corpus.recordings)} failed, and are left out"
+        )
