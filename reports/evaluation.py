@@ -10,7 +10,7 @@ from typing import Any
 
 from samevoice import __version__
 from samevoice.evaluation import figures, shown
-from samevoice.evaluation.evaluated import LABELS, Evaluation, points
+from samevoice.evaluation.evaluated import DRAWN, LABELS, Evaluation, points
 from samevoice.evaluation.scores import COLLAR, JACCARD, STRICT
 from samevoice.reports.details import Fact, Facts
 from samevoice.reports.junit import Case, Suite, suites_of
@@ -19,7 +19,6 @@ from samevoice.reports.plots.evaluation import AGAINST, ders, lanes
 from samevoice.reports.rendering import rendered
 from samevoice.reports.words import UNSAID
 
-DRAWN = 6  # recordings with timelines
 LISTED = 2000  # in the page's table
 SHORT = 10  # in the Markdown's
 FAILED = 200
@@ -28,16 +27,19 @@ Rows = list[list[str]]
 
 def html(made: Evaluation) -> str:
     """The page, which needs nothing else."""
-    order = worst_first(made)
-    plots = [ders.tried(made), lanes.tried(made, order[:DRAWN])]
-    return framed("evaluation.html", plots=plots, **_content(made, order[:LISTED]))
+    plots = [ders.tried(made), lanes.tried(made, made.worst[:DRAWN])]
+    return framed("evaluation.html", plots=plots, **_content(made, made.worst[:LISTED]))
 
 
 def markdown(made: Evaluation) -> str:
-    return rendered("evaluation.md", **_content(made, worst_first(made)[:SHORT]))
+    return rendered("evaluation.md", **_content(made, made.worst[:SHORT]))
 
 
 def junit(made: Evaluation) -> str:
+    return suites_of([suite(made)])
+
+
+def suite(made: Evaluation) -> Suite:
     """A case for each recording; one that failed is an error."""
     cases = [_case(made, said) for said in made.recording_rows]
     cases += [Case(uri, (why,)) for uri, why in made.failed.items()]
@@ -51,10 +53,8 @@ def junit(made: Evaluation) -> str:
             for key, value in {"name": one.name, **one.made_of}.items()
         ),
     ]
-    suite = Suite(
-        f"{made.corpus.name}: {names}", "evaluation", "evaluate", properties, cases, "error"
-    )
-    return suites_of([suite])
+    name = f"{made.corpus.name}: {names}"
+    return Suite(name, "evaluation", "evaluate", properties, cases, "error")
 
 
 def _case(made: Evaluation, said: Mapping[str, Any]) -> Case:
@@ -63,19 +63,6 @@ def _case(made: Evaluation, said: Mapping[str, Any]) -> Case:
     took = [said[x]["seconds"] for x in LABELS if x in said and said[x]["seconds"] is not None]
     figures = ", ".join(f"{head} {cell}" for head, cell in cells[1:])
     return Case(said["uri"], figures=figures, seconds=sum(took) if took else None)
-
-
-def worst_first(made: Evaluation) -> list[int]:
-    """Places of the recordings: of a pair those first that moved most, or have the highest DER."""
-
-    def key(at: int) -> tuple[float, ...]:
-        scores = [column[at].scores for column in made.columns]
-        rates = [one.strict.der for one in scores if one]
-        change = abs(rates[-1] - rates[0]) if rates else 0.0
-        apart = made.disagreements[at].der if made.is_pair else 0.0
-        return (-change, -apart, *(-one for one in rates))
-
-    return sorted(range(len(made.recordings)), key=key)
 
 
 def _content(made: Evaluation, order: list[int]) -> dict[str, Any]:

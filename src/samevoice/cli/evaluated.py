@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 from rich.table import Column
+from rich.text import Text
 
 from samevoice import outputs
 from samevoice.cli import terminal
@@ -18,33 +19,34 @@ if TYPE_CHECKING:
 
 WIDTH = 80
 FEW = 20  # recordings below which an interval is rough
+BRIEF = ("DER", "JER", "speakers", "RTF", "memory")  # several.HEADS in few letters
 SHOWN = 5  # of the recordings that moved most
 JSON, CSV = "evaluation.json", "evaluation.csv"
-HTML, MARKDOWN, JUNIT = "evaluation.html", "evaluation.md", "junit.xml"
+PAGES = ("evaluation.html", "evaluation.md", "junit.xml")
 
 
-def targets(where: Path) -> list[outputs.Target]:
-    return [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN, JUNIT)]
+def targets(where: Path, names: Iterable[str] = (JSON, CSV, *PAGES)) -> list[outputs.Target]:
+    return [(where / name, name) for name in names]
 
 
 def write(made: Evaluation, where: Path) -> Iterable[Path]:
     from samevoice.models.diarization.formats import json_text
 
     texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
-    texts |= pages(made, where)
+    try:
+        texts |= pages({made.corpus.name: made}, where)
+    except MissingExtraError as missing:
+        terminal.say(f"no page: {missing}", terminal.stderr())
     outputs.write(texts)
     return texts
 
 
-def pages(made: Evaluation, where: Path) -> dict[Path, str]:
-    """The page, Markdown and JUnit; without the extra that writes them, a line that says so."""
-    try:
-        from samevoice.reports.evaluation import html, junit, markdown
-    except MissingExtraError as missing:
-        terminal.say(f"no page: {missing}", terminal.stderr())
-        return {}
-    made_of = {HTML: html, MARKDOWN: markdown, JUNIT: junit}
-    return {where / name: make(made) for name, make in made_of.items()}
+def pages(found: Mapping[str, Evaluation], where: Path) -> dict[Path, str]:
+    """The page, Markdown and JUnit of one evaluation, or of several side by side."""
+    from samevoice.reports.evaluations import html, junit, markdown
+
+    makers = zip(PAGES, (html, markdown, junit), strict=True)
+    return {where / name: make(found) for name, make in makers}
 
 
 # What is printed ----------------------------------------------------------------------------------
@@ -117,3 +119,24 @@ def _show_notes(made: Evaluation) -> None:
         terminal.note(
             f"{len(made.failed)} of {len(made.corpus.recordings)} failed, and are left out"
         )
+
+
+def show_several(found: Sequence[Evaluation]) -> None:
+    """A table a corpus, a line a system; without the columns of which nothing is known."""
+    from samevoice.evaluation import several
+
+    lines = several.lines(found)
+    for corpus in dict.fromkeys(line.corpus for line in lines):
+        these = [line for line in lines if line.corpus == corpus]
+        known = [at for at in range(len(BRIEF)) if any(line.cells[at] for line in these)]
+        table = terminal.table(
+            Column("system", overflow="fold"),
+            *(Column(BRIEF[at], justify="right", no_wrap=True) for at in known),
+        )
+        for line in these:
+            cells = [line.cells[at] for at in known]
+            table.add_row(Text(terminal.plain(line.system)), *cells)
+        terminal.say(f"{corpus}, {terminal.many(these[0].recordings, 'recording')}")
+        terminal.console().print(table)
+    for corpus in several.differing(found):
+        terminal.note(f"not all scored the same on {corpus}: its lines cannot be compared")

@@ -22,6 +22,7 @@ gate meetings-evaluation/evaluation.json --limit der_increase=0.2
 report out/parity/segmentation --open
 report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary
+report meetings-evaluation calls-evaluation --output page
 report --index out/parity
 gallery
 gallery pyannote/segmentation-3.0 --output gallery.md

@@ -28,6 +28,7 @@ from samevoice.evaluation.systems import System
 SCHEMA = 1
 LABELS = ("A", "B")
 MOVED = 10
+DRAWN = 6  # recordings whose turns a page draws
 Results = Sequence[Result]
 
 
@@ -100,6 +101,7 @@ class Evaluation:
             "by_speakers": self.by_speakers,
             "by_overlap": self.by_overlap,
             "recordings": self.recording_rows,
+            "timelines": [self._timeline(at) for at in self.worst[:DRAWN]],
             "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
         }
 
@@ -189,13 +191,39 @@ class Evaluation:
         for label, column in zip(LABELS, self.columns, strict=False):
             one = column[at]
             found[label] = {
-                **(one.scores.as_dict() if one.scores else {"speakers": _speakers(one)}),
+                **(one.scores.as_dict() if one.scores else {"speakers": self._found(label, at)}),
                 "seconds": one.seconds,
                 "peak_memory": one.peak,
             }
         if self.is_pair:
             found["disagreement"] = self.disagreements[at].as_dict()
         return found
+
+    @cached_property
+    def worst(self) -> list[int]:
+        """Places of the recordings: of a pair those first that moved most, or have the most DER."""
+
+        def key(at: int) -> tuple[float, ...]:
+            scores = [column[at].scores for column in self.columns]
+            rates = [one.strict.der for one in scores if one]
+            change = abs(rates[-1] - rates[0]) if rates else 0.0
+            apart = self.disagreements[at].der if self.is_pair else 0.0
+            return (-change, -apart, *(-one for one in rates))
+
+        return sorted(range(len(self.recordings)), key=key)
+
+    def _timeline(self, at: int) -> dict[str, Any]:
+        """Who speaks when in the reference and by each system."""
+        recording = self.recordings[at]
+        sides = {"reference": recording.reference}
+        sides |= {label: x[at].turns for label, x in zip(LABELS, self.columns, strict=False)}
+        return {"uri": recording.uri, **{name: turns.spans for name, turns in sides.items()}}
+
+    def _found(self, label: str, at: int) -> int:
+        """How many speakers a system finds where it is scored."""
+        one = self.columns[LABELS.index(label)][at]
+        turns = one.turns
+        return len({who for start, end in one.scored for who in turns.crop(start, end).labels()})
 
     def to_csv(self) -> str:
         """One row a recording; what is not known is empty."""
@@ -316,12 +344,6 @@ def _interval(found: Figure, show: Any = "{:.1%}".format) -> str:
 
 def _seconds(result: Result) -> float:
     return sum(end - start for start, end in result.scored)
-
-
-def _speakers(result: Result) -> int:
-    return len(
-        {who for start, end in result.scored for who in result.turns.crop(start, end).labels()}
-    )
 
 
 def _row(said: Mapping[str, Any]) -> dict[str, Any]:
