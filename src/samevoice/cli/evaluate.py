@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 from samevoice import outputs
 from samevoice.cli import evaluated, pipeline_options, terminal
@@ -16,12 +17,14 @@ from samevoice.cli.options import (
     Overwrite,
     UsageError,
     Workers,
+    flag,
     option,
 )
 
 if TYPE_CHECKING:
     from samevoice.evaluation.corpus import Corpus
-    from samevoice.evaluation.run import Result, Task
+    from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.run import Evaluating, Result, Task
     from samevoice.evaluation.scores import Score
     from samevoice.evaluation.systems import System
     from samevoice.workers.engine import Engine
@@ -39,10 +42,21 @@ def evaluate(
         ),
     ] = None,
     against: Annotated[
-        str | None, option("B", "Compare with another such, or with A's own fast mode: fast.")
+        str | None,
+        option("B", "Another such, or A as fast, float16, bfloat16, 8bit, 4bit or pyannote."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        option("SOURCE", "What A was made from, for its other forms.", default="A's name"),
     ] = None,
     workers: Workers = None,
     cluster: OnCluster = None,
+    shard: Annotated[
+        str | None, option("K/N", "Only each N-th recording from the K-th on, to be merged later.")
+    ] = None,
+    merge: Annotated[
+        bool, flag("--merge", "Run nothing: evaluate what the shards have left in DIR.")
+    ] = False,
     output: Annotated[
         Path | None,
         option("DIR", "Where every result is kept, to go on from.", default="CORPUS-evaluation"),
@@ -52,14 +66,30 @@ def evaluate(
 ) -> None:
     """Measure how well a pipeline does on a corpus, or whether two hear the same."""
     from samevoice.evaluation import corpora, scores
+    from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.run import Evaluating
 
     scores.metrics()
     found = corpora.read(corpus, insist=against is None)
-    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in found.recordings])
-    systems = _systems(found, model, against, device)
     where = output or Path(f"{found.name}-evaluation")
+    part = _shard(shard, merge, found)
+    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in part.recordings])
+    if merge:
+        systems = _merged(found, model, against, where)
+    else:
+        systems = _systems(found, model, against, source, device)
+    pages = () if shard else evaluated.FILES
     read = [corpus, *filter(None, (model, against))]
-    _carry_out(found, systems, where, engine, read, overwrite)
+    _refuse(where, part, systems, pages, read, overwrite)
+    failures = pipeline_options.Failures(len(part.recordings))
+    results = _results(Evaluating(systems, found.referenced, merge), part, where, engine, failures)
+    if shard:
+        terminal.say(
+            f"{terminal.many(len(results), 'recording')} done; when all shards are: --merge"
+        )
+    elif results:
+        _finish(Evaluation(found, systems, results, failures.said), where)
+    failures.refuse()
 
 
 def score(
@@ -76,6 +106,8 @@ def score(
 ) -> None:
     """Score turns that are written down, without running anything again."""
     from samevoice.evaluation import corpora, scores, systems
+    from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.run import Evaluating
 
     folders = [str(one) for one in turns or ()]
     if not 1 <= len(folders) <= 2:
@@ -92,70 +124,96 @@ def score(
         name = systems.name_of(folder, *(one.name for one in sides))
         sides.append(systems.of_rttms(name, Path(folder), found.recordings))
     where = output or Path(f"{found.name}-scores")
-    _carry_out(found, tuple(sides), where, engine, [corpus, *folders], overwrite)
-
-
-def _carry_out(
-    found: Corpus,
-    systems: tuple[System, ...],
-    where: Path,
-    engine: Engine,
-    read: Sequence[str],
-    overwrite: bool,
-) -> None:
-    from samevoice.evaluation.evaluated import Evaluation
-
-    _refuse(where, found, systems, read, overwrite)
+    _refuse(where, found, sides, evaluated.FILES, [corpus, *folders], overwrite)
     failures = pipeline_options.Failures(len(found.recordings))
-    results = _results(found, systems, where, engine, failures)
+    job = Evaluating(tuple(sides), found.referenced)
+    results = _results(job, found, where, engine, failures)
     if results:
-        made = Evaluation(found, systems, results, failures.said)
-        texts = evaluated.write(made, where)
-        evaluated.show(made)
-        for path in texts:
-            terminal.say(f"  {path}")
+        _finish(Evaluation(found, job.systems, results, failures.said), where)
     failures.refuse()
+
+
+def _finish(made: Evaluation, where: Path) -> None:
+    texts = evaluated.write(made, where)
+    evaluated.show(made)
+    for path in texts:
+        terminal.say(f"  {path}")
 
 
 # What was asked for -------------------------------------------------------------------------------
 
 
 def _systems(
-    found: Corpus, model: str | None, against: str | None, device: Device
+    found: Corpus, model: str | None, against: str | None, source: str | None, device: Device
 ) -> tuple[System, ...]:
     from samevoice.converters.cached import DEFAULT
-    from samevoice.evaluation import systems
+    from samevoice.converters.reading.sources import is_name
+    from samevoice.evaluation import forms, systems
 
     word = model or DEFAULT
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)
-    if against != systems.FAST:
-        other = systems.name_of(against, first.name)
-        second = _system(found, against, device, other)
+    if against not in forms.NAMES:
+        second = _system(found, against, device, systems.name_of(against, first.name))
     elif isinstance(first, systems.Pipeline):
-        second = _system(found, word, device, f"{first.name}-fast", fast=True)
+        source = source or (word if is_name(word) and not Path(word).is_dir() else None)
+        second = forms.form_of(first, against, source, pipeline_options.announced)
     else:
-        raise UsageError(f"--against fast needs a pipeline, and {word} holds RTTM files")
+        raise UsageError(f"--against {against} needs a pipeline, and {word} holds RTTM files")
     if first.made_of == second.made_of:
         raise UsageError(f"{word} and {against} are the same: name two that differ")
     return first, second
 
 
-def _system(found: Corpus, word: str, device: Device, name: str, **options: Any) -> System:
+def _merged(
+    found: Corpus, model: str | None, against: str | None, where: Path
+) -> tuple[System, ...]:
+    """The same systems as far as their results tell."""
+    from samevoice.converters.cached import DEFAULT
+    from samevoice.evaluation import forms, systems
+    from samevoice.evaluation.run import kept_system
+
+    names = [systems.name_of(model or DEFAULT)]
+    if against in forms.NAMES:
+        names.append(forms.name_of(names[0], against))
+    elif against is not None:
+        names.append(systems.name_of(against, *names))
+    return tuple(kept_system(where, name, found.recordings) for name in names)
+
+
+def _shard(word: str | None, merge: bool, found: Corpus) -> Corpus:
+    """Every N-th recording, so that each shard has some of all kinds."""
+    if word is None:
+        return found
+    if merge:
+        raise UsageError("--shard does not go with --merge, which takes the results of all shards")
+    k, of, n = word.partition("/")
+    if not (of and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise UsageError(f"--shard {word!r:.40} is not K/N, such as 3/8")
+    recordings = found.recordings[int(k) - 1 :: int(n)]
+    if not recordings:
+        raise UsageError(
+            f"--shard {word}: {found.name} has only {len(found.recordings)} recordings"
+        )
+    return replace(found, recordings=recordings)
+
+
+def _system(found: Corpus, word: str, device: Device, name: str) -> System:
     from samevoice.evaluation import systems
 
     if systems.is_rttms(Path(word)):
         return systems.of_rttms(name, Path(word), found.recordings)
     folder = pipeline_options.bundle(word)
     pipeline_options.warn_of_made_up(folder)
-    return systems.of_bundle(name, folder, device, **options)
+    return systems.of_bundle(name, folder, device)
 
 
 def _refuse(
     where: Path,
     found: Corpus,
     systems: Iterable[System],
+    pages: Iterable[str],
     read: Sequence[str],
     overwrite: bool,
 ) -> None:
@@ -167,7 +225,7 @@ def _refuse(
         for place in places:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UsageError(f"{folder} would lie in {place}, which is read: choose --output")
-    targets = evaluated.targets(where)
+    targets = [(where / name, name) for name in pages]
     for system in systems:
         for one in found.recordings:
             rttm, about = files(where, system.name, one.uri)
@@ -179,18 +237,18 @@ def _refuse(
 
 
 def _results(
+    job: Evaluating,
     found: Corpus,
-    systems: tuple[System, ...],
     where: Path,
     engine: Engine,
     failures: pipeline_options.Failures,
 ) -> dict[str, tuple[Result, ...]]:
     """Of each recording that every system has heard; the others are reported."""
-    from samevoice.evaluation.run import Evaluating, Store
+    from samevoice.evaluation.run import Store
     from samevoice.evaluation.scores import Score
 
-    store, results = Store(where, systems), {}
-    running = [Score() for _ in systems]
+    store, results = Store(where, job.systems), {}
+    running = [Score() for _ in job.systems]
     recordings, waiting = found.recordings, {}
 
     def tasks() -> Iterator[Task]:
@@ -199,7 +257,6 @@ def _results(
             yield waiting[at]
 
     many = pipeline_options.Many(engine, [(one.uri, one.audio) for one in recordings])
-    job = Evaluating(systems, found.referenced)
     for done in many.run(job, tasks()):
         task = waiting.pop(done.at)
         with failures.of(task.recording.uri):

@@ -23,10 +23,7 @@ BRIEF = ("DER", "JER", "speakers", "RTF", "memory")  # several.HEADS in few lett
 SHOWN = 5  # of the recordings that moved most
 JSON, CSV = "evaluation.json", "evaluation.csv"
 PAGES = ("evaluation.html", "evaluation.md", "junit.xml")
-
-
-def targets(where: Path, names: Iterable[str] = (JSON, CSV, *PAGES)) -> list[outputs.Target]:
-    return [(where / name, name) for name in names]
+FILES = (JSON, CSV, *PAGES)
 
 
 def write(made: Evaluation, where: Path) -> Iterable[Path]:

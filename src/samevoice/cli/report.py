@@ -103,7 +103,8 @@ def _evaluations(paths: Sequence[Path], output: Path | None, overwrite: bool) ->
     files = [_evaluation_in(path) for path in paths]
     found = {name: saved.read(path) for name, path in named(files).items()}
     where = output or home_of(files)
-    outputs.refuse(evaluated.targets(where, evaluated.PAGES), inputs=files, overwrite=overwrite)
+    targets = [(where / name, name) for name in evaluated.PAGES]
+    outputs.refuse(targets, inputs=files, overwrite=overwrite)
     texts = evaluated.pages(found, where)
     outputs.write(texts)
     if len(found) > 1:

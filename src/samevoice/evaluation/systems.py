@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, said_below
@@ -18,7 +20,6 @@ from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.workers.engine import Hook
 
-FAST = "fast"
 RATE = 16_000  # at which a recording's length is counted, as pipelines count it
 
 
@@ -91,6 +92,19 @@ def of_bundle(name: str, folder: Path, device: Choice, *, fast: bool = False) ->
     return Pipeline(name, made_of, folder.resolve(), device, fast)
 
 
+def blocks_of(recording: Recording, step: str, hook: Hook) -> Iterator[np.ndarray]:
+    """All samples; the hook is told how far they are read."""
+    from samevoice.models.diarization.audio import open_audio
+
+    audio = open_audio(recording.audio, RATE)
+    samples = 0
+    with closing(audio.blocks()) as blocks:
+        for block in blocks:
+            samples += len(block)
+            hook(step, None, completed=samples / RATE, total=audio.duration)
+            yield block
+
+
 # Turns that somebody wrote down -------------------------------------------------------------------
 
 
@@ -106,14 +120,7 @@ class Written:
         return self._hear
 
     def _hear(self, recording: Recording, hook: Hook) -> Heard:
-        from samevoice.models.diarization.audio import open_audio
-
-        audio = open_audio(recording.audio, RATE)
-        samples = 0
-        with closing(audio.blocks()) as blocks:
-            for block in blocks:
-                samples += len(block)
-                hook("measuring", None, completed=samples / RATE, total=audio.duration)
+        samples = sum(len(block) for block in blocks_of(recording, "measuring", hook))
         return Heard(self.turns[formats.field(recording.uri)], samples / RATE)
 
 
@@ -148,3 +155,23 @@ def name_of(word: str, *others: str) -> str:
     while name.casefold() in {other.casefold() for other in others}:
         name += "-b"
     return name
+
+
+# Results of others --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A system whose results are all there, or should be."""
+
+    name: str
+    made_of: Mapping[str, Any]
+
+    def open(self) -> Hear:
+        return self._hear
+
+    def _hear(self, recording: Recording, hook: Hook) -> Heard:
+        raise EvaluationError(
+            f"{recording.uri}: {self.name} has no result of it that was made as the others: run "
+            "its shard"
+        )
