@@ -34,7 +34,7 @@ def turn(uri: str, start: float = 0.0, length: float = 1.0, who: str = "ana") ->
 
 
 def summary(corpus: Corpus) -> list[tuple[str, str, object, object]]:
-    return [(r.uri, r.audio.name, r.reference.spans, r.scored) for r in corpus.recordings]
+    return [(r.uri, Path(r.audio).name, r.reference.spans, r.scored) for r in corpus.recordings]
 
 
 def refused(word: object, *parts: str) -> None:

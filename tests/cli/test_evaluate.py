@@ -202,6 +202,14 @@ def test_a_list_and_a_manifest_give_the_figures_of_the_folder(evaluate: Run) -> 
         evaluate(f"{word} --model theirs")
         assert found(f"{name}-evaluation")["systems"] == folder["systems"]
         assert found(f"{name}-evaluation")["corpus"]["scored"] == 36
+    here = Path("meetings").resolve()
+    Path("urls.lst").write_text(
+        "".join(f"file://{here}/{x}.wav\tmeetings/{x}.rttm\tmeetings/all.uem\n" for x in PIECES)
+    )
+    pytest.importorskip("fsspec")
+    evaluate("urls.lst --model theirs")
+    assert found("urls-evaluation")["systems"] == folder["systems"]
+    assert found("urls-evaluation")["recordings"][0]["audio"] == f"file://{here}/one.wav"
     Path("mine.lst").write_text("meetings/one.wav\nmeetings/four.wav\n")
     answer = evaluate("mine.lst --model theirs", 2)
     assert answer.err == (

@@ -213,6 +213,17 @@ def test_a_list_names_rttms_and_uems_that_lie_elsewhere(written: Path) -> None:
     assert summary(read(str(written))) == [("a", "a.wav", [(0, 1, "ana")], ((0.0, 1.0),))]
 
 
+def test_a_list_may_name_urls_whose_reference_is_here(written: Path) -> None:
+    written.write_text("s3://talks/a.wav\tcorpus/a.rttm\n")
+    (one,) = read(str(written)).recordings
+    assert (one.uri, one.audio) == ("a", "s3://talks/a.wav")
+    assert one.reference.spans == [(0.0, 1.0, "ana")]
+    written.write_text("s3://talks/a.wav\n")
+    refused(written, "two.lst has no RTTM of s3://talks/a.wav: write a.rttm beside it, or name")
+    written.write_text("s3://talks/a.wav\tcorpus/z.rttm\n")
+    refused(written, "line 1: there is no RTTM")
+
+
 def test_a_list_needs_references_for_all_or_none(written: Path) -> None:
     (written.parent / "corpus" / "a.uem").write_text("a 1 0 1\n")
     refused(written, "two.lst has no UEM of", "b.wav: write b.uem beside it, or name one")

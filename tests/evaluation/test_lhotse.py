@@ -149,6 +149,13 @@ def test_relative_paths_are_found_from_here_or_from_the_manifest(
     assert read(str(plain)).recordings[0].audio == Path("audio/a.wav")
 
 
+def test_a_recording_may_be_a_url(plain: Path) -> None:
+    first = json.loads(plain.read_text().splitlines()[0])
+    first["sources"][0] |= {"type": "url", "source": "s3://talks/a.wav"}
+    plain.write_text("\n".join([json.dumps(first), *plain.read_text().splitlines()[1:]]))
+    assert read(str(plain)).recordings[0].audio == "s3://talks/a.wav"
+
+
 Change = Callable[[dict[str, Any]], object]
 
 
@@ -157,16 +164,16 @@ Change = Callable[[dict[str, Any]], object]
     [
         ("recordings", lambda x: x.pop("id"), "recordings.jsonl, line 1 lacks or misstates"),
         ("recordings", lambda x: x.update(sources=3), "line 1 lacks or misstates something"),
-        ("recordings", lambda x: x.update(sources=[]), "'a' must have one source that is a file"),
+        ("recordings", lambda x: x.update(sources=[]), "'a' must have one source, a file or a URL"),
         (
             "recordings",
             lambda x: x["sources"][0].update(type="command", source="sox"),
-            "must have one source that is a file, and has 1 (command)",
+            "must have one source, a file or a URL, and has 1 (command)",
         ),
         (
             "recordings",
             lambda x: x["sources"].append(x["sources"][0]),
-            "must have one source that is a file, and has 2 (file, file)",
+            "must have one source, a file or a URL, and has 2 (file, file)",
         ),
         ("recordings", lambda x: x["sources"][0].update(source="z.wav"), "z.wav, of 'a', is not"),
         ("recordings", lambda x: x.update(transforms=[{"name": "Speed"}]), "'a' has transforms"),

@@ -19,6 +19,7 @@ from samevoice.models.diarization.output import Turns
 LATE = 1.0  # seconds that a reference may go on behind the recording's end: it was rounded
 Regions = tuple[tuple[float, float], ...]  # start and end in seconds
 T = TypeVar("T")
+P = TypeVar("P", Path, "Path | str")
 
 
 class CorpusError(SamevoiceError):
@@ -27,10 +28,13 @@ class CorpusError(SamevoiceError):
 
 @dataclass(frozen=True)
 class Recording:
-    """``scored``: the regions that a UEM names, or None where there is no UEM."""
+    """``scored``: the regions that a UEM names, or None where there is no UEM.
+
+    ``audio``: a URL is a text, which no path can hold.
+    """
 
     uri: str
-    audio: Path
+    audio: Path | str
     reference: Turns
     scored: Regions | None = None
 
@@ -55,9 +59,9 @@ class Corpus:
     referenced: bool = True
 
 
-def once(pairs: Iterable[tuple[str, Path]]) -> dict[str, Path]:
+def once(pairs: Iterable[tuple[str, P]]) -> dict[str, P]:
     """Recordings by their uri; two of one name would share a reference."""
-    found: dict[str, Path] = {}
+    found: dict[str, P] = {}
     for uri, path in pairs:
         if uri in found:
             raise CorpusError(f"{found[uri]} and {path} have the same name: rename one")

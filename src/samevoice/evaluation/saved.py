@@ -77,7 +77,7 @@ def _evaluation(said: Mapping[str, Any]) -> Saved:
 
 def _recording(row: Mapping[str, Any], drawn: Drawn) -> Recording:
     uri, regions = str(row["uri"]), _regions(row) if row["uem"] else None
-    return Recording(uri, Path(row["audio"]), drawn.get((uri, "reference"), Turns()), regions)
+    return Recording(uri, str(row["audio"]), drawn.get((uri, "reference"), Turns()), regions)
 
 
 def _result(row: Mapping[str, Any], label: str, drawn: Drawn, referenced: bool) -> Result:

@@ -104,7 +104,7 @@ def _spoken(beside: Path | None, audio: Iterable[str], path: Path) -> dict[str, 
 
 def _of_cuts(path: Path, lines: Lines, insist: bool) -> tuple[list[Recording], bool]:
     """Several cuts of one recording are one recording, of which only they are scored."""
-    files: set[tuple[str, Path]] = set()
+    files: set[tuple[str, Path | str]] = set()
     spans: dict[str, set[Span]] = defaultdict(set)
     parts: dict[str, list[tuple[float, float]]] = defaultdict(list)
     whole: dict[str, float] = {}
@@ -119,7 +119,7 @@ def _of_cuts(path: Path, lines: Lines, insist: bool) -> tuple[list[Recording], b
             spans[uri] |= {_span(one, where, start) for one in said["supervisions"]}
     return [
         Recording(uri, file, Turns.of(spans[uri]), _scored(parts[uri], whole[uri], path, uri))
-        for uri, file in once(sorted(files)).items()
+        for uri, file in once(sorted(files, key=str)).items()
     ], insist or any(spans.values())
 
 
@@ -149,17 +149,19 @@ def _rounded(start: float, end: float) -> tuple[float, float]:
     return round(start, DIGITS), round(end, DIGITS)
 
 
-def _audio(said: Mapping[str, Any], path: Path, where: str) -> Path:
+def _audio(said: Mapping[str, Any], path: Path, where: str) -> Path | str:
     """Relative paths are the current folder's, as Lhotse has it, or else the manifest's."""
     sources = said["sources"]
-    if len(sources) != 1 or sources[0]["type"] != "file":
+    if len(sources) != 1 or sources[0]["type"] not in ("file", "url"):
         kinds = ", ".join(str(one["type"]) for one in sources)
         raise CorpusError(
-            f"{where}: {said['id']!r} must have one source that is a file, and has "
+            f"{where}: {said['id']!r} must have one source, a file or a URL, and has "
             f"{len(sources)} ({kinds:.60})"
         )
     if said.get("transforms"):
         raise CorpusError(f"{where}: {said['id']!r} has transforms: save the recording as it is")
+    if sources[0]["type"] == "url":
+        return str(sources[0]["source"])
     named = Path(sources[0]["source"])
     for found in (named, path.parent / named):
         if found.is_file():

@@ -1,7 +1,7 @@
 """A list: the path of one recording a line, and those of its RTTM and UEM where they lie elsewhere.
 
 Paths are relative to the list's folder, and tabs stand between them, or spaces where no path holds
-any. Empty lines and those that begin with # are passed over.
+any. A recording may also be a URL. Empty lines and those that begin with # are passed over.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ T = TypeVar("T")
 class Row:
     """``rttm``, ``uem``: None where none was named, and none lies beside the recording."""
 
-    audio: Path
+    audio: Path | str
     rttm: Path | None
     uem: Path | None
 
     @property
     def uri(self) -> str:
-        return field(self.audio.stem)
+        return field(Path(self.audio).stem)
 
 
 def read(path: Path, insist: bool) -> tuple[list[Recording], bool]:
@@ -66,19 +66,21 @@ def _rows(path: Path) -> Iterator[Row]:
         if not words[0]:
             raise CorpusError(f"{where}: the recording is missing before the first tab")
         paths = [path.parent / word if word else None for word in words]
-        for what, one in zip(COLUMNS, paths, strict=False):
+        is_url = "://" in words[0]
+        for what, one in list(zip(COLUMNS, paths, strict=False))[is_url:]:
             if one and not one.is_file():
                 raise CorpusError(
                     f"{where}: there is no {what} {one}; paths are relative to the list's folder"
                 )
-        audio, rttm, uem = (*paths, None, None)[:3]
-        assert audio
+        file, rttm, uem = (*paths, None, None)[:3]
+        audio = words[0] if is_url or file is None else file
         yield Row(audio, rttm or _beside(audio, ".rttm"), uem or _beside(audio, ".uem"))
 
 
-def _beside(audio: Path, suffix: str) -> Path | None:
-    found = audio.with_suffix(suffix)
-    return found if found.is_file() else None
+def _beside(audio: Path | str, suffix: str) -> Path | None:
+    """What lies beside a URL must be named."""
+    found = Path(audio).with_suffix(suffix)
+    return found if isinstance(audio, Path) and found.is_file() else None
 
 
 def _said(
@@ -97,7 +99,7 @@ def _said(
     found = {}
     for row, file in zip(rows, files, strict=True):
         if file is None:
-            wanted = row.audio.with_suffix(f".{what.lower()}").name
+            wanted = Path(row.audio).with_suffix(f".{what.lower()}").name
             raise CorpusError(
                 f"{path} has no {what} of {row.audio}: write {wanted} beside it, or name one"
             )
