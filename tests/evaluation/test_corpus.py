@@ -173,7 +173,7 @@ def test_what_is_scored_must_lie_in_the_recording(folder: Path) -> None:
 @pytest.fixture
 def written(folder: Path) -> Path:
     """The list of two recordings; c, which lies elsewhere, is in none."""
-    (folder.parent / "two.lst").write_text("# mine\ncorpus/a.wav\n\n  corpus/b.wav\r\n")
+    (folder.parent / "two.lst").write_text("\ufeffcorpus/a.wav\n# mine\n\n  corpus/b.wav\r\n")
     return folder.parent / "two.lst"
 
 

@@ -51,7 +51,8 @@ def read(path: Path, insist: bool) -> tuple[list[Recording], bool]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    for number, line in enumerate(read_named(path, CorpusError).split("\n"), start=1):
+    lines = read_named(path, CorpusError).removeprefix("\ufeff").split("\n")
+    for number, line in enumerate(lines, start=1):
         text, where = line.strip(" \r"), f"{path}, line {number}"
         if not text.strip() or text.startswith("#"):
             continue
