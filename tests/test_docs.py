@@ -62,6 +62,8 @@ NOT_RUN = {
     "samevoice gate meetings-evaluation": "needs such; tests/cli/test_gate_corpus.py does it",
     "samevoice tune": "needs recordings with references; tests/cli/test_tune.py has some",
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
+    "samevoice release half": "needs an evaluation; tests/release/test_corpora.py makes one",
+    "samevoice release exact": "needs one, too; tests/release/test_whole.py makes it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",
     "samevoice gallery": "spoils two networks forty times; tests/parity/test_gallery.py does it",
     "samevoice parity BUNDLE --source SOURCE --fast": (

@@ -53,7 +53,8 @@ def evaluate(
         ),
     ] = None,
     against: Annotated[
-        str | None, option("B", "Compare with another such, or with A's own fast mode: fast.")
+        str | None,
+        option("B", "Compare with another such, its fast mode (B:fast), or A's own: fast."),
     ] = None,
     workers: Workers = None,
     cluster: OnCluster = None,
@@ -68,6 +69,7 @@ def evaluate(
     from samevoice.evaluation import corpus as corpora
     from samevoice.evaluation import scores
     from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.systems import fast_of
     from samevoice.models.diarization.formats import json_text
 
     scores.metrics()
@@ -75,7 +77,8 @@ def evaluate(
     engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in found.recordings])
     systems = _systems(found, model, against, device)
     where = output or Path(f"{found.name}-evaluation")
-    _refuse(where, found, systems, [corpus, *filter(None, (model, against))], overwrite)
+    read = [corpus, *(fast_of(one)[0] for one in (model, against) if one)]
+    _refuse(where, found, systems, [one for one in read if one], overwrite)
     failures = pipeline_options.Failures(len(found.recordings))
     results = _results(found, systems, where, engine, failures)
     if results:
@@ -102,13 +105,12 @@ def _systems(
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)
-    if against != systems.FAST:
-        other = systems.name_of(against, first.name)
-        second = _system(found, against, device, other)
-    elif isinstance(first, systems.Pipeline):
-        second = _system(found, word, device, f"{first.name}-fast", fast=True)
-    else:
-        raise UsageError(f"--against fast needs a pipeline, and {word} holds RTTM files")
+    plain, fast = systems.fast_of(against)
+    plain = plain or word
+    if fast and systems.is_rttms(Path(plain)):
+        raise UsageError(f"--against {against} needs a pipeline, and {plain} holds RTTM files")
+    name = systems.name_of(plain, first.name, mode="-fast" * fast)
+    second = _system(found, plain, device, name, **{systems.FAST: True} if fast else {})
     if first.made_of == second.made_of:
         raise UsageError(f"{word} and {against} are the same: name two that differ")
     return first, second
