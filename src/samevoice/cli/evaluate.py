@@ -24,6 +24,7 @@ from samevoice.cli.options import (
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from samevoice.evaluation.baseline import Baseline
     from samevoice.evaluation.corpus import Corpus
     from samevoice.evaluation.evaluated import Evaluation
     from samevoice.evaluation.run import Result, Task
@@ -56,6 +57,10 @@ def evaluate(
         str | None,
         option("B", "Compare with another such, its fast mode (B:fast), or A's own: fast."),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        option("FILE", "Compare with the turns that A of an earlier evaluation.json kept."),
+    ] = None,
     workers: Workers = None,
     cluster: OnCluster = None,
     output: Annotated[
@@ -73,11 +78,13 @@ def evaluate(
     from samevoice.models.diarization.formats import json_text
 
     scores.metrics()
-    found = corpora.read(corpus, insist=against is None)
+    found = corpora.read(corpus, insist=against is None and baseline is None)
+    before = _baseline(baseline, against)
     engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in found.recordings])
-    systems = _systems(found, model, against, device)
+    systems = _systems(found, model, before or against, device)
     where = output or Path(f"{found.name}-evaluation")
     read = [corpus, *(fast_of(one)[0] for one in (model, against) if one)]
+    read += [str(before.path.parent)] if before else []
     _refuse(where, found, systems, [one for one in read if one], overwrite)
     failures = pipeline_options.Failures(len(found.recordings))
     results = _results(found, systems, where, engine, failures)
@@ -87,6 +94,8 @@ def evaluate(
         texts |= _pages(made, where)
         outputs.write(texts)
         _show(made)
+        for line in before.notes(made) if before else ():
+            terminal.note(line)
         for path in texts:
             terminal.say(f"  {path}")
     failures.refuse()
@@ -95,13 +104,26 @@ def evaluate(
 # What was asked for -------------------------------------------------------------------------------
 
 
+def _baseline(path: Path | None, against: str | None) -> Baseline | None:
+    if path is None:
+        return None
+    if against is not None:
+        raise UsageError("evaluate takes --against B or --baseline FILE, not both")
+    from samevoice.evaluation import baseline
+
+    return baseline.read(path / JSON if path.is_dir() else path)
+
+
 def _systems(
-    found: Corpus, model: str | None, against: str | None, device: Device
+    found: Corpus, model: str | None, against: str | Baseline | None, device: Device
 ) -> tuple[System, ...]:
     from samevoice.converters.cached import DEFAULT
     from samevoice.evaluation import systems
 
     word = model or DEFAULT
+    if against is not None and not isinstance(against, str):
+        kept = against.system(found)
+        return kept, _system(found, word, device, systems.name_of(word, kept.name))
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)

@@ -68,7 +68,12 @@ def fault(found: Evaluated) -> str:
     a, b = found.made_of
     if not found.referenced:
         return "has no references, so that nobody knows which of the two is right"
-    if a.get("dtype") != EXACT or a.get("fast") or str(a.get("device")).endswith("-tf32"):
+    if (
+        a.get("kind") != "bundle"
+        or a.get("dtype") != EXACT
+        or a.get("fast")
+        or str(a.get("device")).endswith("-tf32")
+    ):
         return f"is against an A that is not exact ({_said(a)})"
     if not a.get("origin") or a.get("origin") != b.get("origin"):
         return "is against an A of another source, or with other settings"
