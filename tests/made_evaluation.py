@@ -12,7 +12,7 @@ from samevoice.evaluation.corpus import Corpus, Recording
 from samevoice.evaluation.evaluated import Evaluation
 from samevoice.evaluation.run import Result
 from samevoice.evaluation.scores import judge, score
-from samevoice.evaluation.systems import Pipeline, of_bundle
+from samevoice.evaluation.systems import Pipeline, System, of_bundle
 from samevoice.models.diarization.formats import json_text
 from samevoice.models.diarization.output import Turns
 
@@ -27,19 +27,19 @@ def system(folder: Path, *, fast: bool = False, **changes: Any) -> Pipeline:
 
 
 def evaluation(
-    *systems: Pipeline,
+    *systems: System,
     missed: Sequence[float] = (0.0,) * 25,
     failed: Sequence[str] = (),
     referenced: bool = True,
 ) -> Evaluation:
-    """A hears all; B misses so many seconds of Bob in each recording."""
+    """A of a pair hears all; B, or one alone, misses so many seconds of Bob in each recording."""
     talks = [
         Recording(f"talk{k:02}", Path(f"/home/ana/talk{k:02}.wav"), TALK)
         for k in range(len(missed))
     ]
     results = {}
     for one, seconds in zip(talks, missed, strict=True):
-        heard = [TALK, Turns.of([(0, 4, "x"), (3, 8 - seconds, "y")])][: len(systems)]
+        heard = [TALK, Turns.of([(0, 4, "x"), (3, 8 - seconds, "y")])][-len(systems) :]
         results[one.uri] = tuple(_result(one.uri, turns, referenced) for turns in heard)
     why = dict.fromkeys(failed, "it was cut")
     return Evaluation(Corpus("talks", tuple(talks), referenced), systems, results, why)
@@ -52,7 +52,7 @@ def _result(uri: str, turns: Turns, referenced: bool) -> Result:
     return Result(lambda: turns, LENGTH, scored, scores, 1.0, 1 << 20, apart, audio)
 
 
-def write(path: Path, *systems: Pipeline, **more: Any) -> Path:
+def write(path: Path, *systems: System, **more: Any) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json_text(evaluation(*systems, **more).as_dict()))
     return path

@@ -232,8 +232,10 @@ def one_voice(narrow: Path, target: Path) -> None:
 
 def of_reports(page: Page, around: Around) -> None:
     """Results of every kind, as `make parity` and the gallery leave them."""
+    import made_evaluation
     from made_results import judged, taps_of
 
+    from samevoice.evaluation.systems import Written
     from samevoice.parity import gallery_file
     from samevoice.parity.limits import Family
     from samevoice.parity.result import write
@@ -248,6 +250,10 @@ def of_reports(page: Page, around: Around) -> None:
         write(page.folder / place / "result.json", judged(taps_of(family), family=family))
     (page.folder / "out" / "gallery.json").write_text(gallery_file.written({}, {}))
     page.env["GITHUB_STEP_SUMMARY"] = str(page.folder / "summary.md")
+    for run in ("2026-11-20", "2026-11-27"):
+        made_evaluation.write(
+            page.folder / "runs" / run / "evaluation.json", Written("full", {}, {})
+        )
 
 
 def of_releasing(page: Page, around: Around) -> None:

@@ -17,6 +17,7 @@ from samevoice.models.diarization import formats
 
 KIND = "baseline"
 NAMED = 3  # recordings
+SAME = "the same bundle, versions and device"
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class Baseline:
     def notes(self, made: Evaluation) -> Iterator[str]:
         """What is another now, a line each: versions, and what the corpus holds."""
         a, b = (one.made_of for one in made.systems)
-        changed = [f"{name} {_short(a[name])} -> {_short(b.get(name))}" for name in _differ(a, b)]
-        yield f"since the baseline: {', '.join(changed) or 'the same bundle, versions and device'}"
+        yield f"since the baseline: {', '.join(differences(a, b)) or SAME}"
         moved = sum(one.wrong > 0 for one in made.disagreements)
         yield f"{moved} of {len(made.recordings)} recordings moved"
         now = {str(row["uri"]): str(row["sha256"]) for row in made.recording_rows}
@@ -74,10 +74,14 @@ def read(path: Path) -> Baseline:
     return Baseline(path, str(found.said["systems"][0]["name"]), made_of, hashes)
 
 
-def _differ(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
-    """What is made of the parts, such as the fingerprint, is said once."""
-    names = [name for name in a if name not in ("kind", "turns", "parts")]
-    return [name for name in names if a[name] != b.get(name)]
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
+    """What two systems of one name are not both made of; the parts are in the fingerprint."""
+    names = [name for name in {**a, **b} if name not in ("kind", "turns", "parts")]
+    return [
+        f"{name} {_short(a.get(name))} -> {_short(b.get(name))}"
+        for name in names
+        if a.get(name) != b.get(name)
+    ]
 
 
 def _short(value: object) -> str:
