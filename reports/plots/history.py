@@ -56,7 +56,16 @@ def _line(axes: Axes, one: Series, places: Sequence[float], k: int) -> None:
     colour = PALETTE[k % len(PALETTE)]
     values = [100 * x.value for x in rates]
     name = f"{label(one.system)} on {label(one.corpus)}"
-    axes.plot(places, values, color=colour, ls=LINES[k % len(LINES)], marker="o", ms=4, label=name)
+    axes.plot(
+        places,
+        values,
+        color=colour,
+        ls=LINES[k % len(LINES)],
+        marker="o",
+        ms=4,
+        label=name,
+        clip_on=False,
+    )
     axes.vlines(places, [100 * a for a, _ in ends], [100 * b for _, b in ends], colour, lw=0.9)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from samevoice.converters import bundle as bundles
 from samevoice.converters.bundle import PROVENANCE, read_json
+from samevoice.converters.reading.sources import is_name
 from samevoice.errors import NotPassedError, SamevoiceError
 from samevoice.evaluation import gate
 from samevoice.evaluation.gate import Evaluated
@@ -359,14 +360,19 @@ def _measured(one: Offer) -> Reasons:
 
 
 def _evaluate(one: Offer, claim: Claim) -> str:
-    """The command that makes what is missing; CORPUS, EXACT and DIR are the reader's to name."""
+    """The command that makes what is missing; what it cannot know is in capitals.
+
+    A source's name stands for its exact float32 bundle, which ``evaluate`` makes by itself.
+    """
     whole = one.parts[-1]
     coarse = whole.is_pipeline and whole.dtype != corpora.EXACT
     bundle = str(one.bundle) if whole.is_pipeline else "PIPELINE"
+    source = str(one.sources[one.kind]["name"])
+    exact = source if whole.is_pipeline and is_name(source) else "EXACT"
     if claim.fast and not coarse:
         what = f"--model {bundle} --against fast"
     else:
-        what = f"--model EXACT --against {bundle}{':fast' * claim.fast}"
+        what = f"--model {exact} --against {bundle}{':fast' * claim.fast}"
     notes = {"EXACT": "the same pipeline in float32", "PIPELINE": f"one that holds {one.bundle}"}
     said = [f"{name} is {note}" for name, note in notes.items() if name in what]
     tail = f" ({', '.join(said)})" if said else ""
