@@ -119,3 +119,12 @@ def test_bad_baselines_are_one_line(
     assert answer.code == 2
     assert said in answer.err
     assert answer.err.count("samevoice: ") == 1
+
+
+def test_shards_of_a_run_against_a_baseline_are_merged(old: Path, typed: Run) -> None:
+    for shard in ("1/2", "2/2"):
+        assert typed(f"{AGAIN} --shard {shard}").code == 0
+    merged = typed(f"{AGAIN} --merge")
+    assert merged.code == 0, merged.err
+    assert "since the baseline: the same bundle, versions and device" in merged.out
+    assert "0 of 3 recordings moved" in merged.out

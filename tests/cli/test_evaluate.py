@@ -15,42 +15,13 @@ import made_audio
 import pytest
 from made_corpus import LINE, PIECES
 from made_pipeline import left
-from typed import Answer, Run
+from typed import Run
 
 from samevoice.errors import MissingExtraError
 from samevoice.evaluation.corpus import read
 from samevoice.evaluation.scores import added, judge
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
-
-
-@pytest.fixture
-def evaluate(narrow: Path, pieces: Path, typed: Run, tmp_path: Path) -> Run:
-    """In a folder with a bundle called full and a corpus called meetings."""
-    (tmp_path / "full").symlink_to(narrow)
-    shutil.copytree(pieces, tmp_path / "meetings")
-
-    def answer(words: str, code: int = 0) -> Answer:
-        found = typed(f"evaluate {words}")
-        assert found.code == code, found.err
-        assert all(len(line) <= 80 for line in found.out.splitlines())
-        return found
-
-    return answer
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The recordings that a pipeline has heard, as the commands go."""
-    names: list[str] = []
-    call = SpeakerDiarizationPipeline.__call__
-
-    def told(self: Any, audio: Any, **options: Any) -> Any:
-        names.append(audio["uri"])
-        return call(self, audio, **options)
-
-    monkeypatch.setattr(SpeakerDiarizationPipeline, "__call__", told)
-    return names
 
 
 def found(folder: str = "meetings-evaluation") -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated, Any
@@ -19,6 +20,7 @@ from samevoice.cli.options import (
     UsageError,
     Workers,
     argument,
+    flag,
     option,
 )
 from samevoice.errors import MissingExtraError
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
     from samevoice.evaluation.baseline import Baseline
     from samevoice.evaluation.corpus import Corpus
     from samevoice.evaluation.evaluated import Evaluation
-    from samevoice.evaluation.run import Result, Task
+    from samevoice.evaluation.run import Evaluating, Result, Task
     from samevoice.evaluation.scores import Score
     from samevoice.evaluation.systems import System
     from samevoice.workers.engine import Engine
@@ -55,7 +57,11 @@ def evaluate(
     ] = None,
     against: Annotated[
         str | None,
-        option("B", "Compare with another such, its fast mode (B:fast), or A's own: fast."),
+        option("B", "Another such, or A as fast, float16, bfloat16, 8bit, 4bit or pyannote."),
+    ] = None,
+    source: Annotated[
+        str | None,
+        option("SOURCE", "What A was made from, for its other forms.", default="A's name"),
     ] = None,
     baseline: Annotated[
         Path | None,
@@ -63,6 +69,12 @@ def evaluate(
     ] = None,
     workers: Workers = None,
     cluster: OnCluster = None,
+    shard: Annotated[
+        str | None, option("K/N", "Only each N-th recording from the K-th on, to be merged later.")
+    ] = None,
+    merge: Annotated[
+        bool, flag("--merge", "Run nothing: evaluate what the shards have left in DIR.")
+    ] = False,
     output: Annotated[
         Path | None,
         option("DIR", "Where every result is kept, to go on from.", default="CORPUS-evaluation"),
@@ -74,21 +86,30 @@ def evaluate(
     from samevoice.evaluation import corpus as corpora
     from samevoice.evaluation import scores
     from samevoice.evaluation.evaluated import Evaluation
-    from samevoice.evaluation.systems import fast_of
+    from samevoice.evaluation.forms import split
+    from samevoice.evaluation.run import Evaluating
     from samevoice.models.diarization.formats import json_text
 
     scores.metrics()
     found = corpora.read(corpus, insist=against is None and baseline is None)
     before = _baseline(baseline, against)
-    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in found.recordings])
-    systems = _systems(found, model, before or against, device)
     where = output or Path(f"{found.name}-evaluation")
-    read = [corpus, *(fast_of(one)[0] for one in (model, against) if one)]
-    read += [str(before.path.parent)] if before else []
-    _refuse(where, found, systems, [one for one in read if one], overwrite)
-    failures = pipeline_options.Failures(len(found.recordings))
-    results = _results(found, systems, where, engine, failures)
-    if results:
+    part = _shard(shard, merge, found)
+    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in part.recordings])
+    if merge:
+        systems = _merged(found, model, before or against, where)
+    else:
+        systems = _systems(found, model, before or against, source, device)
+    pages = () if shard else (JSON, CSV, HTML, MARKDOWN)
+    read = [corpus, model, split(against or "")[0], before and str(before.path.parent)]
+    _refuse(where, part, systems, pages, [one for one in read if one], overwrite)
+    failures = pipeline_options.Failures(len(part.recordings))
+    results = _results(Evaluating(systems, found.referenced, merge), part, where, engine, failures)
+    if shard:
+        terminal.say(
+            f"{terminal.many(len(results), 'recording')} done; when all shards are: --merge"
+        )
+    elif results:
         made = Evaluation(found, systems, results, failures.said)
         texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
         texts |= _pages(made, where)
@@ -115,10 +136,14 @@ def _baseline(path: Path | None, against: str | None) -> Baseline | None:
 
 
 def _systems(
-    found: Corpus, model: str | None, against: str | Baseline | None, device: Device
+    found: Corpus,
+    model: str | None,
+    against: str | Baseline | None,
+    source: str | None,
+    device: Device,
 ) -> tuple[System, ...]:
     from samevoice.converters.cached import DEFAULT
-    from samevoice.evaluation import systems
+    from samevoice.evaluation import forms, systems
 
     word = model or DEFAULT
     if against is not None and not isinstance(against, str):
@@ -127,31 +152,75 @@ def _systems(
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)
-    plain, fast = systems.fast_of(against)
-    plain = plain or word
-    if fast and systems.is_rttms(Path(plain)):
-        raise UsageError(f"--against {against} needs a pipeline, and {plain} holds RTTM files")
-    name = systems.name_of(plain, first.name, mode="-fast" * fast)
-    second = _system(found, plain, device, name, **{systems.FAST: True} if fast else {})
+    plain, form = forms.split(against)
+    base = _system(found, plain, device, systems.name_of(plain, first.name)) if plain else first
+    second = _formed(base, form, plain or word, source) if form else base
     if first.made_of == second.made_of:
         raise UsageError(f"{word} and {against} are the same: name two that differ")
     return first, second
 
 
-def _system(found: Corpus, word: str, device: Device, name: str, **options: Any) -> System:
+def _formed(one: System, form: str, word: str, source: str | None) -> System:
+    from samevoice.converters.reading.sources import is_name
+    from samevoice.evaluation import forms, systems
+
+    if not isinstance(one, systems.Pipeline):
+        raise UsageError(f"--against {form} needs a pipeline, and {word} holds RTTM files")
+    source = source or (word if is_name(word) and not Path(word).is_dir() else None)
+    return forms.form_of(one, form, source, pipeline_options.announced)
+
+
+def _merged(
+    found: Corpus, model: str | None, against: str | Baseline | None, where: Path
+) -> tuple[System, ...]:
+    """The same systems as far as their results tell."""
+    from samevoice.converters.cached import DEFAULT
+    from samevoice.evaluation import forms, systems
+    from samevoice.evaluation.run import kept_system
+
+    word = model or DEFAULT
+    names = [systems.name_of(word)]
+    if isinstance(against, str):
+        plain, form = forms.split(against)
+        base = systems.name_of(plain, *names) if plain else names[0]
+        names.append(forms.name_of(base, form) if form else base)
+    elif against is not None:
+        names = [against.system_name, systems.name_of(word, against.system_name)]
+    return tuple(kept_system(where, name, found.recordings) for name in names)
+
+
+def _shard(word: str | None, merge: bool, found: Corpus) -> Corpus:
+    """Every N-th recording, so that each shard has some of all kinds."""
+    if word is None:
+        return found
+    if merge:
+        raise UsageError("--shard does not go with --merge, which takes the results of all shards")
+    k, of, n = word.partition("/")
+    if not (of and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise UsageError(f"--shard {word!r:.40} is not K/N, such as 3/8")
+    recordings = found.recordings[int(k) - 1 :: int(n)]
+    if not recordings:
+        raise UsageError(
+            f"--shard {word}: {found.name} has only {len(found.recordings)} recordings"
+        )
+    return replace(found, recordings=recordings)
+
+
+def _system(found: Corpus, word: str, device: Device, name: str) -> System:
     from samevoice.evaluation import systems
 
     if systems.is_rttms(Path(word)):
         return systems.of_rttms(name, Path(word), found.recordings)
     folder = pipeline_options.bundle(word)
     pipeline_options.warn_of_made_up(folder)
-    return systems.of_bundle(name, folder, device, **options)
+    return systems.of_bundle(name, folder, device)
 
 
 def _refuse(
     where: Path,
     found: Corpus,
     systems: Iterable[System],
+    pages: Iterable[str],
     read: Sequence[str],
     overwrite: bool,
 ) -> None:
@@ -163,7 +232,7 @@ def _refuse(
         for place in places:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UsageError(f"{folder} would lie in {place}, which is read: choose --output")
-    targets = [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN)]
+    targets = [(where / name, name) for name in pages]
     for system in systems:
         for one in found.recordings:
             rttm, about = files(where, system.name, one.uri)
@@ -175,18 +244,18 @@ def _refuse(
 
 
 def _results(
+    job: Evaluating,
     found: Corpus,
-    systems: tuple[System, ...],
     where: Path,
     engine: Engine,
     failures: pipeline_options.Failures,
 ) -> dict[str, tuple[Result, ...]]:
     """Of each recording that every system has heard; the others are reported."""
-    from samevoice.evaluation.run import Evaluating, Store
+    from samevoice.evaluation.run import Store
     from samevoice.evaluation.scores import Score
 
-    store, results = Store(where, systems), {}
-    running = [Score() for _ in systems]
+    store, results = Store(where, job.systems), {}
+    running = [Score() for _ in job.systems]
     recordings, waiting = found.recordings, {}
 
     def tasks() -> Iterator[Task]:
@@ -195,7 +264,6 @@ def _results(
             yield waiting[at]
 
     many = pipeline_options.Many(engine, [(one.uri, one.audio) for one in recordings])
-    job = Evaluating(systems, found.referenced)
     for done in many.run(job, tasks()):
         task = waiting.pop(done.at)
         with failures.of(task.recording.uri):

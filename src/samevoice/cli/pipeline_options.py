@@ -75,10 +75,10 @@ def bundle(model: str | None) -> Path:
         return Path(model)
     from samevoice.converters.cached import DEFAULT, bundle_of
 
-    return bundle_of(model or DEFAULT, _announced)
+    return bundle_of(model or DEFAULT, announced)
 
 
-def _announced(what: str) -> None:
+def announced(what: str) -> None:
     verb, _, rest = what.partition(" ")
     terminal.marked(f"[bold]{verb}[/]  ", rest, terminal.stderr())
 

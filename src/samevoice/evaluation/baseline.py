@@ -36,7 +36,11 @@ class Baseline:
         text = "".join(f"{uri}\n{one.text}" for uri, one in sorted(kept.items()))
         fingerprint = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
         made_of = {**self.made_of, "kind": KIND, "turns": fingerprint}
-        return Written(f"{self.name}-{KIND}", made_of, turns)
+        return Written(self.system_name, made_of, turns)
+
+    @property
+    def system_name(self) -> str:
+        return f"{self.name}-{KIND}"
 
     def _kept(self, uri: str) -> Kept:
         if uri not in self.hashes:

@@ -10,8 +10,8 @@ import hashlib
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,7 +21,7 @@ from samevoice import machine, outputs
 from samevoice.errors import MissingExtraError
 from samevoice.evaluation.corpus import CorpusError, Recording, Regions
 from samevoice.evaluation.scores import COLLAR, Score, Scores, judge, score
-from samevoice.evaluation.systems import Hear, System
+from samevoice.evaluation.systems import EvaluationError, Hear, Merged, System
 from samevoice.files import parse_json, read_text, sha256
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.formats import json_text
@@ -110,6 +110,15 @@ class Result:
         return self.read()
 
 
+def kept_system(folder: Path, name: str, recordings: Iterable[Recording]) -> Merged:
+    """What the results below the output were made by, as the first of them says."""
+    for one in recordings:
+        if kept := Kept.read(*files(folder, name, one.uri)):
+            made_of = {key: value for key, value in kept.made_of.items() if key != "audio"}
+            return Merged(name, made_of)
+    raise EvaluationError(f"{folder / name} holds no result of this corpus: run its shards first")
+
+
 def turns_in(rttm: Path) -> Turns:
     """Of the only recording that it names."""
     return next(iter(read_rttm(rttm).values()), Turns())
@@ -136,18 +145,24 @@ class Made:
 
 @dataclass(frozen=True)
 class Evaluating:
-    """The job: what is kept, as far as it fits; what does not is made."""
+    """The job: what is kept, as far as it fits; what does not is made.
+
+    ``merging``: what is kept is taken without a look at the recordings, which may lie elsewhere.
+    """
 
     systems: tuple[System, ...]
     referenced: bool
+    merging: bool = False
 
     def start(self) -> Callable[[Task, Hook], Made]:
         return partial(self._do, [one.open() for one in self.systems])
 
     def _do(self, ears: Sequence[Hear], task: Task, hook: Hook) -> Made:
-        with at_hand(task.recording.audio) as audio:
-            recording = replace(task.recording, audio=audio)
-            digest = sha256(audio, CorpusError)
+        recording, digest = task.recording, None
+        with ExitStack() as stack:
+            if not self.merging:
+                audio = stack.enter_context(at_hand(recording.audio))
+                recording, digest = replace(recording, audio=audio), sha256(audio, CorpusError)
             kept = tuple(
                 self._scored(recording, self._kept(recording, *one, digest, hook), hook)
                 for one in zip(self.systems, ears, task.before, strict=True)
@@ -163,10 +178,11 @@ class Evaluating:
         system: System,
         hear: Hear,
         before: Kept | None,
-        digest: str,
+        digest: str | None,
         hook: Hook,
     ) -> Kept:
-        made_of = {"audio": digest, **system.made_of}
+        known = digest or (before.made_of.get("audio") if before else None)
+        made_of = {"audio": known, **system.made_of}
         if before and before.made_of == made_of:
             return before
         machine.forget_peak()

@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
+
+import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, said_below
@@ -19,7 +21,6 @@ from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.workers.engine import Hook
 
-FAST = "fast"
 RATE = 16_000  # at which a recording's length is counted, as pipelines count it
 
 
@@ -108,6 +109,19 @@ def _parts(folder: Path) -> dict[str, Any]:
     }
 
 
+def blocks_of(recording: Recording, step: str, hook: Hook) -> Iterator[np.ndarray]:
+    """All samples; the hook is told how far they are read."""
+    from samevoice.models.diarization.audio import open_audio
+
+    audio = open_audio(recording.audio, RATE)
+    samples = 0
+    with closing(audio.blocks()) as blocks:
+        for block in blocks:
+            samples += len(block)
+            hook(step, None, completed=samples / RATE, total=audio.duration)
+            yield block
+
+
 # Turns that somebody wrote down -------------------------------------------------------------------
 
 
@@ -123,14 +137,7 @@ class Written:
         return self._hear
 
     def _hear(self, recording: Recording, hook: Hook) -> Heard:
-        from samevoice.models.diarization.audio import open_audio
-
-        audio = open_audio(recording.audio, RATE)
-        samples = 0
-        with closing(audio.blocks()) as blocks:
-            for block in blocks:
-                samples += len(block)
-                hook("measuring", None, completed=samples / RATE, total=audio.duration)
+        samples = sum(len(block) for block in blocks_of(recording, "measuring", hook))
         return Heard(self.turns[formats.field(recording.uri)], samples / RATE)
 
 
@@ -158,17 +165,30 @@ def of_rttms(name: str, folder: Path, recordings: Iterable[Recording]) -> Writte
     return Written(name, {"kind": "rttm", "fingerprint": digest.hexdigest()}, turns)
 
 
-def fast_of(word: str) -> tuple[str, bool]:
-    """``fast`` alone, or ``BUNDLE:fast``: the bundle's name, which may be empty, and whether."""
-    plain, _, mode = f":{word}".rpartition(":")
-    return (plain[1:], True) if mode == FAST else (word, False)
-
-
-def name_of(word: str, *others: str, mode: str = "") -> str:
+def name_of(word: str, *others: str) -> str:
     """A folder's name for a bundle, a model or RTTMs, other than those that are taken."""
     plain = Path(word).absolute().name if Path(word).is_dir() else word
     name = re.sub(r"[^\w.-]+", "-", plain).strip("-.") or "model"
-    name += mode
     while name.casefold() in {other.casefold() for other in others}:
         name += "-b"
     return name
+
+
+# Results of others --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A system whose results are all there, or should be."""
+
+    name: str
+    made_of: Mapping[str, Any]
+
+    def open(self) -> Hear:
+        return self._hear
+
+    def _hear(self, recording: Recording, hook: Hook) -> Heard:
+        raise EvaluationError(
+            f"{recording.uri}: {self.name} has no result of it that was made as the others: run "
+            "its shard"
+        )

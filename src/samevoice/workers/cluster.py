@@ -7,6 +7,7 @@ goes back to the machine that asked.
 from __future__ import annotations
 
 import os
+import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -54,6 +55,7 @@ class Cluster:
                 ray.shutdown()
 
     def _connect(self, ray: Any) -> None:
+        refuse_deaf(self.address)
         try:
             ray.init(
                 address=self.address,
@@ -83,6 +85,18 @@ class Cluster:
                 return
             for found in ray.wait(list(flying), num_returns=1)[0]:
                 yield _answer(ray, found, flying.pop(found))
+
+
+def refuse_deaf(address: str) -> None:
+    """Ray itself would wait for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not (host and port.isdecimal()):
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except (OSError, OverflowError) as error:
+        said = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise WorkerError(f"no Ray cluster answers at {address}: {said}") from error
 
 
 def _answer(ray: Any, found: Any, at: int) -> Done:
