@@ -22,6 +22,7 @@ from samevoice.reports.words import UNSAID
 LISTED = 2000  # in the page's table
 SHORT = 10  # in the Markdown's
 FAILED = 200
+HASHES = ("fingerprint", "origin", "parts", "sha256")
 Rows = list[list[str]]
 
 
@@ -181,13 +182,13 @@ def _jer(side: Mapping[str, Any]) -> str:
 
 def _systems(made: Evaluation) -> Iterator[Facts]:
     for label, one in zip(LABELS, made.systems, strict=False):
-        made_of = (
-            Fact(name, _word(value), name == "fingerprint") for name, value in one.made_of.items()
-        )
+        made_of = (Fact(name, _word(value), name in HASHES) for name, value in one.made_of.items())
         yield Facts(label, (Fact("name", one.name, True), *made_of))
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {str(one)[:12]}" for name, one in value.items())
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
@@ -196,13 +197,16 @@ def _corpus(made: Evaluation) -> Facts:
     every = said["recordings"] + len(made.failed)
     facts = {
         "name": said["name"],
+        "sha256": said["sha256"],
         "recordings": f"{every:,}" + (f", {len(made.failed):,} failed" if made.failed else ""),
         "references": _word(said["references"]),
         "with UEM": f"{said['uems']:,}; without one, all is scored",
         "length": _length(said["duration"]),
         "scored": _length(said["scored"]),
     }
-    return Facts("Corpus", tuple(Fact(name, value) for name, value in facts.items()))
+    return Facts(
+        "Corpus", tuple(Fact(name, value, name in HASHES) for name, value in facts.items())
+    )
 
 
 def _length(seconds: float) -> str:

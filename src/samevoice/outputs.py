@@ -47,6 +47,7 @@ _FILES = {
     "evaluated": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"uri"'),
     "evaluation.json": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"samevoice"'),
     "evaluation.html": _begins(r"<!doctype html>.*<span>samevoice evaluation</span>"),
+    "history.html": _begins(r"<!doctype html>.*<span>samevoice history</span>"),
     "evaluation.md": _begins(r"## (✅|❌|📊) samevoice evaluation of "),
     "evaluation.csv": _begins(r"uri,duration,speakers,scored,"),
     "bench.json": _begins(r'\{\s*"date": .*"left_out": '),

@@ -112,6 +112,40 @@ def test_what_is_done_is_not_done_again(evaluate: Run, ran: list[str]) -> None:
     assert ran == ["one", "one"]
 
 
+def test_b_may_be_another_bundle_in_its_fast_mode(evaluate: Run) -> None:
+    shutil.copytree("full", "half")
+    evaluate("meetings --model full --against half:fast --output out")
+    a, b = found("out")["systems"]
+    assert (a["name"], b["name"]) == ("full", "half-fast")
+    assert (a["made_of"]["fast"], b["made_of"]["fast"]) == (False, True)
+    assert a["made_of"]["origin"] == b["made_of"]["origin"]
+    assert "is read: choose" in evaluate("meetings --against half:fast --output half/out", 2).err
+
+
+def test_the_hash_of_a_corpus_is_that_of_its_recordings_and_references(evaluate: Run) -> None:
+    def hashes() -> tuple[str, list[str]]:
+        evaluate("meetings --model theirs --output out")
+        said = found("out")
+        return said["corpus"]["sha256"], [one["sha256"] for one in said["recordings"]]
+
+    shutil.copytree("meetings", "theirs", ignore=lambda *_: ["one.wav", "two.wav", "three.wav"])
+    first, rows = hashes()
+    assert hashes() == (first, rows)
+    for change in (
+        lambda: Path("meetings/one.rttm").write_text(
+            LINE.format(uri="one", start=0, length=1, who="x")
+        ),
+        lambda: Path("meetings/all.uem").write_text("one 1 0 11\ntwo 1 0 12\nthree 1 0 12\n"),
+        lambda: shutil.copy("meetings/two.wav", "meetings/one.wav"),
+    ):
+        change()
+        other, others = hashes()
+        assert other != first
+        assert others[0] != rows[0]
+        assert others[1:] == rows[1:]
+        first, rows = other, others
+
+
 def test_a_run_that_is_killed_goes_on(
     evaluate: Run, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -22,6 +22,7 @@ from samevoice.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from samevoice.evaluation.baseline import Baseline
     from samevoice.evaluation.corpus import Corpus
     from samevoice.evaluation.evaluated import Evaluation
     from samevoice.evaluation.run import Evaluating, Result, Task
@@ -49,6 +50,10 @@ def evaluate(
         str | None,
         option("SOURCE", "What A was made from, for its other forms.", default="A's name"),
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        option("FILE", "Compare with the turns that A of an earlier evaluation.json kept."),
+    ] = None,
     workers: Workers = None,
     cluster: OnCluster = None,
     shard: Annotated[
@@ -67,20 +72,22 @@ def evaluate(
     """Measure how well a pipeline does on a corpus, or whether two hear the same."""
     from samevoice.evaluation import corpora, scores
     from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.forms import split
     from samevoice.evaluation.run import Evaluating
 
     scores.metrics()
-    found = corpora.read(corpus, insist=against is None)
+    found = corpora.read(corpus, insist=against is None and baseline is None)
+    before = _baseline(baseline, against)
     where = output or Path(f"{found.name}-evaluation")
     part = _shard(shard, merge, found)
     engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in part.recordings])
     if merge:
-        systems = _merged(found, model, against, where)
+        systems = _merged(found, model, before or against, where)
     else:
-        systems = _systems(found, model, against, source, device)
+        systems = _systems(found, model, before or against, source, device)
     pages = () if shard else evaluated.FILES
-    read = [corpus, *filter(None, (model, against))]
-    _refuse(where, part, systems, pages, read, overwrite)
+    read = [corpus, model, split(against or "")[0], before and str(before.path.parent)]
+    _refuse(where, part, systems, pages, [one for one in read if one], overwrite)
     failures = pipeline_options.Failures(len(part.recordings))
     results = _results(Evaluating(systems, found.referenced, merge), part, where, engine, failures)
     if shard:
@@ -88,7 +95,7 @@ def evaluate(
             f"{terminal.many(len(results), 'recording')} done; when all shards are: --merge"
         )
     elif results:
-        _finish(Evaluation(found, systems, results, failures.said), where)
+        _finish(Evaluation(found, systems, results, failures.said), where, before)
     failures.refuse()
 
 
@@ -133,9 +140,11 @@ def score(
     failures.refuse()
 
 
-def _finish(made: Evaluation, where: Path) -> None:
+def _finish(made: Evaluation, where: Path, before: Baseline | None = None) -> None:
     texts = evaluated.write(made, where)
     evaluated.show(made)
+    for line in before.notes(made) if before else ():
+        terminal.note(line)
     for path in texts:
         terminal.say(f"  {path}")
 
@@ -143,42 +152,67 @@ def _finish(made: Evaluation, where: Path) -> None:
 # What was asked for -------------------------------------------------------------------------------
 
 
+def _baseline(path: Path | None, against: str | None) -> Baseline | None:
+    if path is None:
+        return None
+    if against is not None:
+        raise UsageError("evaluate takes --against B or --baseline FILE, not both")
+    from samevoice.evaluation import baseline
+
+    return baseline.read(path / evaluated.JSON if path.is_dir() else path)
+
+
 def _systems(
-    found: Corpus, model: str | None, against: str | None, source: str | None, device: Device
+    found: Corpus,
+    model: str | None,
+    against: str | Baseline | None,
+    source: str | None,
+    device: Device,
 ) -> tuple[System, ...]:
     from samevoice.converters.cached import DEFAULT
-    from samevoice.converters.reading.sources import is_name
     from samevoice.evaluation import forms, systems
 
     word = model or DEFAULT
+    if against is not None and not isinstance(against, str):
+        kept = against.system(found)
+        return kept, _system(found, word, device, systems.name_of(word, kept.name))
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)
-    if against not in forms.NAMES:
-        second = _system(found, against, device, systems.name_of(against, first.name))
-    elif isinstance(first, systems.Pipeline):
-        source = source or (word if is_name(word) and not Path(word).is_dir() else None)
-        second = forms.form_of(first, against, source, pipeline_options.announced)
-    else:
-        raise UsageError(f"--against {against} needs a pipeline, and {word} holds RTTM files")
+    plain, form = forms.split(against)
+    base = _system(found, plain, device, systems.name_of(plain, first.name)) if plain else first
+    second = _formed(base, form, plain or word, source) if form else base
     if first.made_of == second.made_of:
         raise UsageError(f"{word} and {against} are the same: name two that differ")
     return first, second
 
 
+def _formed(one: System, form: str, word: str, source: str | None) -> System:
+    from samevoice.converters.reading.sources import is_name
+    from samevoice.evaluation import forms, systems
+
+    if not isinstance(one, systems.Pipeline):
+        raise UsageError(f"--against {form} needs a pipeline, and {word} holds RTTM files")
+    source = source or (word if is_name(word) and not Path(word).is_dir() else None)
+    return forms.form_of(one, form, source, pipeline_options.announced)
+
+
 def _merged(
-    found: Corpus, model: str | None, against: str | None, where: Path
+    found: Corpus, model: str | None, against: str | Baseline | None, where: Path
 ) -> tuple[System, ...]:
     """The same systems as far as their results tell."""
     from samevoice.converters.cached import DEFAULT
     from samevoice.evaluation import forms, systems
     from samevoice.evaluation.run import kept_system
 
-    names = [systems.name_of(model or DEFAULT)]
-    if against in forms.NAMES:
-        names.append(forms.name_of(names[0], against))
+    word = model or DEFAULT
+    names = [systems.name_of(word)]
+    if isinstance(against, str):
+        plain, form = forms.split(against)
+        base = systems.name_of(plain, *names) if plain else names[0]
+        names.append(forms.name_of(base, form) if form else base)
     elif against is not None:
-        names.append(systems.name_of(against, *names))
+        names = [against.system_name, systems.name_of(word, against.system_name)]
     return tuple(kept_system(where, name, found.recordings) for name in names)
 
 

@@ -41,6 +41,9 @@ def report(
     left_out: Annotated[
         list[str] | None, option("TEXT", "With --index: what was not compared, and why.")
     ] = None,
+    history: Annotated[
+        Path | None, option("DIR", "Write a page of all evaluations below DIR, run by run.")
+    ] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Write the report of a result or an evaluation again, or one of several side by side."""
@@ -52,12 +55,14 @@ def report(
     elif results:
         found = [path / "result.json" if path.is_dir() else path for path in results]
         pages.append(_report(found, output, gallery, github_summary, overwrite))
-    elif output or gallery or github_summary or index is None:
-        raise UsageError("report needs a RESULT, or --index DIR alone")
+    elif output or gallery or github_summary or (index is None and history is None):
+        raise UsageError("report needs a RESULT, or --index DIR or --history DIR alone")
     if left_out and index is None:
         raise UsageError("--left-out goes with --index DIR")
     if index is not None:
         pages.append(_index(index, left_out or [], overwrite))
+    if history is not None:
+        pages.append(_history(history, overwrite))
     if show:
         _open(pages[0])
 
@@ -120,6 +125,15 @@ def _index(folder: Path, left_out: Sequence[str], overwrite: bool) -> Path:
     outputs.refuse([(folder / INDEX, INDEX)], overwrite=overwrite)
     page = write_index(folder, left_out)
     terminal.say(f"index: {page}")
+    return page
+
+
+def _history(folder: Path, overwrite: bool) -> Path:
+    from samevoice.reports.history import HISTORY, write_history
+
+    outputs.refuse([(folder / HISTORY, HISTORY)], overwrite=overwrite)
+    page = write_history(folder)
+    terminal.say(f"history: {page}")
     return page
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
@@ -111,6 +112,7 @@ class Evaluation:
         first = self.columns[0]
         return {
             "name": self.corpus.name,
+            "sha256": hash_of_corpus(self.recording_rows),
             "recordings": len(self.recordings),
             "references": self.corpus.referenced,
             "uems": sum(one.scored is not None for one in self.recordings),
@@ -182,6 +184,7 @@ class Evaluation:
         found: dict[str, Any] = {
             "uri": recording.uri,
             "audio": str(recording.audio),
+            "sha256": _hash_of(recording, first.audio),
             "duration": first.duration,
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
@@ -279,6 +282,21 @@ class Evaluation:
         if change.low is None or change.high is None or change.low <= 0 <= change.high:
             return None
         return change.high < 0
+
+
+# Hashes -------------------------------------------------------------------------------------------
+
+
+def _hash_of(recording: Recording, audio: str) -> str:
+    """One for the recording, its name, its reference and the regions that its UEM names."""
+    said = recording.uri, audio, recording.reference.spans, recording.scored
+    return hashlib.sha256(repr(said).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def hash_of_corpus(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One for all recordings of an evaluation, in any order."""
+    lines = sorted(f"{row['sha256']}\n" for row in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # Figures ------------------------------------------------------------------------------------------

@@ -54,6 +54,12 @@ def form_of(
     return of_bundle(name, made_once(source, announce, about, **PRECISIONS[form]), one.device)
 
 
+def split(word: str) -> tuple[str, str]:
+    """``fast``, or ``BUNDLE:fast`` of another bundle: its name and the form; each may be empty."""
+    plain, _, form = word.rpartition(":")
+    return (plain, form) if form in NAMES else (word, "")
+
+
 def name_of(name: str, form: str) -> str:
     return f"{name}-{form}"
 

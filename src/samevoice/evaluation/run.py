@@ -92,7 +92,8 @@ class Kept:
 class Result:
     """What an evaluation says of a recording and a system; ``apart``: scored against A's.
 
-    ``read`` gives the turns: those of all recordings at once would take much memory.
+    ``audio`` is the recording's SHA-256. ``read`` gives the turns: those of all recordings at once
+    would take much memory.
     """
 
     read: Callable[[], Turns]
@@ -102,6 +103,7 @@ class Result:
     seconds: float | None = None
     peak: int | None = None
     apart: Score | None = None
+    audio: str = ""
 
     @property
     def turns(self) -> Turns:
@@ -228,10 +230,8 @@ class Store:
                     outputs.write({rttm: kept.text})
                 outputs.write({about: json_text(kept.as_dict(recording.uri))})
             scored = recording.regions(kept.duration)
-            cost = kept.seconds, kept.peak
-            found.append(
-                Result(partial(turns_in, pair[0]), kept.duration, scored, kept.scores, *cost, far)
-            )
+            rest = kept.scores, kept.seconds, kept.peak, far, str(kept.made_of["audio"])
+            found.append(Result(partial(turns_in, pair[0]), kept.duration, scored, *rest))
         return tuple(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
@@ -79,17 +80,33 @@ def of_bundle(name: str, folder: Path, device: Choice, *, fast: bool = False) ->
 
     from samevoice import __version__
     from samevoice.models import backend
-    from samevoice.parity.identity import fingerprint
+    from samevoice.parity.identity import dtype_of_pipeline, fingerprint, is_tf32
 
+    where = backend.device_name(backend.device(device))
     made_of = {
         "kind": "bundle",
         "fingerprint": fingerprint(folder),
+        **_parts(folder),
+        "dtype": dtype_of_pipeline(folder),
         "fast": fast,
-        "device": backend.device_name(backend.device(device)),
+        "device": f"{where}-tf32" if is_tf32(where) else where,
         "samevoice": __version__,
         "mlx": version("mlx"),
     }
     return Pipeline(name, made_of, folder.resolve(), device, fast)
+
+
+def _parts(folder: Path) -> dict[str, Any]:
+    """Each part's fingerprint, and one hash that all precisions and modes of a pipeline share."""
+    from samevoice.converters.bundle import CONFIG, components, read_json
+    from samevoice.parity.identity import fingerprint, source_of
+
+    config = read_json(folder / CONFIG)
+    said = f"{source_of(folder)}\n{json.dumps(config.get('pipeline'), sort_keys=True)}"
+    return {
+        "origin": hashlib.sha256(said.encode()).hexdigest(),
+        "parts": {name: fingerprint(folder / name) for name in components(config)},
+    }
 
 
 def blocks_of(recording: Recording, step: str, hook: Hook) -> Iterator[np.ndarray]:
