@@ -79,6 +79,7 @@ Change = Callable[[dict[str, Any]], object]
         (lambda x: x.update(schema=9), "is no evaluation.json of this version"),
         (lambda x: x.update(systems=[]), "it names no recordings, or no systems"),
         (lambda x: x.update(recordings=[]), "it names no recordings, or no systems"),
+        (lambda x: x["recordings"][0].update(uri="talk1"), "a recording stands there twice"),
         (lambda x: x["recordings"][0].pop("B"), "lacks or misstates something (KeyError: 'B')"),
         (lambda x: x["recordings"][0].update(scored=3), "lacks or misstates something"),
         (lambda x: x["recordings"][0].update(overlap="much"), "lacks or misstates something"),

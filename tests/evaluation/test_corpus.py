@@ -244,6 +244,7 @@ def test_a_list_needs_references_for_all_or_none(written: Path) -> None:
         ("corpus/a.wav\nz.wav", "two.lst, line 2: there is no recording"),
         ("\tcorpus/a.rttm", "line 1: the recording is missing"),
         ("corpus", "line 1: there is no recording"),
+        ("x" * 5000, "line 1: there is no recording"),
         ("corpus/a.wav none.rttm", "line 1: there is no RTTM"),
         ("corpus/a.wav\tcorpus/a.rttm\tnone.uem", "line 1: there is no UEM"),
         ("corpus/a.wav a b c", "this one has 4 columns: put tabs between paths with spaces"),

@@ -184,7 +184,7 @@ class Evaluation:
         found: dict[str, Any] = {
             "uri": recording.uri,
             "audio": str(recording.audio),
-            "sha256": _hash_of(recording, first.audio),
+            "sha256": self._hash(at),
             "duration": first.duration,
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
@@ -221,6 +221,10 @@ class Evaluation:
         sides = {"reference": recording.reference}
         sides |= {label: x[at].turns for label, x in zip(LABELS, self.columns, strict=False)}
         return {"uri": recording.uri, **{name: turns.spans for name, turns in sides.items()}}
+
+    def _hash(self, at: int) -> str:
+        """Of the audio, the reference and what is scored."""
+        return _hash_of(self.recordings[at], self.columns[0][at].audio)
 
     def _found(self, label: str, at: int) -> int:
         """How many speakers a system finds where it is scored."""

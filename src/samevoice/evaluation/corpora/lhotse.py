@@ -11,6 +11,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
+from os.path import isfile  # False for any name, however long
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def _supervisions(path: Path) -> Path | None:
         )
     plain = path.name.replace(AUDIO, SPEECH).removesuffix(".gz")
     places = (path.with_name(name) for name in (f"{plain}.gz", plain))
-    return next((place for place in places if place.is_file()), None)
+    return next((place for place in places if isfile(place)), None)
 
 
 def _spoken(beside: Path | None, audio: Iterable[str], path: Path) -> dict[str, set[Span]]:
@@ -164,7 +165,7 @@ def _audio(said: Mapping[str, Any], path: Path, where: str) -> Path | str:
         return str(sources[0]["source"])
     named = Path(sources[0]["source"])
     for found in (named, path.parent / named):
-        if found.is_file():
+        if isfile(found):
             return found
     raise CorpusError(f"{where}: {named}, of {said['id']!r}, is not there")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from os.path import isfile  # False for any name, however long
 from pathlib import Path
 from typing import TypeVar
 
@@ -57,7 +58,7 @@ def _rows(path: Path) -> Iterator[Row]:
         if not text.strip() or text.startswith("#"):
             continue
         words = [word.strip() for word in text.split("\t")]
-        if len(words) == 1 and not (path.parent / text).is_file():
+        if len(words) == 1 and not isfile(path.parent / text):
             words = text.split()
         if len(words) > len(COLUMNS):
             raise CorpusError(
@@ -69,7 +70,7 @@ def _rows(path: Path) -> Iterator[Row]:
         paths = [path.parent / word if word else None for word in words]
         is_url = "://" in words[0]
         for what, one in list(zip(COLUMNS, paths, strict=False))[is_url:]:
-            if one and not one.is_file():
+            if one and not isfile(one):
                 raise CorpusError(
                     f"{where}: there is no {what} {one}; paths are relative to the list's folder"
                 )
@@ -81,7 +82,7 @@ def _rows(path: Path) -> Iterator[Row]:
 def _beside(audio: Path | str, suffix: str) -> Path | None:
     """What lies beside a URL must be named."""
     found = Path(audio).with_suffix(suffix)
-    return found if isinstance(audio, Path) and found.is_file() else None
+    return found if isinstance(audio, Path) and isfile(found) else None
 
 
 def _said(
