@@ -23,6 +23,7 @@ report out/parity/segmentation --open
 report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary
 report --index out/parity
+report --history runs
 gallery
 gallery pyannote/segmentation-3.0 --output gallery.md
 judge torch.safetensors mlx.safetensors --limit noise_ratio=200
@@ -30,6 +31,7 @@ judge torch.npz mlx.npz --truth float64.npz
 release out/full --result out/parity --output out/release
 release full --result full-parity --dry-run
 release seg --result p --output r --upload-repo me/seg --private
+release full --result p --output r --fast --evaluation fast/evaluation.json
 verify out/release
 verify me/segmentation-3.0-mlx
 diarize meeting.wav --output meeting.rttm
@@ -38,6 +40,7 @@ diarize talks/ --output out --format rttm,json,srt
 diarize call.m4a --num-speakers 2 --output -
 evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
+evaluate meetings/ --model full --baseline old/evaluation.json
 evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
 tune meetings/ --output tune.json
 tune meetings/ --threshold 0.6:0.8:0.02 --mlx-path tuned
