@@ -62,6 +62,8 @@ NOT_RUN = {
     ),
     "samevoice parity release --source": "the same once more",
     "samevoice evaluate": "needs recordings with references; tests/cli/test_evaluate.py has some",
+    "samevoice report meetings-evaluation": "tests/cli/test_report_evaluations.py has such",
+    "samevoice score": "needs the same; tests/cli/test_evaluate.py has them",
     "samevoice gate meetings-evaluation": "needs such; tests/cli/test_gate_corpus.py does it",
     "samevoice tune": "needs recordings with references; tests/cli/test_tune.py has some",
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",

@@ -79,7 +79,7 @@ def modules() -> set[str]:
     own = ROOT / "src" / "samevoice"
     written = [*own.glob("*.py")]
     for folder in ("bench", "cli", "evaluation", "release", "workers"):
-        written += own.glob(f"{folder}/*.py")
+        written += (own / folder).rglob("*.py")
     found = {path.relative_to(ROOT / "src") for path in written}
     for folder in ("converters", "models", "parity", "reports"):
         paths = (ROOT / folder).rglob("*.py")

@@ -46,6 +46,7 @@ def diarize(told: type[Told], typed: Run, tmp_path: Path) -> Run:
     """``samevoice diarize`` in this process, in a folder with a bundle called full."""
     del told
     (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "config.json").write_text("{}")
     return lambda words: typed(f"diarize {words}")
 
 
@@ -95,7 +96,7 @@ def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     call = SpeakerDiarizationPipeline.__call__
 
     def told(self: Any, audio: Any, **options: Any) -> Any:
-        names.append(audio["uri"])
+        names.append(audio if isinstance(audio, str) else audio["uri"])
         return call(self, audio, **options)
 
     monkeypatch.setattr(SpeakerDiarizationPipeline, "__call__", told)

@@ -1,29 +1,25 @@
-"""evaluate: how well a pipeline does on a corpus, and whether two hear the same."""
+"""evaluate, score: how well a pipeline does on a corpus, and whether two hear the same."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, Any
-
-from rich.table import Column
+from typing import TYPE_CHECKING, Annotated
 
 from samevoice import outputs
-from samevoice.cli import pipeline_options, terminal
+from samevoice.cli import evaluated, pipeline_options, terminal
 from samevoice.cli.options import (
+    CorpusName,
     Device,
     OnCluster,
     OnDevice,
     Overwrite,
     UsageError,
     Workers,
-    argument,
     flag,
     option,
 )
-from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from samevoice.evaluation.baseline import Baseline
@@ -34,18 +30,9 @@ if TYPE_CHECKING:
     from samevoice.evaluation.systems import System
     from samevoice.workers.engine import Engine
 
-WIDTH = 80
-FEW = 20  # recordings below which an interval is rough
-SHOWN = 5  # of the recordings that moved most
-JSON, CSV = "evaluation.json", "evaluation.csv"
-HTML, MARKDOWN = "evaluation.html", "evaluation.md"
-
 
 def evaluate(
-    corpus: Annotated[
-        str,
-        argument("CORPUS", "A folder of recordings with RTTM files, or FILE.yml:PROTOCOL.SUBSET."),
-    ],
+    corpus: CorpusName,
     model: Annotated[
         str | None,
         option(
@@ -83,12 +70,10 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure how well a pipeline does on a corpus, or whether two hear the same."""
-    from samevoice.evaluation import corpus as corpora
-    from samevoice.evaluation import scores
+    from samevoice.evaluation import corpora, scores
     from samevoice.evaluation.evaluated import Evaluation
     from samevoice.evaluation.forms import split
     from samevoice.evaluation.run import Evaluating
-    from samevoice.models.diarization.formats import json_text
 
     scores.metrics()
     found = corpora.read(corpus, insist=against is None and baseline is None)
@@ -100,7 +85,7 @@ def evaluate(
         systems = _merged(found, model, before or against, where)
     else:
         systems = _systems(found, model, before or against, source, device)
-    pages = () if shard else (JSON, CSV, HTML, MARKDOWN)
+    pages = () if shard else evaluated.FILES
     read = [corpus, model, split(against or "")[0], before and str(before.path.parent)]
     _refuse(where, part, systems, pages, [one for one in read if one], overwrite)
     failures = pipeline_options.Failures(len(part.recordings))
@@ -110,16 +95,58 @@ def evaluate(
             f"{terminal.many(len(results), 'recording')} done; when all shards are: --merge"
         )
     elif results:
-        made = Evaluation(found, systems, results, failures.said)
-        texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
-        texts |= _pages(made, where)
-        outputs.write(texts)
-        _show(made)
-        for line in before.notes(made) if before else ():
-            terminal.note(line)
-        for path in texts:
-            terminal.say(f"  {path}")
+        _finish(Evaluation(found, systems, results, failures.said), where, before)
     failures.refuse()
+
+
+def score(
+    corpus: CorpusName,
+    turns: Annotated[
+        list[Path] | None,
+        option("DIR", "A folder of RTTM files; give two of them to compare them.", "--turns"),
+    ] = None,
+    workers: Workers = None,
+    output: Annotated[
+        Path | None, option("DIR", "Where the figures go.", default="CORPUS-scores")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score turns that are written down, without running anything again."""
+    from samevoice.evaluation import corpora, scores, systems
+    from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.run import Evaluating
+
+    folders = [str(one) for one in turns or ()]
+    if not 1 <= len(folders) <= 2:
+        raise UsageError("score needs --turns DIR, once or twice: folders of RTTM files")
+    if len({Path(one).resolve() for one in folders}) < len(folders):
+        raise UsageError(f"{folders[0]} is named twice: name two folders that differ")
+    scores.metrics()
+    found = corpora.read(corpus, insist=len(folders) == 1)
+    engine = pipeline_options.engine(workers, None, "cpu", [x.audio for x in found.recordings])
+    sides: list[System] = []
+    for folder in folders:
+        if not systems.is_rttms(Path(folder)):
+            raise UsageError(f"{folder} is no folder of RTTM files; evaluate runs pipelines")
+        name = systems.name_of(folder, *(one.name for one in sides))
+        sides.append(systems.of_rttms(name, Path(folder), found.recordings))
+    where = output or Path(f"{found.name}-scores")
+    _refuse(where, found, sides, evaluated.FILES, [corpus, *folders], overwrite)
+    failures = pipeline_options.Failures(len(found.recordings))
+    job = Evaluating(tuple(sides), found.referenced)
+    results = _results(job, found, where, engine, failures)
+    if results:
+        _finish(Evaluation(found, job.systems, results, failures.said), where)
+    failures.refuse()
+
+
+def _finish(made: Evaluation, where: Path, before: Baseline | None = None) -> None:
+    texts = evaluated.write(made, where)
+    evaluated.show(made)
+    for line in before.notes(made) if before else ():
+        terminal.note(line)
+    for path in texts:
+        terminal.say(f"  {path}")
 
 
 # What was asked for -------------------------------------------------------------------------------
@@ -132,7 +159,7 @@ def _baseline(path: Path | None, against: str | None) -> Baseline | None:
         raise UsageError("evaluate takes --against B or --baseline FILE, not both")
     from samevoice.evaluation import baseline
 
-    return baseline.read(path / JSON if path.is_dir() else path)
+    return baseline.read(path / evaluated.JSON if path.is_dir() else path)
 
 
 def _systems(
@@ -282,86 +309,3 @@ def _ders(running: Sequence[Score]) -> str:
         return ""
     shown = (f"{label} {one.der:.1%}" for label, one in zip("AB", running, strict=False))
     return f"  DER {', '.join(shown)}"
-
-
-def _pages(made: Evaluation, where: Path) -> dict[Path, str]:
-    """The page and its Markdown; without the extra that draws them, a line that says so."""
-    try:
-        from samevoice.reports.evaluation import html, markdown
-    except MissingExtraError as missing:
-        terminal.say(f"no page: {missing}", terminal.stderr())
-        return {}
-    return {where / HTML: html(made), where / MARKDOWN: markdown(made)}
-
-
-# What is printed ----------------------------------------------------------------------------------
-
-
-def _show(made: Evaluation) -> None:
-    from samevoice.evaluation.evaluated import LABELS
-
-    for line in wrap(made.answer, WIDTH):
-        terminal.say(line)
-    for label, system in zip(LABELS, made.systems, strict=False):
-        terminal.say(f"{label}  {_cut(system.name)}")
-    _show_figures(made)
-    _show_groups(made)
-    _show_moved(made)
-    _show_notes(made)
-
-
-def _cut(name: str, most: int = WIDTH - 3) -> str:
-    return name if len(name) <= most else f"{name[: most - 3]}..."
-
-
-def _show_figures(made: Evaluation) -> None:
-    from samevoice.evaluation import shown
-
-    table = _table("", *shown.columns(made))
-    for row in shown.figures(made):
-        table.add_row(*row)
-    terminal.console().print(table)
-
-
-def _table(first: str, *others: str) -> Any:
-    return terminal.table(
-        Column(first, no_wrap=True), *(Column(name, justify="right") for name in others)
-    )
-
-
-def _show_groups(made: Evaluation) -> None:
-    from samevoice.evaluation import shown
-
-    rows = shown.groups(made)
-    if not rows:
-        return
-    table = _table("speakers", "recordings", *(f"DER {x}" for x in "AB"[: len(made.systems)]))
-    for row in rows:
-        table.add_row(*row)
-    terminal.console().print(table)
-
-
-def _show_moved(made: Evaluation) -> None:
-    from samevoice.evaluation.evaluated import points
-
-    if not made.pair or not made.pair["moved"]:
-        return
-    table = _table("moved most", *["DER B - A"] * made.corpus.referenced, "B against A")
-    for one in made.pair["moved"][:SHOWN]:
-        change = [] if one["change"] is None else [points(one["change"])]
-        name = _cut(terminal.plain(one["uri"]), WIDTH // 2)
-        table.add_row(name, *change, f"{one['disagreement']:.1%}")
-    terminal.console().print(table)
-
-
-def _show_notes(made: Evaluation) -> None:
-    count = len(made.recordings)
-    whole = sum(one.scored is None for one in made.recordings)
-    if whole and made.corpus.referenced:
-        terminal.note(f"{whole} of {count} without UEM: all of each was scored")
-    if 1 < count < FEW:
-        terminal.note(f"{count} recordings are few: their intervals are rough")
-    if made.failed:
-        terminal.note(
-            f"{len(made.failed)} of {len(made.corpus.recordings)} failed, and are left out"
-        )

@@ -22,6 +22,7 @@ gate meetings-evaluation/evaluation.json --limit der_increase=0.2
 report out/parity/segmentation --open
 report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary
+report meetings-evaluation calls-evaluation --output page
 report --index out/parity
 report --history runs
 gallery
@@ -42,6 +43,8 @@ evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
 evaluate meetings/ --model full --baseline old/evaluation.json
 evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
+score meetings/ --turns meetings-evaluation/full
+score test.lst --turns ours/ --turns theirs/
 tune meetings/ --output tune.json
 tune meetings/ --threshold 0.6:0.8:0.02 --mlx-path tuned
 tune database.yml:AMI.SpeakerDiarization.only_words.development

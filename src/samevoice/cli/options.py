@@ -43,6 +43,14 @@ Pipeline = Annotated[
     str | None,
     option("MODEL", "A bundle, a hub id or an open model.", "--model", default="open:diarization"),
 ]
+CorpusName = Annotated[
+    str,
+    argument(
+        "CORPUS",
+        "A folder of recordings with RTTM files, a list, a Lhotse manifest, or "
+        "FILE.yml:PROTOCOL.SUBSET.",
+    ),
+]
 ModelType = Annotated[
     str,
     option(

@@ -31,19 +31,24 @@ class SomeFailedError(SamevoiceError):
 
 
 def load(
-    model: str | None, device: Device, kind: Callable[..., Any] | None = None, **options: Any
+    model: str | None,
+    device: Device,
+    kind: Callable[..., Any] | None = None,
+    *,
+    quiet: bool = False,
+    **options: Any,
 ) -> Any:
     """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained.
 
-    ``kind``: the pipeline's class, if it is no diarization.
+    ``kind``: its class, if it is no diarization. ``quiet``: the user was warned.
     """
     if kind is None:
         from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
         kind = SpeakerDiarizationPipeline
     pipeline = kind(bundle(model), device, **options)
-    if pipeline.reference_only:
-        _warn()
+    if not quiet:
+        _warn_if(pipeline.reference_only)
     return pipeline
 
 
@@ -51,12 +56,12 @@ def warn_of_made_up(folder: Path) -> None:
     """The same of a bundle that others load."""
     from samevoice.models.diarization import parts
 
-    if "note" in parts.config(folder):
-        _warn()
+    _warn_if("note" in parts.config(folder))
 
 
-def _warn() -> None:
-    terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
+def _warn_if(made_up: bool) -> None:
+    if made_up:
+        terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
 
 
 def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) -> None:

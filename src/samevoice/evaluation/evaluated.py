@@ -11,7 +11,7 @@ from io import StringIO
 from typing import Any
 
 from samevoice import __version__
-from samevoice.evaluation import figures
+from samevoice.evaluation import figures, groups
 from samevoice.evaluation.corpus import Corpus, Recording
 from samevoice.evaluation.figures import Figure, Rates
 from samevoice.evaluation.run import Result
@@ -28,9 +28,8 @@ from samevoice.evaluation.systems import System
 
 SCHEMA = 1
 LABELS = ("A", "B")
-GROUPS = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5+": (5, 10**9)}  # speakers, from and to
-FEWEST = 5  # recordings of a group with figures of its own
 MOVED = 10
+DRAWN = 6  # recordings whose turns a page draws
 Results = Sequence[Result]
 
 
@@ -66,6 +65,14 @@ class Evaluation:
         """Of each reference."""
         return [one.scores.speakers for one in self.columns[0] if one.scores]
 
+    @cached_property
+    def overlaps(self) -> list[float]:
+        """Of each reference, the share of its speech in which several speak."""
+        if not self.corpus.referenced:
+            return []
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [groups.overlap(one.reference, result.scored) for one, result in pairs]
+
     # The whole ------------------------------------------------------------------------------------
 
     def as_dict(self) -> dict[str, Any]:
@@ -93,7 +100,9 @@ class Evaluation:
             ],
             "pair": self.pair,
             "by_speakers": self.by_speakers,
+            "by_overlap": self.by_overlap,
             "recordings": self.recording_rows,
+            "timelines": [self._timeline(at) for at in self.worst[:DRAWN]],
             "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
         }
 
@@ -147,15 +156,22 @@ class Evaluation:
     @cached_property
     def by_speakers(self) -> list[dict[str, Any]]:
         """The same for recordings of as many speakers, where there are enough of them."""
+        return self._by("speakers", self.speakers, groups.SPEAKERS)
+
+    @cached_property
+    def by_overlap(self) -> list[dict[str, Any]]:
+        """The same for recordings with as much overlapped speech."""
+        return self._by("overlap", self.overlaps, groups.OVERLAP)
+
+    def _by(
+        self, what: str, values: Sequence[float], bounds: groups.Bounds
+    ) -> list[dict[str, Any]]:
         found = []
-        for name, (least, most) in GROUPS.items() if self.corpus.referenced else ():
-            rows = [at for at, count in enumerate(self.speakers) if least <= count <= most]
-            if len(rows) < FEWEST:
-                continue
+        for name, rows in groups.places(values, bounds):
             columns = [[column[at] for at in rows] for column in self.columns]
             found.append(
                 {
-                    "speakers": name,
+                    what: name,
                     "recordings": len(rows),
                     "systems": [_rates_of(one) for one in columns],
                     "change": _changes(*columns) if self.is_pair else None,
@@ -173,17 +189,44 @@ class Evaluation:
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
             "speakers": first.scores.speakers if first.scores else None,
+            "overlap": self.overlaps[at] if self.overlaps else None,
         }
         for label, column in zip(LABELS, self.columns, strict=False):
             one = column[at]
             found[label] = {
-                **(one.scores.as_dict() if one.scores else {"speakers": _speakers(one)}),
+                **(one.scores.as_dict() if one.scores else {"speakers": self._found(label, at)}),
                 "seconds": one.seconds,
                 "peak_memory": one.peak,
             }
         if self.is_pair:
             found["disagreement"] = self.disagreements[at].as_dict()
         return found
+
+    @cached_property
+    def worst(self) -> list[int]:
+        """Places of the recordings: of a pair those first that moved most, or have the most DER."""
+
+        def key(at: int) -> tuple[float, ...]:
+            scores = [column[at].scores for column in self.columns]
+            rates = [one.strict.der for one in scores if one]
+            change = abs(rates[-1] - rates[0]) if rates else 0.0
+            apart = self.disagreements[at].der if self.is_pair else 0.0
+            return (-change, -apart, *(-one for one in rates))
+
+        return sorted(range(len(self.recordings)), key=key)
+
+    def _timeline(self, at: int) -> dict[str, Any]:
+        """Who speaks when in the reference and by each system."""
+        recording = self.recordings[at]
+        sides = {"reference": recording.reference}
+        sides |= {label: x[at].turns for label, x in zip(LABELS, self.columns, strict=False)}
+        return {"uri": recording.uri, **{name: turns.spans for name, turns in sides.items()}}
+
+    def _found(self, label: str, at: int) -> int:
+        """How many speakers a system finds where it is scored."""
+        one = self.columns[LABELS.index(label)][at]
+        turns = one.turns
+        return len({who for start, end in one.scored for who in turns.crop(start, end).labels()})
 
     def to_csv(self) -> str:
         """One row a recording; what is not known is empty."""
@@ -321,16 +364,11 @@ def _seconds(result: Result) -> float:
     return sum(end - start for start, end in result.scored)
 
 
-def _speakers(result: Result) -> int:
-    return len(
-        {who for start, end in result.scored for who in result.turns.crop(start, end).labels()}
-    )
-
-
 def _row(said: Mapping[str, Any]) -> dict[str, Any]:
     """A recording's figures side by side: ``A_der``, ``A_missed``, ``disagreement``."""
     kept = {name: said[name] for name in ("uri", "duration", "speakers")}
     kept["scored"] = sum(end - start for start, end in said["scored"])
+    kept["overlap"] = said["overlap"]
     for label in (one for one in LABELS if one in said):
         for name, value in said[label].items():
             if isinstance(value, Mapping):

@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,13 +73,13 @@ class Cluster:
         do = ray.remote(_do).options(
             num_cpus=1, memory=self.room, max_retries=TRIES, scheduling_strategy="SPREAD"
         )
-        about, key = ray.put(job), uuid.uuid4().hex
+        about, key, here = ray.put(job), uuid.uuid4().hex, os.getcwd()
         todo = enumerate(tasks)
         flying: dict[Any, int] = {}
         while True:
             most = AHEAD * max(1, int(ray.cluster_resources().get("CPU", 1)))
             for at, task in todo:
-                flying[do.remote(key, about, at, task)] = at
+                flying[do.remote(key, here, about, at, task)] = at
                 if len(flying) >= most:
                     break
             if not flying:
@@ -112,10 +113,12 @@ def _answer(ray: Any, found: Any, at: int) -> Done:
     return done
 
 
-def _do(key: str, job: Job, at: int, task: Any) -> Done | Exception:
+def _do(key: str, place: str, job: Job, at: int, task: Any) -> Done | Exception:
     """In a worker, which keeps what it has made ready for its next task."""
     if key not in _started:
         _started.clear()
+        with suppress(OSError):  # paths are meant from where the command was given
+            os.chdir(place)
         try:
             _started[key] = job.start()
         except Exception as error:
