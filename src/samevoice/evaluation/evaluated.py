@@ -179,12 +179,18 @@ class Evaluation:
             )
         return found
 
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Of each recording with its reference."""
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [_hash_of(recording, one.audio) for recording, one in pairs]
+
     def _recording(self, at: int) -> dict[str, Any]:
         recording, first = self.recordings[at], self.columns[0][at]
         found: dict[str, Any] = {
             "uri": recording.uri,
             "audio": str(recording.audio),
-            "sha256": _hash_of(recording, first.audio),
+            "sha256": self.hashes[at],
             "duration": first.duration,
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],

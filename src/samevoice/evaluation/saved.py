@@ -34,10 +34,15 @@ class Saved(Evaluation):
 
     shares: list[float]
     counts: list[dict[str, int]]
+    sums: list[str]  # of the recordings
 
     @cached_property
     def overlaps(self) -> list[float]:
         return self.shares
+
+    @cached_property
+    def hashes(self) -> list[str]:
+        return self.sums
 
     def _found(self, label: str, at: int) -> int:
         return self.counts[at][label]
@@ -72,7 +77,8 @@ def _evaluation(said: Mapping[str, Any]) -> Saved:
     corpus = Corpus(str(said["corpus"]["name"]), tuple(recordings), referenced)
     shares = [float(row["overlap"]) for row in rows] if referenced else []
     counts = [{label: int(row[label]["speakers"]) for label in labels} for row in rows]
-    return Saved(corpus, systems, results, failed, shares, counts)
+    sums = [str(row["sha256"]) for row in rows]
+    return Saved(corpus, systems, results, failed, shares, counts, sums)
 
 
 def _recording(row: Mapping[str, Any], drawn: Drawn) -> Recording:
