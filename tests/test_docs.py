@@ -61,6 +61,7 @@ NOT_RUN = {
         "README.md's comparison under another name, which SETTINGS put there"
     ),
     "samevoice parity release --source": "the same once more",
+    "samevoice diarize archive/": "there is no archive; tests/cli/test_diarize_many.py has one",
     "samevoice evaluate": "needs recordings with references; tests/cli/test_evaluate.py has some",
     "samevoice report meetings-evaluation": "tests/cli/test_report_evaluations.py has such",
     "samevoice score": "needs the same; tests/cli/test_evaluate.py has them",

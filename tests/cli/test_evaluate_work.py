@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -72,7 +75,6 @@ def test_what_fails_in_a_process_is_told_as_here(evaluate: Run) -> None:
         ("--workers 2 --cluster local", "--workers does not go with --cluster"),
         ("--shard 4/3", "--shard '4/3' is not K/N, such as 3/8"),
         ("--shard 1", "is not K/N"),
-        ("--shard 5/9", "meetings has only 3 recordings"),
         ("--shard 1/3 --merge", "--shard does not go with --merge"),
         ("--merge", "holds no result of this corpus: run its shards first"),
         ("--against float16", "float16 is made from the source of full: name it with --source"),
@@ -122,6 +124,39 @@ def test_results_of_another_making_are_not_merged(evaluate: Run) -> None:
     about.write_text(json.dumps(document))
     answer = evaluate("meetings --model full --output parts --merge", 2)
     assert "two: full has no result of it that was made as the others" in answer.err
+
+
+SBATCH = """#!/bin/sh
+# sbatch [--dependency=...] --parsable FILE, or --wrap COMMAND: all at once, and here.
+[ "${1#--dependency}" = "$1" ] || shift
+if [ "$1" = --wrap ]; then exec sh -c "$2"; fi
+last=$(sed -n 's/^#SBATCH --array=1-//p' "$2")
+for k in $(seq "$last"); do
+    SLURM_ARRAY_TASK_ID=$k SLURM_ARRAY_TASK_COUNT=$last sh "$2" >&2 || exit 1
+done
+echo 17
+"""
+
+
+def test_the_script_for_slurm_does_it(
+    evaluate: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    evaluate("meetings --model full --output whole")
+    page = (Path(__file__).parents[2] / "docs" / "many.md").read_text()
+    shard, run = (block.partition("\n")[2] for block in page.split("```")[5:9:2])
+    assert "--array=1-8" in shard
+    Path("shard.sh").write_text(shard.replace("1-8", "1-2"))
+    Path("bin").mkdir()
+    Path("bin/sbatch").write_text(SBATCH)
+    Path("bin/sbatch").chmod(0o755)
+    monkeypatch.setenv("PATH", f"bin:{Path(sys.executable).parent}:{os.environ['PATH']}")
+    run = run.replace("/data/results", "parts").replace("/data/", "")
+    subprocess.run(["sh", "-e", "-c", run], check=True, capture_output=True)
+    assert said("parts") == said("whole")
+
+
+def test_a_shard_may_be_empty(evaluate: Run) -> None:
+    assert "0 recordings done" in evaluate("meetings --model full --shard 5/9").out
 
 
 # A cluster ----------------------------------------------------------------------------------------

@@ -225,12 +225,7 @@ def _shard(word: str | None, merge: bool, found: Corpus) -> Corpus:
     k, of, n = word.partition("/")
     if not (of and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
         raise UsageError(f"--shard {word!r:.40} is not K/N, such as 3/8")
-    recordings = found.recordings[int(k) - 1 :: int(n)]
-    if not recordings:
-        raise UsageError(
-            f"--shard {word}: {found.name} has only {len(found.recordings)} recordings"
-        )
-    return replace(found, recordings=recordings)
+    return replace(found, recordings=found.recordings[int(k) - 1 :: int(n)])
 
 
 def _system(found: Corpus, word: str, device: Device, name: str) -> System:
