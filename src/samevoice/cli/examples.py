@@ -24,6 +24,7 @@ report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary
 report meetings-evaluation calls-evaluation --output page
 report --index out/parity
+report --history runs
 gallery
 gallery pyannote/segmentation-3.0 --output gallery.md
 judge torch.safetensors mlx.safetensors --limit noise_ratio=200
@@ -31,6 +32,7 @@ judge torch.npz mlx.npz --truth float64.npz
 release out/full --result out/parity --output out/release
 release full --result full-parity --dry-run
 release seg --result p --output r --upload-repo me/seg --private
+release full --result p --output r --fast --evaluation fast/evaluation.json
 verify out/release
 verify me/segmentation-3.0-mlx
 diarize meeting.wav --output meeting.rttm
@@ -39,6 +41,7 @@ diarize talks/ --output out --format rttm,json,srt
 diarize call.m4a --num-speakers 2 --output -
 evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
+evaluate meetings/ --model full --baseline old/evaluation.json
 evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
 score meetings/ --turns meetings-evaluation/full
 score test.lst --turns ours/ --turns theirs/

@@ -179,12 +179,18 @@ class Evaluation:
             )
         return found
 
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Of each recording with its reference."""
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [_hash_of(recording, one.audio) for recording, one in pairs]
+
     def _recording(self, at: int) -> dict[str, Any]:
         recording, first = self.recordings[at], self.columns[0][at]
         found: dict[str, Any] = {
             "uri": recording.uri,
             "audio": str(recording.audio),
-            "sha256": self._hash(at),
+            "sha256": self.hashes[at],
             "duration": first.duration,
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
@@ -221,10 +227,6 @@ class Evaluation:
         sides = {"reference": recording.reference}
         sides |= {label: x[at].turns for label, x in zip(LABELS, self.columns, strict=False)}
         return {"uri": recording.uri, **{name: turns.spans for name, turns in sides.items()}}
-
-    def _hash(self, at: int) -> str:
-        """Of the audio, the reference and what is scored."""
-        return _hash_of(self.recordings[at], self.columns[0][at].audio)
 
     def _found(self, label: str, at: int) -> int:
         """How many speakers a system finds where it is scored."""

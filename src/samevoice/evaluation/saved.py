@@ -29,19 +29,20 @@ class SavedError(SamevoiceError):
 class Saved(Evaluation):
     """Turns are only those of its timelines, so that what else came of turns is told.
 
-    Of each recording: ``shares`` of overlap, ``counts`` of the speakers that each system finds.
+    ``shares``: of overlap; ``counts``: of speakers, of each recording by each system.
     """
 
     shares: list[float]
     counts: list[dict[str, int]]
-    hashes: list[str]
+    sums: list[str]  # of the recordings
 
     @cached_property
     def overlaps(self) -> list[float]:
         return self.shares
 
-    def _hash(self, at: int) -> str:
-        return self.hashes[at]
+    @cached_property
+    def hashes(self) -> list[str]:
+        return self.sums
 
     def _found(self, label: str, at: int) -> int:
         return self.counts[at][label]
@@ -68,9 +69,7 @@ def _evaluation(said: Mapping[str, Any]) -> Saved:
     }
     failed = {str(one["uri"]): str(one["why"]) for one in said["failed"]}
     recordings = [_recording(row, drawn) for row in rows]
-    recordings += [Recording(uri, "", Turns()) for uri in failed]
-    if len({one.uri for one in recordings}) < len(rows) + len(failed):
-        raise ValueError("a recording stands there twice")
+    recordings += [Recording(uri, Path(), Turns()) for uri in failed]
     results = {
         str(row["uri"]): tuple(_result(row, label, drawn, referenced) for label in labels)
         for row in rows
@@ -78,8 +77,8 @@ def _evaluation(said: Mapping[str, Any]) -> Saved:
     corpus = Corpus(str(said["corpus"]["name"]), tuple(recordings), referenced)
     shares = [float(row["overlap"]) for row in rows] if referenced else []
     counts = [{label: int(row[label]["speakers"]) for label in labels} for row in rows]
-    hashes = [str(row["sha256"]) for row in rows]
-    return Saved(corpus, systems, results, failed, shares, counts, hashes)
+    sums = [str(row["sha256"]) for row in rows]
+    return Saved(corpus, systems, results, failed, shares, counts, sums)
 
 
 def _recording(row: Mapping[str, Any], drawn: Drawn) -> Recording:
