@@ -69,7 +69,9 @@ def _evaluation(said: Mapping[str, Any]) -> Saved:
     }
     failed = {str(one["uri"]): str(one["why"]) for one in said["failed"]}
     recordings = [_recording(row, drawn) for row in rows]
-    recordings += [Recording(uri, Path(), Turns()) for uri in failed]
+    recordings += [Recording(uri, "", Turns()) for uri in failed]
+    if len({one.uri for one in recordings}) < len(rows) + len(failed):
+        raise ValueError("a recording stands there twice")
     results = {
         str(row["uri"]): tuple(_result(row, label, drawn, referenced) for label in labels)
         for row in rows
