@@ -106,10 +106,8 @@ def _origin(source: Source) -> str:
 
 
 def _numbers(made: Conversion) -> str:
-    if made.parts[0].family.is_data:
-        return "float64"
-    options = made.parts[0].options
-    return f"{options.dtype}, {options.q_bits} bits" if options.q_bits else options.dtype
+    said = (part.recipe.says for part in made.parts if not part.family.is_data)
+    return " and ".join(dict.fromkeys(said)) or "float64"
 
 
 def _tally(made: Conversion) -> list[str]:

@@ -8,17 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
+from math import prod
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 import samevoice
-from samevoice.converters import bundle, card, pipeline, recognise, rules
+from samevoice.converters import bundle, card, packing, pipeline, recognise, rules
+from samevoice.converters import recipe as recipes
 from samevoice.converters.reading import checkpoint, safetensors_file, sources
 from samevoice.converters.reading.safetensors_file import Slot
 from samevoice.converters.reading.sources import Source
+from samevoice.converters.recipe import Recipe, Storage
 from samevoice.converters.rules import Plan, Row
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import CheckpointError, ConversionError
@@ -26,34 +28,34 @@ from samevoice.family import Family, architectures, roles
 from samevoice.files import read_text
 from samevoice.models.diarization.settings import threshold_fault
 
-DTYPES = ("float32", "float16", "bfloat16")
 AUTO, WHOLE = "auto", "full"
 Progress = Callable[[str, int, int], None]  # what is written, bytes done, bytes in all
 
 
 @dataclass(frozen=True)
 class Options:
-    """How the values are written."""
+    """How the values are written; dtype and bits say of all parts what a recipe says of layers."""
 
     dtype: str = "float32"
     q_bits: int | None = None  # None: not quantised
     q_group_size: int = 64
     max_shard_size: str = "5GB"
+    recipe: Mapping[str, Any] | None = None  # its tables, in place of the first three
 
     def __post_init__(self) -> None:
-        if self.dtype not in DTYPES:
-            raise ConversionError(f"dtype {self.dtype!r} is not one of {', '.join(DTYPES)}")
-        if self.q_bits not in (None, 4, 8):
-            raise ConversionError(f"{self.q_bits} bits are not supported: 4 or 8")
-        if self.q_group_size not in (32, 64, 128):
-            raise ConversionError(f"group size {self.q_group_size} is not one of 32, 64, 128")
+        if self.q_bits not in (None, 4, 6, 8):
+            raise ConversionError(f"{self.q_bits} bits are not supported: 4, 6 or 8")
+        if self.recipe is not None and (self.dtype != "float32" or self.q_bits):
+            raise ConversionError("a recipe names every type: leave out dtype and bits")
+        if self.recipe is None:
+            self.recipe_of("")
         bundle.parse_size(self.max_shard_size)
 
-    @property
-    def quantization(self) -> dict[str, Any] | None:
-        if self.q_bits is None:
-            return None
-        return {"group_size": self.q_group_size, "bits": self.q_bits, "mode": "affine"}
+    def recipe_of(self, part: str) -> Recipe:
+        """Of a pipeline's part, or with "" of what is no part."""
+        if self.recipe is not None:
+            return Recipe.of(self.recipe.get(part, {}) if part else self.recipe)
+        return Recipe(self.dtype, linear=str(self.q_bits or ""), group_size=self.q_group_size)
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,15 @@ class Part:
     config: Mapping[str, Any]
     plan: Plan
     options: Options
+    recipe: Recipe
 
     @cached_property
-    def quantised(self) -> frozenset[str]:
-        """The weights that ``nn.quantize`` reaches in the MLX network."""
-        wanted = self.options.quantization
-        if wanted is None or self.family.is_data:
-            return frozenset()
-        names = recognise.shapes(self.family, {**self.config, "quantization": wanted})
-        paths = (name.removesuffix(".scales") for name in names if name.endswith(".scales"))
-        return frozenset(f"{path}.weight" for path in paths)
+    def storage(self) -> Storage:
+        """How each matrix of a network is stored; data stay as they are."""
+        found = {} if self.family.is_data else recipes.matrices(self.plan.shapes, self.exact)
+        asks = self.recipe.linear or self.recipe.layers or self.recipe.default
+        linear = recognise.linear(self.config) if asks and found else ()
+        return Storage(self.recipe, found, linear)
 
     @cached_property
     def exact(self) -> Mapping[str, str]:
@@ -95,9 +96,8 @@ class Part:
         return "float32" if wide else dtype
 
     def dtype_of(self, target: str) -> str:
-        if target in self.quantised:
-            return f"{self.options.q_bits}-bit"
-        return self.exact.get(target, self.options.dtype)
+        one = self.storage.of(target)
+        return f"{one.bits}-bit" if one.bits else self.exact.get(target, one.type)
 
     @cached_property
     def slots(self) -> tuple[Slot, ...]:
@@ -110,29 +110,20 @@ class Part:
 
     def _slots_of(self, target: str) -> tuple[Slot, ...]:
         shape = self.plan.shapes[target]
-        if target not in self.quantised:
-            return (Slot(target, shape, self.dtype_of(target)),)
-        bits, group = self.options.q_bits or 0, self.options.q_group_size
-        path = target.removesuffix(".weight")
-        packed, grouped = (shape[0], shape[1] * bits // 32), (shape[0], shape[1] // group)
-        return (
-            Slot(target, packed, "uint32"),
-            Slot(f"{path}.scales", grouped, self.options.dtype),
-            Slot(f"{path}.biases", grouped, self.options.dtype),
-        )
+        if target in self.exact:
+            return (Slot(target, shape, self.exact[target]),)
+        return self.storage.slots(target, shape)
 
     def arrays(self) -> Iterator[tuple[str, Array]]:
         """Every array of the bundle, in the slots' order, one source tensor in memory at a time."""
         for name, array in rules.convert(self.plan):
             rounded = self._cast(name, array)
-            if name in self.quantised:
-                yield from self._quantise(name, rounded)
-            else:
-                yield name, rounded
+            yield from packing.packed(name, rounded, self.storage.of(name))
             del array, rounded  # before the next one is read
 
     def _cast(self, name: str, array: Array) -> Array:
-        dtype = self.exact.get(name, self.options.dtype)
+        one = self.storage.of(name)
+        dtype = self.exact.get(name, self.recipe.dtype if one.bits else one.type)
         rounded = cast(array, dtype)
         if np.isfinite(rounded).all():
             return rounded
@@ -145,17 +136,6 @@ class Part:
             f"{name!r} holds {np.count_nonzero(~finite)} values that are NaN or infinite in the "
             "source: no network can use them"
         )
-
-    def _quantise(self, name: str, array: Array) -> Iterator[tuple[str, Array]]:
-        import mlx.core as mx
-
-        made = mx.quantize(mx.array(array), self.options.q_group_size, self.options.q_bits)
-        path = name.removesuffix(".weight")
-        for target, part in zip((name, f"{path}.scales", f"{path}.biases"), made, strict=True):
-            if part.dtype == mx.bfloat16:
-                yield target, np.array(part.view(mx.uint16)).view(ml_dtypes.bfloat16)
-            else:
-                yield target, np.array(part)
 
     @property
     def parameters(self) -> int:
@@ -176,13 +156,8 @@ class Part:
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")
-        if self.options.q_bits and not self.family.is_data:
-            counts = {name: int(np.prod(shape)) for name, shape in self.plan.shapes.items()}
-            share = sum(counts[name] for name in self.quantised) / sum(counts.values())
-            said.append(
-                f"{self.options.q_bits} bits reach {share:.1%} of the weights (linear layers); "
-                f"the rest stays {self.options.dtype}"
-            )
+        if not self.family.is_data:
+            said += self.storage.notes({x: prod(shape) for x, shape in self.plan.shapes.items()})
         return tuple(said)
 
     @cached_property
@@ -214,6 +189,7 @@ def convert(
     dtype: str = "float32",
     q_bits: int | None = None,
     q_group_size: int = 64,
+    recipe: str | Path | None = None,
     revision: str | None = None,
     max_shard_size: str = "5GB",
     overwrite: bool = False,
@@ -223,10 +199,12 @@ def convert(
     """Convert a PyTorch checkpoint to an MLX bundle.
 
     ``source`` is a hub id, a folder, a checkpoint file, ``open:...``, ``wheel:...`` or
-    ``reference:...``; ``q_bits`` (4 or 8) quantises the linear layers. Raises a ``SamevoiceError``
-    that says what to do, and then has written nothing.
+    ``reference:...``; ``q_bits`` (4, 6 or 8) quantises the linear layers; ``recipe`` is a TOML file
+    with a type for each layer. Raises a ``SamevoiceError`` that says what to do, and then has
+    written nothing.
     """
-    options = Options(dtype, q_bits, q_group_size, max_shard_size)
+    tables = None if recipe is None else recipes.read(recipe)
+    options = Options(dtype, q_bits, q_group_size, max_shard_size, tables)
     target = Path(mlx_path)
     if not dry_run:  # before anything is downloaded or read
         bundle.refuse_existing(target, overwrite=overwrite)
@@ -265,10 +243,9 @@ def prepare(
         if detects := pipeline.detection(found):
             return _detection(found, detects, options)
         settings = pipeline.read(found)
-        parts = tuple(
-            _part(folder, part, folder, options)
-            for folder, part in pipeline.locate_parts(found, settings).items()
-        )
+        located = pipeline.locate_parts(found, settings)
+        recipes.refuse_other_parts(options.recipe or {}, located)
+        parts = tuple(_part(folder, part, folder, options) for folder, part in located.items())
         segmentation = {part.folder: part for part in parts}["segmentation"]
         if wrong := threshold_fault(segmentation.config, settings.parameters):
             raise ConversionError(f"{found.files[0]} of {found.name} {wrong}")
@@ -296,11 +273,16 @@ def _part(folder: str, source: Source, model_type: str, options: Options) -> Par
             config = family.config(loaded.tensors, loaded.metadata)
             table = family.table(config)
         plan = rules.plan(table, loaded.tensors, recognise.shapes(family, config))
+        chosen = options.recipe_of(folder)
+        if family.is_data and folder in (options.recipe or {}):
+            raise ConversionError("a PLDA is copied as it is: leave it out of the recipe")
+        made = Part(folder, source, family, loaded, naming, config, plan, options, chosen)
+        _ = made.storage.stored  # which refuses layers that are not there
     except (ConversionError, CheckpointError) as error:
         # Of a pipeline, say which part.
         raise type(error)(f"{folder}: {error}" if folder else str(error)) from error
     _refuse_unwritable(plan)
-    return Part(folder, source, family, loaded, naming, config, plan, options)
+    return made
 
 
 def _refuse_unwritable(plan: Plan) -> None:
@@ -339,7 +321,9 @@ def _write_pipeline(folder: Path, planned: Conversion, source: Source) -> None:
         "architecture": "SpeakerDiarization",
         "components": sorted(part.folder for part in planned.parts),
         "pipeline": planned.settings,
-        "dtype": planned.parts[0].options.dtype,
+        "dtype": ", ".join(
+            dict.fromkeys(x.recipe.dtype for x in planned.parts if not x.family.is_data)
+        ),
     }
     bundle.write_json(
         folder / bundle.CONFIG, config | ({"note": planned.note} if planned.note else {})
@@ -370,9 +354,7 @@ def _write_part(folder: Path, part: Part, note: str, advance: Callable[[int], No
 def config_of(part: Part, note: str) -> dict[str, Any]:
     """All that the MLX model needs to be built, in the keys that MLX tools look for."""
     config = {name: value for name, value in part.config.items() if name != "assumed"}
-    config["dtype"] = "float64" if part.family.is_data else part.options.dtype
-    if part.quantised:
-        config["quantization"] = config["quantization_config"] = part.options.quantization
+    config |= {"dtype": "float64"} if part.family.is_data else part.storage.config()
     if note:
         config["note"] = note
     return config

@@ -22,16 +22,28 @@ def shapes(family: Family, config: Mapping[str, Any]) -> dict[str, Shape]:
     """Every parameter of the MLX network; nothing is computed, MLX is lazy."""
     if family.shapes_of_data is not None:
         return family.shapes_of_data(config)
+    network = _built(config)
+    from mlx.utils import tree_flatten
+
+    parameters: Any = tree_flatten(network.parameters())
+    return {name: tuple(array.shape) for name, array in parameters}
+
+
+def linear(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The layers of the MLX network that MLX itself can pack into few bits."""
+    modules = _built(config).named_modules()
+    return tuple(sorted(path for path, one in modules if hasattr(one, "to_quantized")))
+
+
+def _built(config: Mapping[str, Any]) -> Any:
     try:
         # First: it puts the fast BLAS beneath MLX.
         registry = import_module("samevoice.models.registry")
-        from mlx.utils import tree_flatten
     except ImportError as error:
         raise ConversionError(
             f"MLX cannot be imported ({error}): pip install --force-reinstall mlx"
         ) from error
-    parameters: Any = tree_flatten(registry.build(config).parameters())
-    return {name: tuple(array.shape) for name, array in parameters}
+    return registry.build(config)
 
 
 def recognise(checkpoint: Checkpoint, asked: str = "auto") -> Family:

@@ -6,20 +6,18 @@ with what pyannote had saved beside it. Rounded bundles give their rounded value
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from samevoice import family as families
-from samevoice.converters import bundle, pipeline, rules
+from samevoice.converters import bundle, packing, pipeline, rules
 from samevoice.converters.reading import stand_ins, torch_writer
 from samevoice.converters.reading.safetensors_file import Slot
 from samevoice.converters.recognise import Naming
-from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array, cast
 from samevoice.errors import BundleError
 from samevoice.files import read_text
@@ -80,7 +78,7 @@ def state_dict(folder: Path) -> dict[str, Array]:
     kept_path = folder / bundle.KEPT
     kept = bundle.read_file(kept_path) if kept_path.exists() else {}
     with bundle.understood(folder):
-        weights = dict(_dequantised(bundle.read_weights(folder), config.get("quantization")))
+        weights = dict(packing.unpacked(bundle.read_weights(folder), config.get("quantization")))
         table = family.table({**config, "assumed": []})
         found = dict(rules.invert(table, weights, kept))
         naming = Naming(notes["strip"], notes["add"], tuple(notes["names"]))
@@ -109,31 +107,6 @@ def is_exact(folder: Path) -> bool:
             f"{changed[0]!r}: convert the source again"
         )
     return all(pair[0] == pair[1] or pair in _WIDENING for pair in used)
-
-
-def _dequantised(
-    weights: Mapping[str, Tensor], quantization: Mapping[str, Any] | None
-) -> Iterator[tuple[str, Tensor]]:
-    for name, tensor in weights.items():
-        path, _, end = name.rpartition(".")
-        if quantization is None or f"{path}.scales" not in weights:
-            yield name, tensor
-        elif end == "weight":
-            yield name, Tensor.of(_dequantise(path, weights, quantization))
-        elif end == "bias":
-            yield name, tensor
-
-
-def _dequantise(path: str, weights: Mapping[str, Tensor], how: Mapping[str, Any]) -> Array:
-    import mlx.core as mx
-
-    packed, scales, biases = (
-        mx.array(weights[f"{path}.{end}"].load()) for end in ("weight", "scales", "biases")
-    )
-    whole = mx.dequantize(packed, scales, biases, how["group_size"], how["bits"])
-    if whole.dtype == mx.bfloat16:
-        return np.array(whole.view(mx.uint16)).view(ml_dtypes.bfloat16)
-    return np.array(whole)
 
 
 def _write_network(folder: Path, target: Path) -> int:

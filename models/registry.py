@@ -15,7 +15,8 @@ from samevoice.errors import BundleError
 from samevoice.family import named
 from samevoice.files import read_json as _read_json
 from samevoice.files import refuse_special
-from samevoice.models import backend, recorded
+from samevoice.models import backend, packing, recorded
+from samevoice.models.layers import named_arrays
 from samevoice.models.network import Network
 
 CONFIG = "config.json"
@@ -60,14 +61,17 @@ def _short(value: object) -> str:
     return f"{value:.3g}" if isinstance(value, float) else repr(value)[:40]
 
 
-def build(config: Mapping[str, Any]) -> Network:
-    """The network a config describes, its weights lazy and not yet loaded."""
+def build(config: Mapping[str, Any], *, packed: bool = True) -> Network:
+    """The network a config describes, its weights lazy and not yet loaded.
+
+    ``packed``: with linear layers that MLX multiplies as they are stored, where they are so.
+    """
     name = config.get("architecture")
     family = named(name)
     try:
         _check_ranges(config)
         model: Network = family.build_network(config)
-        if quantization := config.get("quantization"):
+        if packed and (quantization := config.get("quantization")):
             quantize(model, **quantization)
     except KeyError as error:
         raise BundleError(f"config of {name}: {error} is missing") from error
@@ -77,11 +81,16 @@ def build(config: Mapping[str, Any]) -> Network:
     return model
 
 
-def quantize(model: Module, group_size: int = 64, bits: int = 4, mode: str = "affine") -> None:
-    """Quantises the linear layers whose rows divide into groups, in place; nothing else can be."""
+def quantize(
+    model: Module, group_size: int = 64, bits: int = 4, mode: str = "affine", **layers: Any
+) -> None:
+    """Packs linear layers, in place: those whose rows divide into groups, or as ``layers`` say."""
 
-    def fits(_: str, module: Module) -> bool:
-        return hasattr(module, "to_quantized") and module.weight.shape[-1] % group_size == 0
+    def fits(path: str, module: Module) -> bool | dict[str, Any]:
+        if not hasattr(module, "to_quantized"):
+            return False
+        own: bool | dict[str, Any] = layers.get(path, module.weight.shape[-1] % group_size == 0)
+        return own
 
     nn_quantize(model, group_size, bits, mode=mode, class_predicate=fits)
 
@@ -100,19 +109,32 @@ def load(path: str | Path, device: backend.Choice = "auto") -> Network:
         raise BundleError(
             f"{folder} holds a whole pipeline: load its segmentation/ or embedding/ folder"
         )
-    model = build(config)
+    # On a CPU the product with packed weights is slow, and hides the forms that are fast there.
+    model = build(config, packed=not backend.on_cpu())
     files = _weight_files(folder)
     index = [INDEX] if folder / WEIGHTS not in files else []
     recorded.check(folder, [CONFIG, *index, *(file.name for file in files)])
     weights = {k: v for file in files for k, v in _read_weights(file).items()}
     try:
+        weights = _as_computed(weights, model)
         model.load_weights(list(weights.items()), strict=True)
         mx.eval(model.parameters())
-    except (ValueError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError, RuntimeError) as error:
         reason = " ".join(str(error).split())
         raise BundleError(f"{folder}: weights do not fit config.json: {reason}") from error
     _refuse_not_finite(folder, weights)
     return model
+
+
+def _as_computed(weights: Mapping[str, mx.array], model: Network) -> dict[str, mx.array]:
+    """Numbers for every layer that MLX does not multiply packed, as wide as it computes."""
+    config = model.config
+    quantization = config.get("quantization") or {}
+    made = packing.unpacked(weights, quantization, named_arrays(model))
+    if config.get("dtype") != "float32":
+        return made
+    narrow = (mx.float16, mx.bfloat16)
+    return {name: x.astype(mx.float32) if x.dtype in narrow else x for name, x in made.items()}
 
 
 def _refuse_not_finite(folder: Path, weights: Mapping[str, mx.array]) -> None:

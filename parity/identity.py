@@ -19,7 +19,7 @@ from samevoice.models import backend
 from samevoice.parity import roles
 from samevoice.parity.bounds import Override
 from samevoice.parity.inputs import Example
-from samevoice.parity.limits import precision_of
+from samevoice.parity.limits import coarsest
 from samevoice.parity.result import Artefact
 
 TF32 = "MLX_ENABLE_TF32"
@@ -108,17 +108,24 @@ def source_of(folder: Path) -> str:
 
 
 def dtype_of(config: Mapping[str, Any]) -> str:
-    """The name by which limits know a bundle's precision."""
-    quantization = config.get("quantization")
-    return f"q{quantization['bits']}" if quantization else str(config.get("dtype", "float32"))
+    """The name by which limits know a bundle's precision: of mixed ones the coarsest."""
+    quantization, widened = config.get("quantization"), config.get("dtypes", {})
+    found = {str(config.get("dtype", "float32")), *widened.values()}
+    if quantization and not widened and not any(map(_is_own, quantization.values())):
+        return f"q{quantization['bits']}"  # linear layers alone
+    return coarsest(found | ({f"mixed-{quantization['bits']}"} if quantization else set()))
+
+
+def _is_own(entry: object) -> bool:
+    """Whether it is of one layer."""
+    return isinstance(entry, Mapping)
 
 
 def dtype_of_pipeline(folder: Path) -> str:
     """The coarsest precision of its networks."""
     parts = bundles.components(bundles.read_json(folder / bundles.CONFIG))
     configs = (bundles.read_json(folder / part / bundles.CONFIG) for part in parts)
-    found = [dtype_of(x) for x in configs if not family.named(x.get("architecture")).is_data]
-    return max(found, key=lambda dtype: precision_of(dtype, "cpu").step)  # type: ignore[arg-type]
+    return coarsest(dtype_of(x) for x in configs if not family.named(x["architecture"]).is_data)
 
 
 def device_of(candidate: OnDevice) -> str:

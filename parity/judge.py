@@ -16,7 +16,7 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.parity.bounds import METRICS, Limit, LimitsError
-from samevoice.parity.limits import Dtype, Limits, Loosened, limits_for, loosened
+from samevoice.parity.limits import ALL_DTYPES, Dtype, Limits, Loosened, limits_for, loosened
 from samevoice.parity.metrics import (
     HISTOGRAM_BINS,
     Array,
@@ -40,13 +40,13 @@ AGAINST_TRUTH = (
     *("truth_rms", "histogram"),
 )
 
-# Types that a candidate's tap may have besides the reference's own.
+# Types that a candidate's tap may have besides the reference's own. Weights in few bits leave the
+# activations as they are, and these may be halved.
 ALSO_ALLOWED: Mapping[Dtype, tuple[str, ...]] = {
+    **dict.fromkeys(ALL_DTYPES, ("float16", "bfloat16")),
     "float32": (),
     "float16": ("float16",),
     "bfloat16": ("bfloat16",),
-    "q8": ("float16", "bfloat16"),  # weights are quantised, activations may be halved
-    "q4": ("float16", "bfloat16"),
 }
 
 

@@ -25,7 +25,9 @@ from samevoice.parity.bounds import (
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
 
 Family: TypeAlias = Literal["segmentation", "embedding", "full", "fast", "generic", "dump"]
-Dtype: TypeAlias = Literal["float32", "float16", "bfloat16", "q8", "q4"]
+Dtype: TypeAlias = Literal[
+    "float32", "float16", "bfloat16", "q8", "q6", "q4", "mixed-8", "mixed-6", "mixed-4"
+]
 Device: TypeAlias = Literal["cpu", "metal", "cuda", "metal-tf32", "cuda-tf32"]
 
 ALL_FAMILIES: tuple[Family, ...] = get_args(Family)
@@ -69,19 +71,25 @@ FLOAT32 = Precision("float32", FLOAT32_ROUNDOFF, LAYERS, "24 significant bits")
 FLOAT16 = Precision("float16", 2.0**-11, LAYERS, "11 significant bits")
 BFLOAT16 = Precision("bfloat16", 2.0**-8, LAYERS, "8 significant bits")
 TF32 = Precision("tf32", 2.0**-11, LAYERS, "factors of 11 significant bits, float32 sums")
-Q8 = Precision(
-    "q8", NORMAL_RANGE_OF_64 / 255 / math.sqrt(12), QUANTISED_LAYERS, "255 steps a group of 64"
-)
-Q4 = Precision(
-    "q4", NORMAL_RANGE_OF_64 / 15 / math.sqrt(12), QUANTISED_LAYERS, "15 steps a group of 64"
-)
+
+
+def _packed(name: str, bits: int, layers: int) -> Precision:
+    steps = 2**bits - 1
+    error = NORMAL_RANGE_OF_64 / steps / math.sqrt(12)
+    return Precision(name, error, layers, f"{steps} steps a group of 64")
+
+
+Q8, Q6, Q4 = (_packed(f"q{bits}", bits, QUANTISED_LAYERS) for bits in (8, 6, 4))
+# By a recipe convolutions and LSTMs are packed, too; named for the fewest bits in it.
+MIXED_8, MIXED_6, MIXED_4 = (_packed(f"mixed-{bits}", bits, LAYERS) for bits in (8, 6, 4))
+PRECISIONS = {one.name: one for one in (FLOAT16, BFLOAT16, Q8, Q6, Q4, MIXED_8, MIXED_6, MIXED_4)}
 
 
 def precision_of(dtype: Dtype, device: Device) -> Precision:
     """What limits the arithmetic: TF32 caps float32, every coarser type stays what it is."""
     if dtype == "float32":
         return TF32 if device in TF32_DEVICES else FLOAT32
-    return {"float16": FLOAT16, "bfloat16": BFLOAT16, "q8": Q8, "q4": Q4}[dtype]
+    return PRECISIONS[dtype]
 
 
 @dataclass(frozen=True)
@@ -121,7 +129,7 @@ FLOAT32_LIMITS = tuple(Row(families, FLOAT32, limit) for families, limit in (
 ))  # fmt: skip
 
 
-def _derived_rows(precision: Precision) -> Iterator[Row]:
+def _derived_rows(precision: Precision, rows: Iterable[Row] = FLOAT32_LIMITS) -> Iterator[Row]:
     """Where nothing was measured: the float32 rows, by how much coarser one rounding is."""
     how = (
         f"DERIVED, not measured: {precision.derivation}, so one rounding errs by "
@@ -137,7 +145,7 @@ def _derived_rows(precision: Precision) -> Iterator[Row]:
         "decision_agreement": (1 - error, f"{walk}, the share of margins it can turn"),
         "kendall_tau": (1 - 2 * error, f"{walk}; a turned pair counts twice in tau"),
     }
-    for row in FLOAT32_LIMITS:
+    for row in rows:
         bound, why = row.limit.bound * precision.times_float32, f"{how}; the float32 limit times it"
         if row.families == ("dump",):
             bound, why = 2 * error / FLOAT32_NOISE, f"{walk}, on each side, in float32 roundings"
@@ -150,7 +158,8 @@ class Measured:
     """The worst that right ports came to in one precision: noise ratios, and cosine at outputs.
 
     Over both reference networks, the trained segmentation and the fitted embedding, on a CPU, on
-    2026-11-21 (docs/limits.md).
+    2026-11-21 (docs/limits.md); 6 bits and mixed precision on 2026-11-27, and over
+    the open models, too.
     """
 
     precision: Precision
@@ -164,6 +173,12 @@ MEASURED = (
     Measured(BFLOAT16, 4.5e5, 4.5e5, 0.9585),
     Measured(Q8, 1.1e5, 1.1e5, 0.99993),
     Measured(Q4, 1.8e6, 1.2e6, 0.976),
+    Measured(Q6, 5.7e5, 2.3e5, 0.946),
+    # All layers of so many bits, which a recipe can do no worse than. In 4 bits the trained CAM++,
+    # which then hears nothing, is left out of the cosine.
+    Measured(MIXED_8, 1.7e5, 9.2e4, 0.980),
+    Measured(MIXED_6, 5.7e5, 2.5e5, 0.916),
+    Measured(MIXED_4, 2.7e6, 1.1e6, 0.586),
 )
 # How much more than the worst that was measured still counts as rounding.
 MARGIN = 3.0
@@ -214,7 +229,7 @@ def _measured_rows(one: Measured) -> Iterator[Row]:
         *COARSE_TASK,
     ):
         yield Row(families, one.precision, limit)
-    yield from (row for row in _derived_rows(one.precision) if row.families == ("dump",))
+    yield from _derived_rows(one.precision, [x for x in FLOAT32_LIMITS if x.families == ("dump",)])
 
 
 # Stages of the pipeline on the host, which work in float64 whatever the networks do: the same in
@@ -355,6 +370,15 @@ def limits_for(family: str, dtype: str, device: str) -> Limits:
     precision = precision_of(dtype, device)
     rows = [row for row in LIMITS if family in row.families and row.precision == precision]
     return Limits(family, dtype, device, tuple(row.limit for row in rows))
+
+
+def coarsest(dtypes: Iterable[str]) -> str:
+    """Of several precisions the one whose limits are widest."""
+
+    def width(dtype: str) -> float:
+        return limits_for("generic", dtype, "cpu").at("any", output=False)["noise_ratio"].bound
+
+    return max(dtypes, key=width)
 
 
 # What was loosened --------------------------------------------------------------------------------

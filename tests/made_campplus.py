@@ -37,8 +37,8 @@ def source_of(folder: Path, segmentation: Path, embedding: Path) -> Path:
     return folder
 
 
-def small_campplus(path: Path) -> Path:
-    """CAM++ as 3D-Speaker saves it, narrow."""
+def small_campplus(path: Path, *, whole: bool = False) -> Path:
+    """CAM++ as 3D-Speaker saves it, narrow; ``whole``: with all that its authors' class has."""
     import torch
     from mlx.utils import tree_flatten
 
@@ -46,8 +46,13 @@ def small_campplus(path: Path) -> Path:
     from samevoice.converters.rules import Tensor, invert
     from samevoice.models.networks.campplus import CAMPPlus
 
-    sizes = {"m_channels": 4, "init_channels": 6, "growth_rate": 2, "bn_size": 3}
-    config = {**campplus.FBANK, **sizes, "num_mel_bins": 16, "layers": [1, 2, 1]}
+    sizes = {"m_channels": 32 if whole else 4, "init_channels": 6, "growth_rate": 2, "bn_size": 3}
+    config = {
+        **campplus.FBANK,
+        **sizes,
+        "num_mel_bins": 16,
+        "layers": [12, 24, 16] if whole else [1, 2, 1],
+    }
     config["embedding_size"] = 5
     mx.random.seed(0)
     flat: Any = tree_flatten(CAMPPlus(config).parameters())

@@ -35,6 +35,7 @@ from made_up import save, shaken
 
 import samevoice
 from samevoice.cli import app
+from samevoice.converters.recipe import Recipe
 from samevoice.converters.reference import sample
 
 TOKEN = "hf_" + "aTokenThatMustNeverShowAnywhere"
@@ -66,6 +67,8 @@ NOT_RUN = {
     "samevoice report meetings-evaluation": "tests/cli/test_report_evaluations.py has such",
     "samevoice score": "needs the same; tests/cli/test_evaluate.py has them",
     "samevoice gate meetings-evaluation": "needs such; tests/cli/test_gate_corpus.py does it",
+    "samevoice precision": "rounds a network seventy times; tests/cli/test_precision.py does it",
+    "samevoice convert open:diarization --recipe": "there is no recipe, as none was looked for",
     "samevoice tune": "needs recordings with references; tests/cli/test_tune.py has some",
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
     "samevoice release half": "needs an evaluation; tests/release/test_corpora.py makes one",
@@ -431,10 +434,18 @@ def test_what_is_not_run_stands_on_a_page() -> None:
 
 
 def test_every_block_is_of_a_language_that_is_run() -> None:
-    known = {"sh", "console", "python", "yaml", ""}
+    known = {"sh", "console", "python", "yaml", "toml", ""}
     for path in doc_pages.pages():
         for block in blocks(path):
             assert block.language in known, f"{path.name}:{block.line}: {block.language}"
+
+
+def test_the_recipes_on_a_page_are_read() -> None:
+    found = [one for one in blocks(ROOT / "docs/precision.md") if one.language == "toml"]
+    alone, of_pipeline = (tomllib.loads(block.text) for block in found)
+    assert Recipe.of(alone).type_of("lstm.0.backward") == "6"
+    assert Recipe.of(alone).type_of("linear.0", linear=True) == "8"
+    assert Recipe.of(of_pipeline["embedding"]).type_of("resnet.layer1.0.conv1") == "float16"
 
 
 def test_make_targets_exist() -> None:
@@ -783,6 +794,22 @@ def test_the_page_names_what_quantisation_adds(bundles: Path) -> None:
     plain = keys(read(bundles / "full" / "segmentation" / "config.json"))
     packed = read(bundles / "quantised" / "segmentation" / "config.json")
     assert keys(packed) - plain == table(BUNDLE, "key of a quantised bundle")
+
+
+def test_the_page_names_what_a_recipe_adds(bundles: Path, tmp_path: Path) -> None:
+    (tmp_path / "recipe.toml").write_text(
+        '[layers]\n"lstm.0.forward" = 4\n"linear.0" = "float16"\n'
+    )
+    samevoice.convert("reference:segmentation", tmp_path / "a", recipe=tmp_path / "recipe.toml")
+    plain = keys(read(bundles / "full" / "segmentation" / "config.json"))
+    found = keys(read(tmp_path / "a" / "config.json")) - plain
+    layers = r"(lstm\.0\.forward|linear\.\d|classifier)"
+    general = {
+        re.sub(layers, "LAYER", name.replace("_config", "")).replace("TENSOR", "LAYER")
+        for name in found
+    }
+    named = table(BUNDLE, "key of a mixed bundle") - {"dtype"}
+    assert general - {"quantization.mode", "quantization.LAYER.mode"} == named
 
 
 def test_the_page_names_every_key_of_the_provenance(bundles: Path) -> None:

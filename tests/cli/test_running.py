@@ -72,7 +72,7 @@ BAD_USAGE = {
     "convert a --dtype int8": "'int8' is not one of 'float32', 'float16', 'bfloat16'",
     "convert a --model-type voice": "'voice' is not one of",
     "convert a --to jax": "No such option: --to",
-    "convert a -q --q-bits 5": "'5' is not one of '4', '8'",
+    "convert a -q --q-bits 5": "'5' is not one of '4', '6', '8'",
     "convert a -q --q-group-size 48": "'48' is not one of '32', '64', '128'",
     "convert a --q-bits 4": "--q-bits does nothing without --quantize",
     "convert a --q-group-size 32": "--q-group-size does nothing without --quantize",

@@ -247,7 +247,7 @@ class TestTypes:
         ("options", "said"),
         [
             ({"dtype": "int8"}, "dtype 'int8' is not one of float32, float16, bfloat16"),
-            ({"q_bits": 3}, "3 bits are not supported: 4 or 8"),
+            ({"q_bits": 3}, "3 bits are not supported: 4, 6 or 8"),
             ({"q_bits": 4, "q_group_size": 48}, "group size 48 is not one of"),
             ({"model_type": "vad"}, "model type 'vad' is not one of"),
         ],

@@ -422,6 +422,19 @@ def test_coarse_bundles_are_judged_by_their_own_limits(
     assert all(np.isfinite(tap.noise_ratio) for tap in made.taps)
 
 
+def test_a_mixed_bundle_is_judged_by_its_coarsest_type(
+    make: Callable[..., Pair], tmp_path: Path
+) -> None:
+    pair = make(made_up.pyannet(hidden=64, layers=1))
+    (tmp_path / "recipe.toml").write_text('default = "float16"\n[layers]\n"lstm.*" = 6')
+    convert.convert(pair.source, tmp_path / "mixed", recipe=tmp_path / "recipe.toml")
+    made = run.run(tmp_path / "mixed", pair.source, inputs=SOUNDS)
+    assert made.dtype == made.limits.dtype == "mixed-6"
+    ratios = [tap.noise_ratio for tap in made.taps if tap.name == "lstm.0.forward"]
+    assert 100 < max(ratios) < 1e6
+    assert not made.verdict.failed
+
+
 def test_a_pipeline_gives_a_result_for_each_part(
     references: dict[str, Path], tmp_path: Path
 ) -> None:

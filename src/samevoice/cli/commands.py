@@ -15,6 +15,7 @@ from samevoice.cli import (
     evaluate,
     models,
     parity,
+    precision,
     release,
     report,
     speakers,
@@ -60,7 +61,13 @@ def common(
 
 
 _PANELS = {
-    "Converting": (convert.convert, convert.export, convert.inspect, models.models),
+    "Converting": (
+        convert.convert,
+        convert.export,
+        convert.inspect,
+        precision.precision,
+        models.models,
+    ),
     "Comparing": (
         parity.parity,
         parity.replay,

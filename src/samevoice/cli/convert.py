@@ -27,7 +27,7 @@ from samevoice.cli.options import (
 from samevoice.errors import SamevoiceError
 
 BLAS = "SAMEVOICE_BLAS"
-Bits: TypeAlias = Literal["4", "8"]
+Bits: TypeAlias = Literal["4", "6", "8"]
 GroupSize: TypeAlias = Literal["32", "64", "128"]
 SameAsSource = Annotated[str | None, typer.Option(metavar="SOURCE", hidden=True)]
 
@@ -69,6 +69,9 @@ def convert(
     quantize: Annotated[bool, flag("--quantize -q", "Quantize the linear layers.")] = False,
     q_bits: Annotated[Bits | None, choice("Bits per weight.", default="4")] = None,
     q_group_size: Annotated[GroupSize | None, choice("Weights per scale.", default="64")] = None,
+    recipe: Annotated[
+        Path | None, option("FILE", "A TOML file that names a type for each layer.")
+    ] = None,
     revision: Revision = None,
     max_shard_size: Annotated[
         str, option("SIZE", "Split weights larger than this: 5GB, 500MB, 2GiB.")
@@ -89,6 +92,8 @@ def convert(
     if not quantize and (q_bits or q_group_size):
         unused = "--q-bits" if q_bits else "--q-group-size"
         raise UsageError(f"{unused} does nothing without --quantize")
+    if recipe is not None and (quantize or dtype != "float32"):
+        raise UsageError("--recipe names every type: leave out --dtype and --quantize")
     with terminal.progress("writing", in_bytes=True) as progress:
         made = run(
             named[0],
@@ -97,6 +102,7 @@ def convert(
             dtype=dtype,
             q_bits=int(q_bits or 4) if quantize else None,
             q_group_size=int(q_group_size or 64),
+            recipe=recipe,
             revision=revision,
             max_shard_size=max_shard_size,
             overwrite=overwrite,

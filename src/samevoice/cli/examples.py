@@ -6,11 +6,14 @@ _EXAMPLES = """
 convert reference:full --mlx-path out/full
 convert pyannote/speaker-diarization-community-1 --mlx-path full
 convert pytorch_model.bin --dtype bfloat16 -q --q-bits 8
+convert open:embedding --recipe recipe.toml --mlx-path small
 export segmentation --output segmentation.bin
 export full --output full-torch
 convert open:embedding --mlx-path out/embedding
 inspect mlx_model
 inspect pyannote/segmentation-3.0 --json
+precision segmentation --source pyannote/segmentation-3.0
+precision full --source open:diarization --corpus meetings/
 models
 models --json
 parity out/segmentation --source reference:segmentation

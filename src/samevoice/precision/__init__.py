@@ -1,0 +1,1 @@
+"""Which type each layer needs: what rounding costs, and the smallest mixture."""
