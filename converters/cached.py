@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import samevoice
 from samevoice.converters import bundle
@@ -18,10 +19,7 @@ DEFAULT = "open:diarization"
 
 
 def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
-    """The folder ``word``, or the bundle of that source in the cache, made on the first call.
-
-    ``announce`` is told before anything is fetched. Where another process makes it, this one waits.
-    """
+    """The folder ``word``, or the bundle of the source of that name, as ``made_once`` makes it."""
     if Path(word).is_dir():
         return Path(word)
     if not sources.is_name(word):
@@ -30,12 +28,23 @@ def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
             "pyannote/speaker-diarization-community-1 is fetched once you have accepted its "
             "conditions (hf auth login)"
         )
-    target = _place(word)
+    return made_once(word, announce)
+
+
+def made_once(
+    source: str, announce: Callable[[str], None], about: str = "", **precision: Any
+) -> Path:
+    """The bundle of any source in the cache, made on the first call.
+
+    ``announce`` is told before anything is fetched. Where another process makes it, this one waits.
+    ``about``: a hash of what a path leads to; ``precision``: a dtype or bits, as for ``convert``.
+    """
+    target = _place(source, about, precision)
     if not _is_made(target):
         with bundle.alone(target.with_name(f"{target.name}.made"), wait=True):
             if not _is_made(target):
-                announce(_what(word, target))
-                convert(word, target, overwrite=True)
+                announce(f"converting {source}, once" if about else _what(source, target))
+                convert(source, target, overwrite=True, **precision)
     return target
 
 
@@ -43,11 +52,12 @@ def _is_made(target: Path) -> bool:
     return (target / bundle.CONFIG).is_file()
 
 
-def _place(word: str) -> Path:
+def _place(word: str, about: str, precision: Mapping[str, Any]) -> Path:
     """An open pipeline of other settings is another bundle."""
-    name = re.sub(r"[^A-Za-z0-9.-]+", "-", word)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(word).name if about else word)
     model = open_models.OPEN.get(word.removeprefix(open_models.SCHEME))
-    key = hashlib.sha256(f"{word}{model.config if model else ''}".encode()).hexdigest()[:8]
+    said = f"{word}{model.config if model else ''}{about}"
+    key = "-".join([hashlib.sha256(said.encode()).hexdigest()[:8], *map(str, precision.values())])
     return cache_folder() / "bundles" / samevoice.__version__ / f"{name}-{key}"
 
 

@@ -131,8 +131,12 @@ def dtype_of_pipeline(folder: Path) -> str:
 def device_of(candidate: OnDevice) -> str:
     """The name by which limits know a device: on a GPU, products may be TF32."""
     name = candidate.device_name.lower()
-    exact = name == "cpu" or os.environ.get(TF32) == "0"
-    return name if exact else f"{name}-tf32"
+    return f"{name}-tf32" if is_tf32(name) else name
+
+
+def is_tf32(device_name: str) -> bool:
+    """Whether products on this device are rounded to TF32."""
+    return device_name.lower() != "cpu" and os.environ.get(TF32) != "0"
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from samevoice.parity.judge import TapVerdict
 from samevoice.parity.result import Result
+from samevoice.reports.junit import Case, Suite, suites_of
 from samevoice.reports.rendering import rendered
 from samevoice.reports.text import visible
 from samevoice.reports.view import View, view
@@ -26,20 +27,36 @@ def markdown(name: str, result: Result, plots: Mapping[str, str]) -> str:
 
 
 def junit(results: Mapping[str, Result]) -> str:
-    """A suite for each result, a case for each tap, as every CI reads them."""
-    views = [view(result, name) for name, result in results.items()]
-    return rendered("junit.xml", suites=[(one, list(_cases(one))) for one in views])
+    """A suite for each result, a case for each tap."""
+    return suites_of(_suite(view(result, name)) for name, result in results.items())
 
 
-def _cases(one: View) -> Iterator[tuple[str, tuple[str, ...], str]]:
-    """Name, why it fails, and figures."""
+def _suite(one: View) -> Suite:
+    result = one.result
+    properties: list[tuple[str, object]] = [
+        ("passed", str(result.passed).lower()),
+        ("first_divergence", result.first_divergence or ""),
+        ("schema", result.schema),
+        ("command", " ".join(result.command)),
+    ]
+    for who, artefact in (("source", result.source), ("bundle", result.bundle)):
+        notes = ((f"{who}.{key}", value) for key, value in sorted(artefact.notes.items()))
+        properties += [(f"{who}.sha256", artefact.sha256), *notes]
+    properties += ((f"version.{key}", value) for key, value in sorted(result.versions.items()))
+    properties += (("loosened", loosened) for loosened in one.loosened)
+    name = f"{one.name}: {one.compared}"
+    return Suite(name, result.model_type, "parity", properties, list(_cases(one)))
+
+
+def _cases(one: View) -> Iterator[Case]:
     if not one.result.taps:
-        yield "taps", ("no tap was compared",), ""
+        yield Case("taps", ("no tap was compared",))
     for tap in one.result.taps:
         figures = ", ".join(f"{name} {number(getattr(tap, name))}" for name in FIGURES)
-        yield tap.label, tap.reasons, f"shape {list(tap.shape)}, {tap.dtype}: {figures}"
+        said = f"shape {list(tap.shape)}, {tap.dtype}: {figures}" if tap.reasons else ""
+        yield Case(tap.label, tap.reasons, said)
     if one.result.limits.for_task:
-        yield "task", one.result.verdict.task_reasons, ""
+        yield Case("task", one.result.verdict.task_reasons)
 
 
 # GitHub -------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""An evaluation as a page, and as Markdown for a pull request: the same answer and tables.
+"""An evaluation as a page, as Markdown for a pull request, and as JUnit for CI.
 
 Every name comes from outside; how each form escapes it is ``rendering``'s.
 """
@@ -8,44 +8,62 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from samevoice import __version__
 from samevoice.evaluation import figures, shown
-from samevoice.evaluation.evaluated import LABELS, Evaluation, points
+from samevoice.evaluation.evaluated import DRAWN, LABELS, Evaluation, points
 from samevoice.evaluation.scores import COLLAR, JACCARD, STRICT
 from samevoice.reports.details import Fact, Facts
+from samevoice.reports.junit import Case, Suite, suites_of
 from samevoice.reports.page import framed
 from samevoice.reports.plots.evaluation import AGAINST, ders, lanes
 from samevoice.reports.rendering import rendered
 from samevoice.reports.words import UNSAID
 
-DRAWN = 6  # recordings with timelines
 LISTED = 2000  # in the page's table
 SHORT = 10  # in the Markdown's
 FAILED = 200
+HASHES = ("fingerprint", "origin", "parts", "sha256")
 Rows = list[list[str]]
 
 
 def html(made: Evaluation) -> str:
     """The page, which needs nothing else."""
-    order = worst_first(made)
-    plots = [ders.tried(made), lanes.tried(made, order[:DRAWN])]
-    return framed("evaluation.html", plots=plots, **_content(made, order[:LISTED]))
+    plots = [ders.tried(made), lanes.tried(made, made.worst[:DRAWN])]
+    return framed("evaluation.html", plots=plots, **_content(made, made.worst[:LISTED]))
 
 
 def markdown(made: Evaluation) -> str:
-    return rendered("evaluation.md", **_content(made, worst_first(made)[:SHORT]))
+    return rendered("evaluation.md", **_content(made, made.worst[:SHORT]))
 
 
-def worst_first(made: Evaluation) -> list[int]:
-    """Places of the recordings: of a pair those first that moved most, or have the highest DER."""
+def junit(made: Evaluation) -> str:
+    return suites_of([suite(made)])
 
-    def key(at: int) -> tuple[float, ...]:
-        scores = [column[at].scores for column in made.columns]
-        rates = [one.strict.der for one in scores if one]
-        change = abs(rates[-1] - rates[0]) if rates else 0.0
-        apart = made.disagreements[at].der if made.is_pair else 0.0
-        return (-change, -apart, *(-one for one in rates))
 
-    return sorted(range(len(made.recordings)), key=key)
+def suite(made: Evaluation) -> Suite:
+    """A case for each recording; one that failed is an error."""
+    cases = [_case(made, said) for said in made.recording_rows]
+    cases += [Case(uri, (why,)) for uri, why in made.failed.items()]
+    names = " and ".join(one.name for one in made.systems)
+    properties = [
+        ("answer", made.answer),
+        ("samevoice", __version__),
+        *(
+            (f"{label}.{key}", _word(value))
+            for label, one in zip(LABELS, made.systems, strict=False)
+            for key, value in {"name": one.name, **one.made_of}.items()
+        ),
+    ]
+    name = f"{made.corpus.name}: {names}"
+    return Suite(name, "evaluation", "evaluate", properties, cases, "error")
+
+
+def _case(made: Evaluation, said: Mapping[str, Any]) -> Case:
+    """With the figures of the page's table, and how long it took where that is known."""
+    cells = list(zip(_heads(made), _cells(made, said), strict=True))
+    took = [said[x]["seconds"] for x in LABELS if x in said and said[x]["seconds"] is not None]
+    figures = ", ".join(f"{head} {cell}" for head, cell in cells[1:])
+    return Case(said["uri"], figures=figures, seconds=sum(took) if took else None)
 
 
 def _content(made: Evaluation, order: list[int]) -> dict[str, Any]:
@@ -164,13 +182,13 @@ def _jer(side: Mapping[str, Any]) -> str:
 
 def _systems(made: Evaluation) -> Iterator[Facts]:
     for label, one in zip(LABELS, made.systems, strict=False):
-        made_of = (
-            Fact(name, _word(value), name == "fingerprint") for name, value in one.made_of.items()
-        )
+        made_of = (Fact(name, _word(value), name in HASHES) for name, value in one.made_of.items())
         yield Facts(label, (Fact("name", one.name, True), *made_of))
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {str(one)[:12]}" for name, one in value.items())
     return ("no", "yes")[value] if isinstance(value, bool) else str(value)
 
 
@@ -179,13 +197,16 @@ def _corpus(made: Evaluation) -> Facts:
     every = said["recordings"] + len(made.failed)
     facts = {
         "name": said["name"],
+        "sha256": said["sha256"],
         "recordings": f"{every:,}" + (f", {len(made.failed):,} failed" if made.failed else ""),
         "references": _word(said["references"]),
         "with UEM": f"{said['uems']:,}; without one, all is scored",
         "length": _length(said["duration"]),
         "scored": _length(said["scored"]),
     }
-    return Facts("Corpus", tuple(Fact(name, value) for name, value in facts.items()))
+    return Facts(
+        "Corpus", tuple(Fact(name, value, name in HASHES) for name, value in facts.items())
+    )
 
 
 def _length(seconds: float) -> str:

@@ -17,11 +17,13 @@ RTTM = (
     "SPEAKER a 1 0.000 1.000 <NA> <NA> SPEAKER_00 <NA> <NA>\n"
     "SPEAKER a 1 0.500 0.250 <NA> <NA> SPEAKER_01 <NA> <NA>\n"
 )
+BUNDLE = "full/config.json"
 
 
 def left(folder: Path) -> set[str]:
-    """Every file below a folder, the hidden ones, too."""
-    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    """Every file below a folder, the hidden ones, too, but for the bundle that is none."""
+    found = {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.is_dir()}
+    return found - {BUNDLE}
 
 
 class Told:

@@ -52,6 +52,9 @@ NOT_RUN = {
     "samevoice gate segmentation-3.0-parity": "there is no result, as they were not compared again",
     "samevoice parity seg --source $SOURCE": "docs/ci.md does it with a small network",
     "samevoice replay seg --golden": "docs/ci.md does it with a small network",
+    "samevoice parity bundle --source pyannote/speaker-diarization-community-1": COMPARED,
+    "samevoice gate moved": "there is no evaluation; test_the_upgrades_run has a small one",
+    "samevoice gate new": "tests/cli/test_baseline.py does it",
     "samevoice speakers enroll Ana ana.wav --model community-1": (
         "made-up weights hear nobody alone; docs/speakers.md does it"
     ),
@@ -59,12 +62,17 @@ NOT_RUN = {
         "README.md's comparison under another name, which SETTINGS put there"
     ),
     "samevoice parity release --source": "the same once more",
+    "samevoice diarize archive/": "there is no archive; tests/cli/test_diarize_many.py has one",
     "samevoice evaluate": "needs recordings with references; tests/cli/test_evaluate.py has some",
+    "samevoice report meetings-evaluation": "tests/cli/test_report_evaluations.py has such",
+    "samevoice score": "needs the same; tests/cli/test_evaluate.py has them",
     "samevoice gate meetings-evaluation": "needs such; tests/cli/test_gate_corpus.py does it",
     "samevoice precision": "rounds a network seventy times; tests/cli/test_precision.py does it",
     "samevoice convert open:diarization --recipe": "there is no recipe, as none was looked for",
     "samevoice tune": "needs recordings with references; tests/cli/test_tune.py has some",
     "samevoice release seg --result": "seg was not compared; docs/releasing.md does it",
+    "samevoice release half": "needs an evaluation; tests/release/test_corpora.py makes one",
+    "samevoice release exact": "needs one, too; tests/release/test_whole.py makes it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",
     "samevoice gallery": "spoils two networks forty times; tests/parity/test_gallery.py does it",
     "samevoice parity BUNDLE --source SOURCE --fast": (
@@ -230,8 +238,10 @@ def one_voice(narrow: Path, target: Path) -> None:
 
 def of_reports(page: Page, around: Around) -> None:
     """Results of every kind, as `make parity` and the gallery leave them."""
+    import made_evaluation
     from made_results import judged, taps_of
 
+    from samevoice.evaluation.systems import Written
     from samevoice.parity import gallery_file
     from samevoice.parity.limits import Family
     from samevoice.parity.result import write
@@ -246,6 +256,10 @@ def of_reports(page: Page, around: Around) -> None:
         write(page.folder / place / "result.json", judged(taps_of(family), family=family))
     (page.folder / "out" / "gallery.json").write_text(gallery_file.written({}, {}))
     page.env["GITHUB_STEP_SUMMARY"] = str(page.folder / "summary.md")
+    for run in ("2026-11-20", "2026-11-27"):
+        made_evaluation.write(
+            page.folder / "runs" / run / "evaluation.json", Written("full", {}, {})
+        )
 
 
 def of_releasing(page: Page, around: Around) -> None:
@@ -510,13 +524,14 @@ def small_pyannet() -> Any:
     return shaken(model).eval()
 
 
-def the_workflow() -> dict[str, Any]:
-    (block,) = (one for one in blocks(CI) if one.language == "yaml")
-    return doc_pages.workflow(block)
+def the_workflow(name: str = "parity") -> dict[str, Any]:
+    found = (doc_pages.workflow(one) for one in blocks(CI) if one.language == "yaml")
+    return {str(one["name"]): one for one in found}[name]
 
 
 def test_every_action_is_pinned_to_a_major_version() -> None:
-    steps = [step for job in the_workflow()["jobs"].values() for step in job["steps"]]
+    both = the_workflow(), the_workflow("upgrades")
+    steps = [step for one in both for job in one["jobs"].values() for step in job["steps"]]
     assert steps
     assert all(("uses" in step) != ("run" in step) for step in steps)
     for step in steps:
@@ -574,6 +589,37 @@ def test_the_workflow_runs(small: str, around: Around, tmp_path: Path) -> None:
     other.env["PYTHONPATH"] = os.pathsep.join([lacking(tmp_path), other.env.get("PYTHONPATH", "")])
     said = "".join(run_step(other, step, jobs["replay"], small) for step in jobs["replay"]["steps"])
     assert said.startswith("passed  bundle against golden")
+
+
+@pytest.mark.timeout(900)
+def test_the_upgrades_run(around: Around, tmp_path: Path) -> None:
+    """What the page keeps, of small networks, and the steps on it: once good, then moved."""
+    import made_corpus
+    from made_campplus import small_campplus, source_of
+
+    made = tmp_path / "made"
+    (made / "segmentation").mkdir(parents=True)
+    save(small_pyannet(), made / "segmentation" / "pytorch_model.bin")
+    source = source_of(made / "source", made / "segmentation", small_campplus(made / "small.pt"))
+    around.hub.add("org/whole", files(source))
+    page = around.page(tmp_path / "page")
+    (page.folder / "corpus").mkdir()
+    made_corpus.write(page.folder / "corpus")
+    keep = next(x for x in blocks(CI) if "--output baseline" in x.text).text
+    keep = keep.replace("pyannote/speaker-diarization-community-1", "org/whole")
+    keep = keep.replace("samevoice parity", "samevoice parity --only segmentation")
+    assert (answer := page.step(keep)).code == 0, answer.text
+
+    found = the_workflow("upgrades")
+    assert set(found["on"]) == {"schedule", "workflow_dispatch"}
+    assert found["permissions"] == {"contents": "read"}
+    (job,) = found["jobs"].values()
+    job["env"] = {**found["env"], "PARTS": "segmentation"}
+    shutil.rmtree(page.folder / "bundle")
+    said = "".join(run_step(page, step, job, "org/whole") for step in job["steps"])
+    assert "passed  bundle/segmentation against proof/segmentation/golden" in said
+    assert "since the baseline: the same bundle, versions and device" in said
+    assert "passed  moved/evaluation.json" in said
 
 
 def run_step(page: Page, step: dict[str, Any], job: dict[str, Any], source: str) -> str:

@@ -78,8 +78,8 @@ def modules() -> set[str]:
     """Every module of the four folders and of samevoice itself, by its place in the package."""
     own = ROOT / "src" / "samevoice"
     written = [*own.glob("*.py")]
-    for folder in ("bench", "cli", "evaluation", "precision", "release"):
-        written += own.glob(f"{folder}/*.py")
+    for folder in ("bench", "cli", "evaluation", "precision", "release", "workers"):
+        written += (own / folder).rglob("*.py")
     found = {path.relative_to(ROOT / "src") for path in written}
     for folder in ("converters", "models", "parity", "reports"):
         paths = (ROOT / folder).rglob("*.py")

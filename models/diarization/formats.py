@@ -67,9 +67,14 @@ def _fields(names: Iterable[str]) -> dict[str, str]:
 
 def spans_of_rttm(path: Path) -> dict[str, list[Span]]:
     """Every recording's turns by its uri. Comments and lines of other kinds are passed over."""
+    return spans_in(_text(path), str(path))
+
+
+def spans_in(text: str, path: str) -> dict[str, list[Span]]:
+    """The same of a text; errors name it as that of a file."""
     found: dict[str, list[Span]] = {}
     # Only line feeds end a line: a name may hold what Python's splitlines would cut at.
-    for number, line in enumerate(_text(path).split("\n"), start=1):
+    for number, line in enumerate(text.split("\n"), start=1):
         words = re.split(r"[ \t]+", line.strip(" \t\r"))
         if words[0] != "SPEAKER":
             _refuse_other(words[0], f"{path}, line {number}")

@@ -190,7 +190,10 @@ def _step(states: Floats, cell: Floats, projected: Floats, wh: Floats) -> None:
 
 
 def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Those that this process may have, and that OMP_NUM_THREADS leaves it."""
+    here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    return min(here, int(asked)) if asked.isdecimal() and int(asked) else here
 
 
 @cache

@@ -48,7 +48,7 @@ def run(
     """
     folder, started = Path(bundle), time.monotonic()
     asked = [one for one in overrides if one.tap is None or one.tap in ORDER]
-    planned = _planned(folder, source, revision)
+    planned = made_from(folder, source, revision)
     chosen = recordings_of(inputs, audio, references)
     identity.strict_float32()
     candidate = Listening(folder, device, fast=fast)
@@ -86,7 +86,7 @@ def _result(
         model_type=whole.verdict.limits.family,
         inputs=[one.recording.example.described() for one in whole.compared],
         command=command,
-        source=_source(planned),
+        source=source_of(planned),
         bundle=Artefact(identity.fingerprint(folder), {"name": folder.resolve().name}),
         versions=identity.versions(),
         details={
@@ -97,7 +97,7 @@ def _result(
     )
 
 
-def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.Conversion:
+def made_from(folder: Path, source: str | Path, revision: str | None) -> convert.Conversion:
     """The source, which must be the one that every part of the bundle was made from."""
     planned = convert.prepare(
         source, model_type="auto", options=convert.Options(), revision=revision
@@ -122,7 +122,7 @@ def _planned(folder: Path, source: str | Path, revision: str | None) -> convert.
     return planned
 
 
-def _source(planned: convert.Conversion) -> Artefact:
+def source_of(planned: convert.Conversion) -> Artefact:
     assert planned.pipeline is not None
     files = dict(convert.hashes_of(planned.pipeline))
     for part in planned.parts:

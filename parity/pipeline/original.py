@@ -21,6 +21,7 @@ from samevoice import plain_yaml
 from samevoice.converters.convert import Conversion, Part
 from samevoice.files import read_text
 from samevoice.models.diarization.clustering import Clustering
+from samevoice.models.diarization.output import Turns
 from samevoice.models.diarization.vbx import Steps
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part, seams_of
@@ -178,14 +179,23 @@ class ReferencePipeline:
 
     def run(self, waveform: Array, uri: str = "recording") -> TorchRun:
         """(samples,) at 16 kHz -> what pyannote makes of it, stage by stage."""
+        with _quietly(), self._listening() as notes:
+            made = self._call(waveform, uri, _hook(notes))
+        return _run_of(np.asarray(waveform), notes, made)
+
+    def turns(self, waveform: Array, uri: str) -> Turns:
+        """Only who speaks when, as people run it."""
+        with _quietly():
+            made = self._call(waveform, uri)
+        return Turns.from_annotation(made.speaker_diarization)
+
+    def _call(self, waveform: Array, uri: str, hook: Callable[..., None] | None = None) -> Any:
         import torch
 
         plain = torch.from_numpy(np.array(waveform, dtype=np.float32))[None]
         file = {"waveform": plain, "sample_rate": RATE, "uri": uri}
         told = {"num_speakers": TOLD} if self._must_be_told else {}
-        with _quietly(), self._listening() as notes:
-            made = self.pipeline(file, hook=_hook(notes), **told)
-        return _run_of(np.asarray(waveform), notes, made)
+        return self.pipeline(file, hook=hook, **told)
 
     def truth(self, run: TorchRun) -> Truth:
         """The networks in float64, and pyannote's clustering of what they say then."""

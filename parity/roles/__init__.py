@@ -37,7 +37,8 @@ class Role:
 
     ``examples`` takes speech, the least number of samples, and whether the whole set is wanted;
     ``task`` the outputs that have labels. ``judged`` are the taps that a result must have for every
-    input, each with its mode.
+    input, each with its mode. ``needs_corpus``: with rounded weights it may mix up the voices of a
+    recording, though it passes on these examples.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Role:
     task: Callable[[Sequence[Row], Config], Sections] | None = None
     # What plots show: of what came out, the config, and the seconds of the first frame and a step.
     drawn: Callable[[Sequence[Row], Config, float, float], dict[str, Any]] | None = None
+    needs_corpus: bool = False
 
 
 @cache

@@ -91,4 +91,14 @@ def drawn(rows: Sequence[Row], config: Config, start: float, step: float) -> dic
     return {"voices": [label for example, *_ in rows for label in example.labels]}
 
 
-ROLES = (Role("embedding", (("output", "free"),), examples, gallery, task=task, drawn=drawn),)
+ROLES = (
+    Role(
+        "embedding",
+        (("output", "free"),),
+        examples,
+        gallery,
+        task=task,
+        needs_corpus=True,
+        drawn=drawn,
+    ),
+)

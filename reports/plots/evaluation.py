@@ -10,6 +10,7 @@ import numpy as np
 
 # Before matplotlib itself: it says what to install where there is none.
 from samevoice.reports.canvas import (  # isort: split
+    NothingToDrawError,
     as_strips,
     boxes,
     drawing,
@@ -24,6 +25,8 @@ from matplotlib.figure import Figure
 
 from samevoice.evaluation.corpus import Regions
 from samevoice.evaluation.evaluated import LABELS, Evaluation
+from samevoice.evaluation.scores import STRICT
+from samevoice.evaluation.several import Line
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline.outcome import mapped
 from samevoice.reports.plots.task import Turns, differing, draw_turns
@@ -117,6 +120,28 @@ def _sorted(values: Array) -> tuple[Array, Array]:
     """Shares of the recordings, and what they have at most."""
     shares = np.linspace(0, 100, min(len(values), POINTS))
     return shares, np.percentile(values, shares)
+
+
+@drawing("beside", "DER of each system")
+def beside(lines: Sequence[Line]) -> tuple[Figure, str, str]:
+    """A dot a system and corpus, and its interval."""
+    rated = [(one, one.said[STRICT]["micro"]) for one in lines[::-1] if STRICT in one.said]
+    if not rated:
+        raise NothingToDrawError("no evaluation has references")
+    figure = figure_of(0.24 * len(rated) + 0.8)
+    axes = figure.subplots()
+    for row, (_, der) in enumerate(rated):
+        if der["low"] is not None:
+            axes.hlines(row, 100 * der["low"], 100 * der["high"], color=MUTED, lw=1.6)
+        axes.plot(100 * der["value"], row, color=TORCH, marker="o", ls="none", clip_on=False)
+    axes.set_yticks(range(len(rated)), [f"{label(x.system)}, {label(x.corpus)}" for x, _ in rated])
+    axes.set_ylim(-0.7, len(rated) - 0.3)
+    axes.set_xlim(0.0, None)
+    axes.set_xlabel("DER, %")
+    said = ", ".join(
+        f"{visible(x.system)} on {visible(x.corpus)} {der['value']:.1%}" for x, der in rated[::-1]
+    )
+    return figure, "A dot is the DER over all speech, its line the 95% interval.", f"DER: {said}."
 
 
 # Who speaks when ----------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from samevoice.errors import SamevoiceError
@@ -46,6 +47,7 @@ _FILES = {
     "evaluated": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"uri"'),
     "evaluation.json": _begins(r'\{\s*"schema": \d+,\s*"command": "evaluate",\s*"samevoice"'),
     "evaluation.html": _begins(r"<!doctype html>.*<span>samevoice evaluation</span>"),
+    "history.html": _begins(r"<!doctype html>.*<span>samevoice history</span>"),
     "evaluation.md": _begins(r"## (✅|❌|📊) samevoice evaluation of "),
     "evaluation.csv": _begins(r"uri,duration,speakers,scored,"),
     "precision.json": _begins(r'\{\s*"schema": \d+,\s*"command": "precision"'),
@@ -166,8 +168,12 @@ def _is_there(path: Path) -> bool:
 _PARTIAL = re.compile(r"\.samevoice-(\d+)-\d+\.partial")
 
 
+@cache
 def _sweep(folder: Path) -> None:
-    """Remove what killed runs left: their process is gone here, and nobody elsewhere writes it."""
+    """Remove what killed runs left: their process is gone here, and nobody elsewhere writes it.
+
+    Once: a folder of 10,000 results takes a while to look through.
+    """
     paths: list[Path] = []
     with suppress(OSError):  # one may write into a folder that one may not look into
         paths += folder.iterdir()

@@ -62,11 +62,11 @@ def test_a_process_tells_its_own_memory_and_not_its_parent_s() -> None:
     """ru_maxrss of a child begins with what its parent held: a gigabyte here."""
     code = (
         "import subprocess, sys; held = bytearray(10**9); held[::4096] = b'x' * len(held[::4096]);"
-        "subprocess.run([sys.executable, '-c', 'from samevoice.bench.jobs import peak_gb;"
-        "print(peak_gb())'])"
+        "subprocess.run([sys.executable, '-c', 'from samevoice.machine import peak_memory;"
+        "print(peak_memory())'])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert 0.005 < float(said.stdout) < 0.5
+    assert 5e6 < float(said.stdout) < 5e8
 
 
 def test_what_libraries_print_does_not_mix_with_the_answers(

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from made_pipeline import Told
@@ -12,6 +14,7 @@ from typed import Answer, Run
 import samevoice
 from samevoice import cli
 from samevoice.models.diarization import pipeline
+from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
 
 @pytest.fixture
@@ -43,6 +46,7 @@ def diarize(told: type[Told], typed: Run, tmp_path: Path) -> Run:
     """``samevoice diarize`` in this process, in a folder with a bundle called full."""
     del told
     (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "config.json").write_text("{}")
     return lambda words: typed(f"diarize {words}")
 
 
@@ -68,3 +72,32 @@ def pieces(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp("corpus")
     made_corpus.write(folder)
     return folder
+
+
+@pytest.fixture
+def evaluate(narrow: Path, pieces: Path, typed: Run, tmp_path: Path) -> Run:
+    """In a folder with a bundle called full and a corpus called meetings."""
+    (tmp_path / "full").symlink_to(narrow)
+    shutil.copytree(pieces, tmp_path / "meetings")
+
+    def answer(words: str, code: int = 0) -> Answer:
+        found = typed(f"evaluate {words}")
+        assert found.code == code, found.err
+        assert all(len(line) <= 80 for line in found.out.splitlines())
+        return found
+
+    return answer
+
+
+@pytest.fixture
+def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The recordings that a pipeline has heard, as the commands go."""
+    names: list[str] = []
+    call = SpeakerDiarizationPipeline.__call__
+
+    def told(self: Any, audio: Any, **options: Any) -> Any:
+        names.append(audio if isinstance(audio, str) else audio["uri"])
+        return call(self, audio, **options)
+
+    monkeypatch.setattr(SpeakerDiarizationPipeline, "__call__", told)
+    return names

@@ -25,6 +25,7 @@ from typed import Run
 import samevoice
 from samevoice.cli import diarize as module
 from samevoice.cli import pipeline_options, terminal
+from samevoice.cli.diarizing import JOURNAL
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.output import Diarization
 
@@ -270,7 +271,7 @@ def test_a_failed_file_does_not_stop_the_rest_and_is_named_at_the_end(
     recording(tmp_path / "nan.wav", nan, subtype="FLOAT")
     answer = diarize("a.wav empty.wav nan.wav none.wav z.wav --model full --output out")
     assert answer.code == 2
-    assert left(tmp_path / "out") == {"a.rttm", "z.rttm"}
+    assert left(tmp_path / "out") == {"a.rttm", "z.rttm", JOURNAL}
     assert answer.err.splitlines() == [
         "empty.wav is empty (0 bytes): is the recording complete?",
         "nan.wav holds NaN at 0.500 s: mend it, or cut that part out",

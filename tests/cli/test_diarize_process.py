@@ -17,10 +17,12 @@ from made_audio import RATE, noise, recording
 from made_pipeline import FAKE, left
 
 from samevoice import cli
+from samevoice.cli.diarizing import JOURNAL
 
 
 def faked(*words: str, cwd: Path, **options: Any) -> subprocess.CompletedProcess[str]:
     (cwd / "full").mkdir(exist_ok=True)
+    (cwd / "full" / "config.json").write_text("{}")
     command = [sys.executable, "-c", FAKE, "diarize", *words, "--model", "full"]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
     return subprocess.run(command, cwd=cwd, text=True, check=False, timeout=60, **pipes)
@@ -31,7 +33,7 @@ def test_ctrl_c_stops_cleanly(tmp_path: Path) -> None:
     recording(tmp_path / "stop.wav")
     done = faked("a.wav", "stop.wav", "--output", "out", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (130, "samevoice: stopped\n")
-    assert left(tmp_path / "out") == {"a.rttm"}
+    assert left(tmp_path / "out") == {"a.rttm", JOURNAL}
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")

@@ -10,47 +10,19 @@ import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from xml.etree import ElementTree
 
 import made_audio
 import pytest
 from made_corpus import LINE, PIECES
 from made_pipeline import left
-from typed import Answer, Run
+from typed import Run
 
 from samevoice.errors import MissingExtraError
-from samevoice.evaluation.corpus import read
+from samevoice.evaluation.corpora import read
 from samevoice.evaluation.scores import added, judge
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
-
-
-@pytest.fixture
-def evaluate(narrow: Path, pieces: Path, typed: Run, tmp_path: Path) -> Run:
-    """In a folder with a bundle called full and a corpus called meetings."""
-    (tmp_path / "full").symlink_to(narrow)
-    shutil.copytree(pieces, tmp_path / "meetings")
-
-    def answer(words: str, code: int = 0) -> Answer:
-        found = typed(f"evaluate {words}")
-        assert found.code == code, found.err
-        assert all(len(line) <= 80 for line in found.out.splitlines())
-        return found
-
-    return answer
-
-
-@pytest.fixture
-def ran(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The recordings that a pipeline has heard, as the commands go."""
-    names: list[str] = []
-    call = SpeakerDiarizationPipeline.__call__
-
-    def told(self: Any, audio: Any, **options: Any) -> Any:
-        names.append(audio["uri"])
-        return call(self, audio, **options)
-
-    monkeypatch.setattr(SpeakerDiarizationPipeline, "__call__", told)
-    return names
 
 
 def found(folder: str = "meetings-evaluation") -> dict[str, Any]:
@@ -86,7 +58,7 @@ def test_every_figure_is_that_of_the_turns_that_diarize_gives(evaluate: Run) -> 
     with Path("meetings-evaluation/evaluation.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["uri"] for row in rows] == sorted(PIECES)
-    for name in ("evaluation.html", "evaluation.md"):
+    for name in ("evaluation.html", "evaluation.md", "junit.xml"):
         assert made["answer"] in Path("meetings-evaluation", name).read_text()
         assert f"  meetings-evaluation/{name}" in said
     ders = [float(row["A_der"]) for row in rows]
@@ -140,6 +112,40 @@ def test_what_is_done_is_not_done_again(evaluate: Run, ran: list[str]) -> None:
     assert ran == ["one", "one"]
 
 
+def test_b_may_be_another_bundle_in_its_fast_mode(evaluate: Run) -> None:
+    shutil.copytree("full", "half")
+    evaluate("meetings --model full --against half:fast --output out")
+    a, b = found("out")["systems"]
+    assert (a["name"], b["name"]) == ("full", "half-fast")
+    assert (a["made_of"]["fast"], b["made_of"]["fast"]) == (False, True)
+    assert a["made_of"]["origin"] == b["made_of"]["origin"]
+    assert "is read: choose" in evaluate("meetings --against half:fast --output half/out", 2).err
+
+
+def test_the_hash_of_a_corpus_is_that_of_its_recordings_and_references(evaluate: Run) -> None:
+    def hashes() -> tuple[str, list[str]]:
+        evaluate("meetings --model theirs --output out")
+        said = found("out")
+        return said["corpus"]["sha256"], [one["sha256"] for one in said["recordings"]]
+
+    shutil.copytree("meetings", "theirs", ignore=lambda *_: ["one.wav", "two.wav", "three.wav"])
+    first, rows = hashes()
+    assert hashes() == (first, rows)
+    for change in (
+        lambda: Path("meetings/one.rttm").write_text(
+            LINE.format(uri="one", start=0, length=1, who="x")
+        ),
+        lambda: Path("meetings/all.uem").write_text("one 1 0 11\ntwo 1 0 12\nthree 1 0 12\n"),
+        lambda: shutil.copy("meetings/two.wav", "meetings/one.wav"),
+    ):
+        change()
+        other, others = hashes()
+        assert other != first
+        assert others[0] != rows[0]
+        assert others[1:] == rows[1:]
+        first, rows = other, others
+
+
 def test_a_run_that_is_killed_goes_on(
     evaluate: Run, ran: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +176,13 @@ def test_a_recording_that_fails_is_told_and_left_out(evaluate: Run, ran: list[st
     assert [one["uri"] for one in made["recordings"]] == ["one", "two"]
     assert made["failed"] == [{"uri": "three", "why": at_once}]
     assert "1 recording failed" in Path("meetings-evaluation/evaluation.html").read_text()
+    junit = ElementTree.parse("meetings-evaluation/junit.xml").getroot()
+    ((case, error),) = [
+        (x.get("name"), x[0].get("message"))
+        for x in junit.iter("testcase")
+        if x.find("error") is not None
+    ]
+    assert (case, error) == ("three", at_once)
     ran.clear()
     evaluate("meetings --model full", 2)
     assert ran == ["three"]
@@ -201,6 +214,100 @@ def test_turns_of_anybody(evaluate: Run) -> None:
     evaluate("meetings --model meetings-evaluation/full --output again")
     assert found("again")["systems"][0]["der"] == a["der"]
     evaluate("meetings --model theirs --against fast", 2)
+
+
+def test_a_list_and_a_manifest_give_the_figures_of_the_folder(evaluate: Run) -> None:
+    """Anybody's turns over the same recordings, however these are named."""
+    lhotse = pytest.importorskip("lhotse")
+    theirs = Path("theirs")
+    theirs.mkdir()
+    for uri in PIECES:
+        (theirs / f"{uri}.rttm").write_text(LINE.format(uri=uri, start=1, length=8, who="x"))
+    Path("mine.lst").write_text("".join(f"meetings/{x}.wav\t\tmeetings/all.uem\n" for x in PIECES))
+    paths = [Path("meetings", f"{uri}.wav") for uri in PIECES]
+    recordings = lhotse.RecordingSet.from_recordings(map(lhotse.Recording.from_file, paths))
+    recordings.to_file("my_recordings.jsonl.gz")
+    lhotse.SupervisionSet.from_rttm([f"meetings/{x}.rttm" for x in PIECES]).to_file(
+        "my_supervisions.jsonl.gz"
+    )
+    evaluate("meetings --model theirs")
+    folder = found()
+    for word, name in {"mine.lst": "mine", "my_recordings.jsonl.gz": "my"}.items():
+        evaluate(f"{word} --model theirs")
+        assert found(f"{name}-evaluation")["systems"] == folder["systems"]
+        assert found(f"{name}-evaluation")["corpus"]["scored"] == 36
+    here = Path("meetings").resolve()
+    Path("urls.lst").write_text(
+        "".join(f"file://{here}/{x}.wav\tmeetings/{x}.rttm\tmeetings/all.uem\n" for x in PIECES)
+    )
+    pytest.importorskip("fsspec")
+    evaluate("urls.lst --model theirs")
+    assert found("urls-evaluation")["systems"] == folder["systems"]
+    assert found("urls-evaluation")["recordings"][0]["audio"] == f"file://{here}/one.wav"
+    Path("mine.lst").write_text("meetings/one.wav\nmeetings/four.wav\n")
+    answer = evaluate("mine.lst --model theirs", 2)
+    assert answer.err == (
+        "samevoice: mine.lst, line 2: there is no recording meetings/four.wav; paths are relative "
+        "to the list's folder\n"
+    )
+
+
+def test_turns_are_scored_again_without_the_pipeline(
+    evaluate: Run, typed: Run, ran: list[str]
+) -> None:
+    evaluate("meetings --model full --against fast")
+    before = found()
+    ran.clear()
+    Path("meetings/all.uem").write_text("".join(f"{uri} 1 0 6\n" for uri in PIECES))
+    Path("meetings/two.rttm").write_text(LINE.format(uri="two", start=2, length=3, who="eve"))
+    folders = ["meetings-evaluation/full", "meetings-evaluation/full-fast"]
+    answer = typed(f"score meetings --turns {folders[0]} --turns {folders[1]}")
+    assert (answer.code, ran) == (0, []), answer.err
+    after = found("meetings-scores")
+    assert answer.out.startswith(after["answer"][:40])
+    assert (before["corpus"]["scored"], after["corpus"]["scored"]) == (36, 18)
+    evaluate("meetings --model full --against fast")  # scores its own turns again
+    assert ran == []
+    for ours, theirs in zip(after["systems"], found()["systems"], strict=True):
+        assert ours["name"] == theirs["name"]
+        assert ours["der"] == theirs["der"] != before["systems"][0]["der"]
+        assert ours["jer"] == theirs["jer"]
+    assert after["pair"] == found()["pair"]
+    assert after["answer"] == "A and B give the same turns on 3 recordings."
+    written = {path.name for path in Path("meetings-scores").glob("*.*")}
+    assert written == {path.name for path in Path("meetings-evaluation").glob("*.*")}
+
+    single = typed(f"score meetings --turns {folders[1]} --output alone")
+    assert single.out.startswith("A has a DER of ")
+    assert found("alone")["systems"][0]["der"] == found()["systems"][1]["der"]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("meetings", "score needs --turns DIR, once or twice"),
+        ("meetings --turns a --turns a --turns a", "score needs --turns DIR, once or twice"),
+        ("meetings --turns full", "full is no folder of RTTM files; evaluate runs pipelines"),
+        ("meetings --turns nowhere", "nowhere is no folder of RTTM files"),
+        ("meetings --turns a --turns ./a", "a is named twice: name two folders that differ"),
+        ("meetings --turns b", "no RTTM below b names 'three'"),
+        ("meetings --turns c", "no RTTM below c names 'one': add its turns, or an empty one.rttm"),
+        ("nowhere --turns a", "nowhere is no corpus"),
+        ("meetings --turns a --output a/scores", "would lie in a, which is read"),
+    ],
+)
+def test_what_cannot_be_scored_is_one_line(
+    evaluate: Run, typed: Run, words: str, said: str
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree("meetings", name, ignore=shutil.ignore_patterns("*.wav"))
+    Path("b/three.rttm").unlink()
+    Path("c").mkdir()
+    Path("c/other.rttm").write_text(LINE.format(uri="other", start=0, length=1, who="eve"))
+    answer = typed(f"score {words}")
+    assert (answer.code, answer.err.count("\n")) == (2, 1)
+    assert said in answer.err
+    assert not Path("meetings-scores").exists()
 
 
 def test_two_are_compared_without_references(evaluate: Run) -> None:
@@ -246,6 +353,7 @@ def test_the_same_turns_are_said_to_be_the_same(evaluate: Run) -> None:
         ("meetings --model full --output meetings/out", "would lie in meetings, which is read"),
         ("meetings --model full --output taken", "evaluation.json exists and is not a result"),
         ("meetings --model full --output taken/too", "evaluation.html exists and is not a result"),
+        ("meetings --model full --output taken/three", "junit.xml exists and is not a result"),
         ("meetings --model full --against theirs", "both name 'one': remove one"),
         (
             "meetings --model theirs/a --against fast",
@@ -264,6 +372,8 @@ def test_what_cannot_be_is_one_line_before_the_work(
     Path("taken/evaluation.json").write_text("{}")
     Path("taken/too").mkdir()
     Path("taken/too/evaluation.html").write_text("<!doctype html>mine")
+    Path("taken/three").mkdir()
+    Path("taken/three/junit.xml").write_text("<testsuites/>")
     answer = evaluate(words, 2)
     *before, last = answer.err.splitlines()
     assert said in last
@@ -305,6 +415,35 @@ def test_groups_and_the_verdict_by_hand(evaluate: Run) -> None:
     assert "B is better than A" in evaluate("talks --model b --against a --output other").out
 
 
+def test_overlap_makes_groups_of_its_own(evaluate: Run) -> None:
+    """A second each, of which Ana has half; Bob speaks over none, a tenth or three tenths of it."""
+    for number in range(15):
+        uri = f"talk{number:02d}"
+        start = (0.5, 0.4, 0.2)[number // 5]
+        made_audio.recording(Path("talks", f"{uri}.wav"))
+        ana = LINE.format(uri=uri, start=0, length=0.5, who="ana")
+        bob = LINE.format(uri=uri, start=start, length=1 - start, who="bob")
+        Path("ours").mkdir(exist_ok=True)
+        Path("talks", f"{uri}.rttm").write_text(ana + bob)
+        Path("ours", f"{uri}.rttm").write_text(ana)
+    said = evaluate("talks --model ours").out
+    made = found("talks-evaluation")
+    assert [one["overlap"] for one in made["by_overlap"]] == ["0-5 %", "5-15 %", "15 %+"]
+    ders = [one["systems"][0]["der"]["micro"]["value"] for one in made["by_overlap"]]
+    assert ders == pytest.approx([0.5, 0.6 / 1.1, 0.8 / 1.3])
+    assert [one["overlap"] for one in made["recordings"][::5]] == pytest.approx([0, 0.1, 0.3])
+    lines = [line.split() for line in said.splitlines()]
+    assert ["5-15", "%", "5", "54.5%", "(54.5-54.5)"] in lines
+    assert made["by_speakers"][0]["speakers"] == "2"
+    page, text = (Path("talks-evaluation", f"evaluation.{x}").read_text() for x in ("html", "md"))
+    for words in (page, text):
+        assert "By share of overlap" in words
+        assert "By number of speakers" not in words  # there is but one
+        assert "54.5% (54.5-54.5)" in words
+    with Path("talks-evaluation/evaluation.csv").open(newline="") as file:
+        assert float(list(csv.DictReader(file))[-1]["overlap"]) == pytest.approx(0.3)
+
+
 def test_without_pyannote_metrics_the_extra_is_named(
     evaluate: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,7 +459,7 @@ def test_without_what_draws_the_page_the_figures_are_there(
         def __getattr__(self, name: str) -> Any:
             raise MissingExtraError("jinja2, which writes the reports,", "parity")
 
-    monkeypatch.setitem(sys.modules, "samevoice.reports.evaluation", Missing("missing"))
+    monkeypatch.setitem(sys.modules, "samevoice.reports.evaluations", Missing("missing"))
     answer = evaluate("meetings --model full")
     assert "no page: jinja2" in answer.err
     assert "evaluation.html" not in answer.out

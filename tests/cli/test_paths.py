@@ -15,6 +15,7 @@ from made_pipeline import RTTM, Told, left
 from typed import Run
 
 from samevoice import outputs
+from samevoice.cli.diarizing import JOURNAL
 from samevoice.models.diarization.output import read_rttm
 
 KEPT = " exists and is not a result of this kind: choose another path, or pass --overwrite"
@@ -70,7 +71,7 @@ def test_a_folder_means_its_recordings(diarize: Run, tmp_path: Path, told: type[
     os.mkfifo(tmp_path / "talks/pipe.wav")
     answer = diarize("talks --model full --output out")
     assert answer.code == 0
-    assert left(tmp_path / "out") == {"a.rttm", "b.rttm", "c.rttm"}
+    assert left(tmp_path / "out") == {"a.rttm", "b.rttm", "c.rttm", JOURNAL}
     named = [line.split("  ")[0] for line in answer.out.splitlines() if "turns" in line]
     assert named == ["talks/a.flac", "talks/b.wav", "talks/deep/down/c.MP3"]
     assert answer.out.splitlines()[-1].startswith("3 recordings, 3.")

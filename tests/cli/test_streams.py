@@ -147,9 +147,11 @@ def test_a_report_that_cannot_be_shown_stops_the_other_recordings(
     for name in ("a.wav", "b.wav"):
         recording(tmp_path / name)
     names = (tmp_path / "a.wav", tmp_path / "b.wav")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "config.json").write_text("{}")
     with open(FULL, "w") as full:
         monkeypatch.setattr(sys, "stdout", full)
-        words = ("diarize", *names, "--model", tmp_path, "--output", tmp_path / "out")
+        words = ("diarize", *names, "--model", tmp_path / "full", "--output", tmp_path / "out")
         assert ended(*words) == 2
     assert len(told.asked) == 1
     assert capsys.readouterr().err.splitlines()[1:] == []

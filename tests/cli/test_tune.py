@@ -81,7 +81,7 @@ def test_the_grid_is_scored_and_the_choice_goes_into_a_copy(tune: Run, narrow: P
 
 def test_the_figures_are_those_of_the_turns_that_diarize_gives(tune: Run) -> None:
     """And a second run replaces its own result."""
-    from samevoice.evaluation.corpus import read
+    from samevoice.evaluation.corpora import read
     from samevoice.evaluation.scores import added, score
     from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_audio import recording
+from made_corpus import refused, summary, turn
 
-from samevoice.evaluation.corpus import Corpus, CorpusError, read, read_uem
+from samevoice.evaluation.corpora import read
+from samevoice.evaluation.corpus import CorpusError, read_uem
 
-TURN = "SPEAKER {uri} 1 {start:.3f} {length:.3f} <NA> <NA> {who} <NA> <NA>\n"
 DATABASE = """\
 Databases:
    Tiny: audio/{uri}.wav
@@ -29,10 +30,6 @@ Protocols:
                uri: list.lst
                annotation: all.rttm
 """
-
-
-def turn(uri: str, start: float = 0.0, length: float = 1.0, who: str = "ana") -> str:
-    return TURN.format(uri=uri, start=start, length=length, who=who)
 
 
 @pytest.fixture
@@ -54,18 +51,6 @@ def database(tmp_path: Path) -> Path:
     (tmp_path / "all.uem").write_text("a 1 0.0 1.0\nb 1 0.5 1.0\nb 1 0.0 0.25\n")
     (tmp_path / "database.yml").write_text(DATABASE)
     return tmp_path / "database.yml"
-
-
-def summary(corpus: Corpus) -> list[tuple[str, str, object, object]]:
-    return [(r.uri, r.audio.name, r.reference.spans, r.scored) for r in corpus.recordings]
-
-
-def refused(word: object, *parts: str) -> None:
-    with pytest.raises(CorpusError) as error:
-        read(str(word))
-    said = str(error.value)
-    assert "\n" not in said
-    assert re.search(".*".join(map(re.escape, parts)), said), said
 
 
 # A folder -----------------------------------------------------------------------------------------
@@ -180,6 +165,107 @@ def test_what_is_scored_must_lie_in_the_recording(folder: Path) -> None:
     assert a.regions(1.0) == ((0.0, 0.5),)  # what is behind it is not scored
     with pytest.raises(CorpusError, match=r"b\.wav ends at 1\.0 s, but its UEM goes on to 4\.0 s"):
         b.regions(1.0)
+
+
+# A list -------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def written(folder: Path) -> Path:
+    """The list of two recordings; c, which lies elsewhere, is in none."""
+    (folder.parent / "two.lst").write_text("\ufeffcorpus/a.wav\n# mine\n\n  corpus/b.wav\r\n")
+    return folder.parent / "two.lst"
+
+
+def test_a_list_names_recordings_with_their_reference_beside_them(written: Path) -> None:
+    recording(written.parent / "corpus" / "not listed.wav")
+    (written.parent / "corpus" / "b.rttm").write_text("")
+    a = ("a", "a.wav", [(0.0, 1.0, "ana")])
+    b: tuple[str, str, object] = ("b", "b.wav", [])
+    assert read(str(written)).name == "two"
+    assert summary(read(str(written))) == [(*a, None), (*b, None)]
+    for name in ("a", "b"):
+        (written.parent / "corpus" / f"{name}.uem").write_text(f"{name} 1 0 0.5\n")
+    assert summary(read(str(written))) == [(*a, ((0, 0.5),)), (*b, ((0, 0.5),))]
+
+
+def test_a_list_names_rttms_and_uems_that_lie_elsewhere(written: Path) -> None:
+    (written.parent / "all.rttm").write_text(turn("a", 0.5) + turn("my_talk") + turn("other"))
+    (written.parent / "all.uem").write_text("a 1 0 1\nmy_talk 1 0 0.5\n")
+    recording(written.parent / "my talk.wav")
+    tabs = "corpus/a.wav\tall.rttm\tall.uem\nmy talk.wav\tall.rttm\tall.uem\n"
+    expected = [
+        ("a", "a.wav", [(0.5, 1.5, "ana")], ((0.0, 1.0),)),
+        ("my_talk", "my talk.wav", [(0.0, 1.0, "ana")], ((0.0, 0.5),)),
+    ]
+    written.write_text(tabs)
+    assert summary(read(str(written))) == expected
+    (written.parent / "my talk.wav").rename(written.parent / "my_talk.wav")
+    written.write_text(tabs.replace("my talk", "my_talk").replace("\t", "   "))
+    assert [x[2:] for x in summary(read(str(written)))] == [x[2:] for x in expected]
+    # Without tabs, a line that names a file is one column, spaces or not.
+    recording(written.parent / "my other.wav")
+    (written.parent / "my other.rttm").write_text(turn("my_other"))
+    written.write_text(f"my other.wav\n{written.parent}/corpus/a.wav\n")
+    assert [one.uri for one in read(str(written)).recordings] == ["my_other", "a"]
+    # An empty column is none.
+    written.write_text("corpus/a.wav\t\tall.uem\n")
+    assert summary(read(str(written))) == [("a", "a.wav", [(0, 1, "ana")], ((0.0, 1.0),))]
+
+
+def test_a_list_may_name_urls_whose_reference_is_here(written: Path) -> None:
+    written.write_text("s3://talks/a.wav\tcorpus/a.rttm\n")
+    (one,) = read(str(written)).recordings
+    assert (one.uri, one.audio) == ("a", "s3://talks/a.wav")
+    assert one.reference.spans == [(0.0, 1.0, "ana")]
+    written.write_text("s3://talks/a.wav\n")
+    refused(written, "two.lst has no RTTM of s3://talks/a.wav: write a.rttm beside it, or name")
+    written.write_text("s3://talks/a.wav\tcorpus/z.rttm\n")
+    refused(written, "line 1: there is no RTTM")
+
+
+def test_a_list_needs_references_for_all_or_none(written: Path) -> None:
+    (written.parent / "corpus" / "a.uem").write_text("a 1 0 1\n")
+    refused(written, "two.lst has no UEM of", "b.wav: write b.uem beside it, or name one")
+    (written.parent / "corpus" / "a.uem").unlink()
+    (written.parent / "corpus" / "b.rttm").unlink()
+    refused(written, "two.lst has no RTTM of", "b.wav: write b.rttm beside it, or name one")
+    (written.parent / "corpus" / "a.rttm").unlink()
+    refused(written, "two.lst has no RTTM of", "a.wav")
+    found = read(str(written), insist=False)
+    assert (found.referenced, [one.uri for one in found.recordings]) == (False, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "two.lst names no recordings: write one path a line"),
+        ("\n# corpus/a.wav\n", "two.lst names no recordings"),
+        ("corpus/a.wav\nz.wav", "two.lst, line 2: there is no recording"),
+        ("\tcorpus/a.rttm", "line 1: the recording is missing"),
+        ("corpus", "line 1: there is no recording"),
+        ("x" * 5000, "line 1: there is no recording"),
+        ("corpus/a.wav none.rttm", "line 1: there is no RTTM"),
+        ("corpus/a.wav\tcorpus/a.rttm\tnone.uem", "line 1: there is no UEM"),
+        ("corpus/a.wav a b c", "this one has 4 columns: put tabs between paths with spaces"),
+        ("corpus/a.wav\ncorpus/a.wav", "have the same name: rename one"),
+        ("corpus/a.wav\tcorpus/b.rttm", "b.rttm does not name 'a', as"),
+        ("corpus/a.wav\tcorpus/a.wav", "a.wav is no UTF-8 text: is the file RTTM?"),
+        ("corpus/a.wav\ttwo.lst", "begins no RTTM line"),
+        ("corpus/a.wav\t\tcorpus/a.rttm", "a line of a UEM is a name, a channel"),
+    ],
+)
+def test_a_list_that_is_none_is_one_line(written: Path, text: str, said: str) -> None:
+    written.write_text(text)
+    refused(written, said)
+
+
+def test_a_list_that_cannot_be_read(written: Path) -> None:
+    written.write_bytes(b"corpus/a.wav\n\xff\n")
+    refused(written, "two.lst is not UTF-8")
+    written.unlink()
+    refused(written, "cannot read", "two.lst: No such file")
+    refused(written.with_suffix(".csv"), "two.csv is no corpus: name a folder", "a list (.lst")
 
 
 # A protocol ---------------------------------------------------------------------------------------

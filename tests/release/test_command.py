@@ -43,9 +43,9 @@ def test_a_release_is_made_and_verified_at_once(ready: Ready) -> None:
     *checks, last = lines(done.stdout)
     assert [line.split()[1] for line in checks] == [
         "files", "sha256", "signature", "provenance", "verdict", "weights", "inputs", "limits",
-        "gallery", "replay",
+        "corpus", "gallery", "replay",
     ]  # fmt: skip
-    assert [line[0] for line in checks] == [*"✓✓–✓✓✓✓✓✓✓"]
+    assert [line[0] for line in checks] == [*"✓✓–✓✓✓✓✓✓✓✓"]
     assert last.startswith(f"released {target}: ")
     again = command("verify", target)
     assert again.returncode == 0
@@ -155,7 +155,7 @@ def test_there_and_back_again(ready: Ready, online: dict[str, str]) -> None:
         shutil.rmtree(target)
         back = command("verify", "me/seg-mlx", **at)
         assert back.returncode == 0, back.stdout + back.stderr
-        assert [line[0] for line in lines(back.stdout)] == [*"✓✓–✓✓✓✓✓✓✓"]
+        assert [line[0] for line in lines(back.stdout)] == [*"✓✓–✓✓✓✓✓✓✓✓"]
     said = done.stdout + done.stderr + back.stdout + back.stderr
     assert TOKEN not in said
     files = [path for path in ready.folder.rglob("*") if path.is_file()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import unicodedata
-from collections.abc import Callable, Sequence
 from pathlib import Path
+from xml.etree import ElementTree
 
 import made_results
 import pytest
 from headless import DESK, OVERLAPS, PHONE, Scheme, grave, logged, one, script, show
+from made_evaluations import HALF, LENGTH, MADE, TALK
 from selenium import webdriver
 from selenium.webdriver.common.by import By
 
@@ -19,69 +20,16 @@ from samevoice.evaluation.evaluated import Evaluation
 from samevoice.evaluation.run import Result
 from samevoice.evaluation.scores import judge
 from samevoice.evaluation.systems import Written
-from samevoice.models.diarization.output import Turns
 from samevoice.outputs import is_result
-from samevoice.reports.evaluation import LISTED, html, markdown
+from samevoice.reports.evaluation import LISTED, html, junit, markdown
 from samevoice.reports.plots.evaluation import alike, joined
 from samevoice.reports.text import visible
 
 pytest.importorskip("pyannote.metrics")
 
-LENGTH = 10.0
-TALK = Turns.of([(0, 4, "ana"), (3, 8, "bob")])
-RIGHT = Turns.of([(0, 4, "x"), (3, 8, "y")])
-HALF = Turns.of([(0, 4, "x")])
 MEGABYTE = 1_000_000
 
-
-def made(
-    *sides: Sequence[Turns],
-    names: Sequence[str] = (),
-    reference: Turns | None = TALK,
-    failed: dict[str, str] | None = None,
-    scored: tuple[tuple[float, float], ...] | None = None,
-) -> Evaluation:
-    """Each side's turns of each recording."""
-    uris = names or [f"talk{k}" for k in range(len(sides[0]))]
-    region = scored or ((0.0, LENGTH),)
-    recordings = [Recording(x, Path(f"{x}.wav"), reference or Turns(), scored) for x in uris]
-    results = {
-        uri: tuple(
-            Result(
-                turns, LENGTH, region, judge(reference, turns, region) if reference else None, 1.0
-            )
-            for turns in column
-        )
-        for uri, column in zip(uris, zip(*sides, strict=True), strict=True)
-    }
-    labels = ("ours", "theirs")
-    systems = tuple(
-        Written(name, {"kind": "rttm", "fingerprint": name * 16}, {})
-        for name, _ in zip(labels, sides, strict=False)
-    )
-    corpus = Corpus("meetings", tuple(recordings), reference is not None)
-    return Evaluation(corpus, systems, results, failed or {})
-
-
-MADE: dict[str, Callable[[], Evaluation]] = {
-    "worse": lambda: made([RIGHT] * 6, [HALF] * 6, failed={"broken": "broken.wav is cut off"}),
-    "better": lambda: made([HALF] * 6, [RIGHT] * 6, scored=((2, 5), (6, 9))),
-    "same": lambda: made([RIGHT] * 2, [RIGHT] * 2),
-    "undecided": lambda: made([RIGHT, HALF], [HALF, RIGHT]),
-    "one": lambda: made([RIGHT], [HALF]),
-    "single": lambda: made([HALF, RIGHT, HALF]),
-    "without": lambda: made([RIGHT, HALF], [HALF, HALF], reference=None),
-    "hostile": lambda: made(
-        *([RIGHT] * len(made_results.HOSTILE), [hostile_turns(x) for x in made_results.HOSTILE]),
-        names=made_results.HOSTILE,
-        failed={f"{x} failed": f"why: {x}" for x in made_results.HOSTILE},
-    ),
-}
 STATES = {"worse": "bad", "better": "good", "same": "good"}
-
-
-def hostile_turns(who: str) -> Turns:
-    return Turns.of([(0, 4, who), (5, 6, f"{who} 2")])
 
 
 @pytest.fixture(scope="module")
@@ -139,9 +87,9 @@ def test_without_references_only_the_pair_is_told(pages: dict[str, Path]) -> Non
 
 def test_many_recordings_make_a_page_that_opens(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(figures, "RESAMPLINGS", 10)
-    count, result = LISTED + 500, judge(TALK, HALF, ((0.0, LENGTH),))
+    count, scores = LISTED + 500, judge(TALK, HALF, ((0.0, LENGTH),))
     recordings = tuple(Recording(f"r{k}", Path(f"r{k}.wav"), TALK) for k in range(count))
-    results = {x.uri: (Result(HALF, LENGTH, ((0, LENGTH),), result),) for x in recordings}
+    results = {x.uri: (Result(lambda: HALF, LENGTH, ((0, LENGTH),), scores),) for x in recordings}
     failed = {f"f{k}": "cut off" for k in range(1000)}
     system = Written("ours", {"kind": "rttm"}, {})
     page = html(Evaluation(Corpus("many", recordings), (system,), results, failed))
@@ -149,6 +97,38 @@ def test_many_recordings_make_a_page_that_opens(monkeypatch: pytest.MonkeyPatch)
     assert f"The first {LISTED:,} of {count:,} recordings, the highest DER first" in page
     assert page.count("<td>cut off</td>") == 200
     assert "1,000 recordings without a result; the first 200 are listed" in page
+
+
+# JUnit --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", list(MADE))
+def test_junit_has_a_case_for_each_recording_and_an_error_for_each_that_failed(name: str) -> None:
+    made = MADE[name]()
+    root = ElementTree.fromstring(junit(made).encode())
+    cases = {case.get("name"): case for case in root.iter("testcase")}
+    assert list(cases) == [visible(x) for x in (*made.results, *made.failed)]
+    assert root.get("tests") == str(len(cases))
+    assert (root.get("failures"), root.get("errors")) == ("0", str(len(made.failed)))
+    for uri, why in made.failed.items():
+        (error,) = cases[visible(uri)]
+        assert (error.tag, error.get("message")) == ("error", visible(why))
+    for uri in made.results:
+        (figures,) = cases[visible(uri)]
+        assert figures.tag == "system-out"
+        assert cases[visible(uri)].get("time") == f"{len(made.systems)}.000"
+    answer = next(one for one in root.iter("property") if one.get("name") == "answer")
+    assert answer.get("value") == made.answer
+
+
+def test_junit_tells_the_figures_of_each_recording() -> None:
+    root = ElementTree.fromstring(junit(MADE["worse"]()).encode())
+    assert str(next(root.iter("system-out")).text) == (
+        "seconds 10.0, speakers 2, found A 2, found B 1, DER A 0.0%, DER B 55.6%, B - A +55.6, "
+        "JER A 0.0%, JER B 50.0%, B against A 55.6%"
+    )
+    (suite,) = root
+    assert suite.get("name") == "meetings: ours and theirs"
 
 
 # Who speaks when ----------------------------------------------------------------------------------

@@ -9,17 +9,16 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
+
+from samevoice.machine import peak_memory
 
 Job = Callable[[], Mapping[str, Any]]
 RATE = 16_000
-KILOBYTE = 1 if sys.platform == "darwin" else 1024  # what ru_maxrss counts in
 CHUNK = 10 * RATE
 FRAMES = 589
 SPEAKERS = 3
@@ -37,21 +36,13 @@ def main() -> None:
         wall, processor = time.perf_counter(), time.process_time()
         found = job()
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
-        ran = {"seconds": wall, "processor": processor, "peak_gb": peak_gb(), "found": dict(found)}
+        ran = {
+            "seconds": wall,
+            "processor": processor,
+            "peak_gb": peak_memory() / 1e9,
+            "found": dict(found),
+        }
         _tell(answers, ran)
-
-
-def peak_gb() -> float:
-    """The most that this process ever held.
-
-    Where the kernel tells it of the program alone: in ru_maxrss Linux counts what the parent held
-    when it started us.
-    """
-    status = Path("/proc/self/status")
-    for line in status.read_text().splitlines() if status.is_file() else ():
-        if line.startswith("VmHWM:"):
-            return int(line.split()[1]) * 1024 / 1e9
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / 1e9
 
 
 def _tell(answers: Any, what: Mapping[str, Any]) -> None:

@@ -77,7 +77,7 @@ _PANELS = {
         parity.judge,
     ),
     "Releasing": (release.release, release.verify),
-    "Diarizing": (diarize.diarize, evaluate.evaluate, tune.tune),
+    "Diarizing": (diarize.diarize, evaluate.evaluate, evaluate.score, tune.tune),
     "This machine": (doctor.doctor, bench.bench),
 }
 for _panel, _commands in _PANELS.items():

@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from samevoice import outputs
 from samevoice.cli import detection, paths, pipeline_options, streams, terminal
+from samevoice.cli.diarizing import Diarizing, Heard, Journal, Wanted
 from samevoice.cli.options import (
+    Device,
+    OnCluster,
     OnDevice,
     Overwrite,
     Pipeline,
     UsageError,
+    Workers,
     argument,
     choice,
     flag,
@@ -30,7 +34,7 @@ from samevoice.cli.paths import FORMATS, STANDARD
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from samevoice.models.diarization.output import Diarization
+    from samevoice.workers.engine import Engine
 
 MOST_SPEAKERS = 10_000
 LONG_RUN = 60.0  # seconds of work from which the stages are shown without being asked for
@@ -100,6 +104,8 @@ def diarize(
     scores: Annotated[
         bool, flag("--scores", "Add each frame's score to the JSON (--task).")
     ] = False,
+    workers: Workers = None,
+    cluster: OnCluster = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Find who speaks when in recordings of any length, rate and number of channels."""
@@ -129,31 +135,35 @@ def diarize(
     read: list[str | Path] = [*recordings, *(path for path in (model, speakers) if path)]
     outputs.refuse([*written, *drawn], inputs=read, overwrite=overwrite)
     pipeline_options.refuse_before_fetching(model, recordings)
+    to_stdout = output == STANDARD
+    engine = _engine(workers, cluster, device, recordings, to_stdout)
+    is_diarization = task == detection.DIARIZATION
     with _standard_input(audio) as stdin:
-        chunks: dict[str, Any] = {"chunk_duration": chunk_duration, "step": step}
-        if task == detection.DIARIZATION:
-            pipeline = pipeline_options.load(model, device, **chunks, fast=fast)
-        else:
-            of_regions["--min-duration-on"] = min_duration
-            pipeline = detection.load(task, model, device, of_regions, **chunks)
-        run = Run(
-            pipeline,
+        job = Diarizing(
+            pipeline_options.bundle(model or (None if is_diarization else detection.DEFAULT)),
+            device,
             task=task,
-            counts=counts if task == detection.DIARIZATION else {},
-            known=_database(speakers, pipeline),
-            stdin=stdin,
-            targets=targets,
-            formats=asked,
-            to_stdout=output == STANDARD,
+            counts=counts if is_diarization else {},
+            of_regions=of_regions | ({} if is_diarization else {"--min-duration-on": min_duration}),
+            chunks={"chunk_duration": chunk_duration, "step": step},
+            fast=fast,
+            speakers=speakers,
+            formats=tuple(asked),
             exclusive=exclusive,
             embed_audio=embed_audio,
             embeddings=embeddings,
             timing=timing,
-            chunks=chunks,
-            plot=plot,
-            min_duration=(min_duration or 0.0) if task == detection.DIARIZATION else 0.0,
+            draws=plot is not None,
+            min_duration=(min_duration or 0.0) if is_diarization else 0.0,
+            stdin=stdin,
+            quiet=not engine.watched,
         )
-        run.all(recordings)
+        if job.quiet:
+            pipeline_options.warn_of_made_up(job.folder)
+        kept = None if to_stdout or len(recordings) == 1 else Journal(Path(output))
+        if kept:
+            job = job.with_hash()
+        Run(job, engine, targets, to_stdout, plot, kept).all(recordings)
 
 
 # What was asked for ------------------------------------------------------------------------------
@@ -235,12 +245,19 @@ def _refuse_unplayable(
 # What it takes -----------------------------------------------------------------------------------
 
 
-def _database(path: Path | None, pipeline: Any) -> Any:
-    if path is None:
-        return None
-    from samevoice.models.diarization.speakers import Database
-
-    return Database.open(path, pipeline.embedding_fingerprint)
+def _engine(
+    workers: int | None,
+    cluster: str | None,
+    device: Device,
+    recordings: Sequence[str],
+    to_stdout: bool,
+) -> Engine:
+    """In turn where results follow each other on standard output, unless others are asked for."""
+    if STANDARD in recordings and (cluster or (workers or 1) > 1):
+        raise UsageError("standard input is read by one process: leave out --workers, --cluster")
+    if to_stdout and cluster is None:
+        workers = workers or 1
+    return pipeline_options.engine(workers, cluster, device, recordings)
 
 
 @contextmanager
@@ -272,134 +289,78 @@ def _standard_input(given: Sequence[str]) -> Iterator[Any]:
 
 @dataclass(frozen=True)
 class Run:
-    """One pipeline, one recording after the other; what each result is turned into, and where."""
+    """The recordings on their way: what each comes to, and where that goes."""
 
-    pipeline: Any
-    task: detection.Task
-    counts: Mapping[str, int | None]
-    known: Any  # a database of speakers, or None
-    stdin: Any
+    job: Diarizing
+    engine: Engine
     targets: Mapping[str, list[Path]]
-    formats: Sequence[str]
     to_stdout: bool
-    exclusive: bool
-    embed_audio: bool
-    embeddings: bool
-    timing: bool
-    chunks: Mapping[str, float | None]
     plot: Path | None
-    min_duration: float
+    kept: Journal | None
 
     def all(self, recordings: Sequence[str]) -> None:
         """A recording that fails is reported at once and at the end; the others go on."""
         # Standard output may be where the result goes, and then nothing else does.
         console = terminal.stderr() if self.to_stdout else terminal.console()
         failures = pipeline_options.Failures(len(recordings))
-        started, heard = time.perf_counter(), 0.0
-        for number, name in enumerate(recordings, start=1):
-            place = f"{number}/{len(recordings)} " if len(recordings) > 1 else ""
+        started, heard, before = time.perf_counter(), 0.0, 0
+        many = pipeline_options.Many(self.engine, [(paths.stem(x), x) for x in recordings])
+        for done in many.run(self.job, map(self._wanted, recordings)):
+            name = recordings[done.at]
             with failures.of(name):
-                result = self.one(name, f"{place}{paths.stem(name)}")
-                self.show(console, name, result)
-                heard += result.duration
+                if done.error:
+                    raise done.error
+                if done.value is None:
+                    before += 1
+                    terminal.say(f"{name}  done before", console)
+                    continue
+                self._write(name, done.value)
+                self.show(console, name, done.value)
+                heard += done.value.duration
         if len(recordings) > 1:
             spent = time.perf_counter() - started
-            done = terminal.many(len(recordings) - len(failures), "recording")
+            count = terminal.many(len(recordings) - len(failures), "recording")
+            old = f" ({before} done before)" if before else ""
             factor = f", real-time factor {spent / heard:.3f}" if heard else ""
-            console.print(f"{done}, {_length(heard)} in {_length(spent)}{factor}")
+            console.print(f"{count}{old}, {_length(heard)} in {_length(spent)}{factor}")
         failures.refuse()
 
-    def one(self, name: str, title: str) -> Diarization:
-        """The result, once all of it is written."""
-        source = {"audio": self.stdin, "uri": paths.stem(name)} if name == STANDARD else name
-        with pipeline_options.progress(title) as hook:
-            result: Diarization = self.pipeline(source, hook=hook, **self.counts)
-        if self.known is not None:
-            result = self.known.named(result)
-        if self.min_duration:
-            result = result.at_least(self.min_duration)
-        if self.to_stdout:
-            streams.echo_utf8(self._text(result, self.formats[0], name, Path(STANDARD)))
-        else:
-            goals = zip(self.targets[name], self.formats, strict=True)
-            outputs.write({path: self._text(result, kind, name, path) for path, kind in goals})
-        if self.plot is not None:
-            outputs.write({self.plot: self._drawing(source, result)})
-        return result
+    def _wanted(self, name: str) -> Wanted:
+        targets = tuple(self.targets[name])
+        return Wanted(name, targets, self.kept.before(name, targets) if self.kept else "")
 
-    def show(self, console: Console, name: str, result: Diarization) -> None:
+    def _write(self, name: str, heard: Heard) -> None:
+        if self.to_stdout:
+            streams.echo_utf8(heard.texts[0])
+        else:
+            outputs.write(dict(zip(self.targets[name], heard.texts, strict=True)))
+        if self.plot is not None:
+            outputs.write({self.plot: heard.drawing})
+        if self.kept:
+            self.kept.add(name, heard, self.targets[name])
+
+    def show(self, console: Console, name: str, heard: Heard) -> None:
         """One line a recording, and below it the files, notes and times."""
-        length, factor = _length(result.duration), f"{result.real_time_factor:.3f}"
-        found = self._counted(result)
-        terminal.say(f"{name}  {length}, {found}, real-time factor {factor}", console)
+        total = sum(heard.seconds.values())
+        length, factor = _length(heard.duration), f"{heard.real_time_factor:.3f}"
+        terminal.say(f"{name}  {length}, {self._found(heard)}, real-time factor {factor}", console)
         for path in (*self.targets[name], *([self.plot] if self.plot else [])):
             terminal.say(f"  {path}", console)
-        for note in result.notes:
+        for note in heard.notes:
             terminal.note(note, console)
-        total = sum(result.seconds.values())
-        if self.timing or total >= LONG_RUN:
-            width = max(map(len, result.seconds), default=0)
-            for stage, spent in result.seconds.items():
+        if self.job.timing or total >= LONG_RUN:
+            width = max(map(len, heard.seconds), default=0)
+            for stage, spent in heard.seconds.items():
                 share = spent / (total or 1.0)
                 line = f"  {stage.replace('_', ' '):<{width}}  {spent:8.2f} s  {share:4.0%}"
                 console.print(line, style="dim", markup=False)
 
-    def _counted(self, result: Diarization) -> str:
-        turns = result.turns(self.exclusive)
-        if self.task != detection.DIARIZATION:
-            seconds = sum(segment.duration for segment, _ in turns)
-            what = "speech" if self.task == "voice-activity" else "overlap"
-            return f"{_length(seconds)} of {what} in {terminal.many(len(turns), 'region')}"
-        speakers = terminal.many(len(result.labels), "speaker")
-        return f"{speakers}, {terminal.many(len(turns), 'turn')}"
-
-    def _text(self, result: Diarization, kind: str, name: str, target: Path) -> str:
-        if kind == "html":
-            return self._page(result, Path(name), target)
-        if kind != "json":
-            return str(getattr(result, f"to_{kind}")(self.exclusive))
-        model = self._model()
-        return result.to_json(embeddings=self.embeddings, timing=self.timing, model=model)
-
-    def _page(self, result: Diarization, recording: Path, target: Path) -> str:
-        from samevoice.models.diarization import page
-        from samevoice.models.diarization.audio import open_audio
-        from samevoice.models.diarization.drawing import envelope
-
-        blocks = open_audio(recording).blocks()
-        loudness = envelope(blocks, result.duration, columns=page.COLUMNS)
-        inside = self.embed_audio
-        audio = page.inside(recording) if inside else page.beside(recording, target)
-        turns = result.turns(self.exclusive)
-        return page.page(turns, loudness, result.duration, recording.name, audio)
-
-    def _drawing(self, source: Any, result: Diarization) -> str:
-        from samevoice.models.diarization.audio import open_audio
-        from samevoice.models.diarization.drawing import draw, envelope
-
-        loudness = envelope(open_audio(source).blocks(), result.duration)
-        return draw(result.turns(self.exclusive), loudness, result.duration)
-
-    def _model(self) -> dict[str, Any]:
-        """What made a result: enough to make it again, and the same on every machine."""
-        from samevoice import __version__
-
-        config = self.pipeline.config
-        found = {
-            "samevoice": __version__,
-            "architecture": config.get("architecture"),
-            "dtype": config.get("dtype"),
-        }
-        if self.task == detection.DIARIZATION:
-            found["embedding"] = self.pipeline.embedding_fingerprint
-        else:
-            found |= self.pipeline.made_with
-        if self.pipeline.fast:
-            found["fast"] = True
-        if self.pipeline.reference_only:
-            found["reference_only"] = True
-        asked = {**self.chunks, **self.counts}
-        return found | {name: value for name, value in asked.items() if value is not None}
+    def _found(self, heard: Heard) -> str:
+        if self.job.task != detection.DIARIZATION:
+            what = "speech" if self.job.task == "voice-activity" else "overlap"
+            return f"{_length(heard.spoken)} of {what} in {terminal.many(heard.turns, 'region')}"
+        speakers = terminal.many(heard.speakers, "speaker")
+        return f"{speakers}, {terminal.many(heard.turns, 'turn')}"
 
 
 def _length(seconds: float) -> str:

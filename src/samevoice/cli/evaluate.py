@@ -1,38 +1,38 @@
-"""evaluate: how well a pipeline does on a corpus, and whether two hear the same."""
+"""evaluate, score: how well a pipeline does on a corpus, and whether two hear the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from textwrap import wrap
-from typing import TYPE_CHECKING, Annotated, Any
-
-from rich.table import Column
+from typing import TYPE_CHECKING, Annotated
 
 from samevoice import outputs
-from samevoice.cli import pipeline_options, terminal
-from samevoice.cli.options import Device, OnDevice, Overwrite, UsageError, argument, option
-from samevoice.errors import MissingExtraError
+from samevoice.cli import evaluated, pipeline_options, terminal
+from samevoice.cli.options import (
+    CorpusName,
+    Device,
+    OnCluster,
+    OnDevice,
+    Overwrite,
+    UsageError,
+    Workers,
+    flag,
+    option,
+)
 
 if TYPE_CHECKING:
-    from samevoice.evaluation.corpus import Corpus, Recording
+    from samevoice.evaluation.baseline import Baseline
+    from samevoice.evaluation.corpus import Corpus
     from samevoice.evaluation.evaluated import Evaluation
-    from samevoice.evaluation.run import Result
+    from samevoice.evaluation.run import Evaluating, Result, Task
     from samevoice.evaluation.scores import Score
     from samevoice.evaluation.systems import System
-
-WIDTH = 80
-FEW = 20  # recordings below which an interval is rough
-SHOWN = 5  # of the recordings that moved most
-JSON, CSV = "evaluation.json", "evaluation.csv"
-HTML, MARKDOWN = "evaluation.html", "evaluation.md"
+    from samevoice.workers.engine import Engine
 
 
 def evaluate(
-    corpus: Annotated[
-        str,
-        argument("CORPUS", "A folder of recordings with RTTM files, or FILE.yml:PROTOCOL.SUBSET."),
-    ],
+    corpus: CorpusName,
     model: Annotated[
         str | None,
         option(
@@ -43,8 +43,25 @@ def evaluate(
         ),
     ] = None,
     against: Annotated[
-        str | None, option("B", "Compare with another such, or with A's own fast mode: fast.")
+        str | None,
+        option("B", "Another such, or A as fast, float16, bfloat16, 8bit, 4bit or pyannote."),
     ] = None,
+    source: Annotated[
+        str | None,
+        option("SOURCE", "What A was made from, for its other forms.", default="A's name"),
+    ] = None,
+    baseline: Annotated[
+        Path | None,
+        option("FILE", "Compare with the turns that A of an earlier evaluation.json kept."),
+    ] = None,
+    workers: Workers = None,
+    cluster: OnCluster = None,
+    shard: Annotated[
+        str | None, option("K/N", "Only each N-th recording from the K-th on, to be merged later.")
+    ] = None,
+    merge: Annotated[
+        bool, flag("--merge", "Run nothing: evaluate what the shards have left in DIR.")
+    ] = False,
     output: Annotated[
         Path | None,
         option("DIR", "Where every result is kept, to go on from.", default="CORPUS-evaluation"),
@@ -53,67 +70,179 @@ def evaluate(
     overwrite: Overwrite = False,
 ) -> None:
     """Measure how well a pipeline does on a corpus, or whether two hear the same."""
-    from samevoice.evaluation import corpus as corpora
-    from samevoice.evaluation import scores
+    from samevoice.evaluation import corpora, scores
     from samevoice.evaluation.evaluated import Evaluation
-    from samevoice.models.diarization.formats import json_text
+    from samevoice.evaluation.forms import split
+    from samevoice.evaluation.run import Evaluating
 
     scores.metrics()
-    found = corpora.read(corpus, insist=against is None)
-    systems = _systems(found, model, against, device)
+    found = corpora.read(corpus, insist=against is None and baseline is None)
+    before = _baseline(baseline, against)
     where = output or Path(f"{found.name}-evaluation")
-    _refuse(where, found, systems, [corpus, *filter(None, (model, against))], overwrite)
-    failures = pipeline_options.Failures(len(found.recordings))
-    results = _results(found, systems, where, failures)
-    if results:
-        made = Evaluation(found, systems, results, failures.said)
-        texts = {where / JSON: json_text(made.as_dict()), where / CSV: made.to_csv()}
-        texts |= _pages(made, where)
-        outputs.write(texts)
-        _show(made)
-        for path in texts:
-            terminal.say(f"  {path}")
+    part = _shard(shard, merge, found)
+    engine = pipeline_options.engine(workers, cluster, device, [x.audio for x in part.recordings])
+    if merge:
+        systems = _merged(found, model, before or against, where)
+    else:
+        systems = _systems(found, model, before or against, source, device)
+    pages = () if shard else evaluated.FILES
+    read = [corpus, model, split(against or "")[0], before and str(before.path.parent)]
+    _refuse(where, part, systems, pages, [one for one in read if one], overwrite)
+    failures = pipeline_options.Failures(len(part.recordings))
+    results = _results(Evaluating(systems, found.referenced, merge), part, where, engine, failures)
+    if shard:
+        terminal.say(
+            f"{terminal.many(len(results), 'recording')} done; when all shards are: --merge"
+        )
+    elif results:
+        _finish(Evaluation(found, systems, results, failures.said), where, before)
     failures.refuse()
+
+
+def score(
+    corpus: CorpusName,
+    turns: Annotated[
+        list[Path] | None,
+        option("DIR", "A folder of RTTM files; give two of them to compare them.", "--turns"),
+    ] = None,
+    workers: Workers = None,
+    output: Annotated[
+        Path | None, option("DIR", "Where the figures go.", default="CORPUS-scores")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Score turns that are written down, without running anything again."""
+    from samevoice.evaluation import corpora, scores, systems
+    from samevoice.evaluation.evaluated import Evaluation
+    from samevoice.evaluation.run import Evaluating
+
+    folders = [str(one) for one in turns or ()]
+    if not 1 <= len(folders) <= 2:
+        raise UsageError("score needs --turns DIR, once or twice: folders of RTTM files")
+    if len({Path(one).resolve() for one in folders}) < len(folders):
+        raise UsageError(f"{folders[0]} is named twice: name two folders that differ")
+    scores.metrics()
+    found = corpora.read(corpus, insist=len(folders) == 1)
+    engine = pipeline_options.engine(workers, None, "cpu", [x.audio for x in found.recordings])
+    sides: list[System] = []
+    for folder in folders:
+        if not systems.is_rttms(Path(folder)):
+            raise UsageError(f"{folder} is no folder of RTTM files; evaluate runs pipelines")
+        name = systems.name_of(folder, *(one.name for one in sides))
+        sides.append(systems.of_rttms(name, Path(folder), found.recordings))
+    where = output or Path(f"{found.name}-scores")
+    _refuse(where, found, sides, evaluated.FILES, [corpus, *folders], overwrite)
+    failures = pipeline_options.Failures(len(found.recordings))
+    job = Evaluating(tuple(sides), found.referenced)
+    results = _results(job, found, where, engine, failures)
+    if results:
+        _finish(Evaluation(found, job.systems, results, failures.said), where)
+    failures.refuse()
+
+
+def _finish(made: Evaluation, where: Path, before: Baseline | None = None) -> None:
+    texts = evaluated.write(made, where)
+    evaluated.show(made)
+    for line in before.notes(made) if before else ():
+        terminal.note(line)
+    for path in texts:
+        terminal.say(f"  {path}")
 
 
 # What was asked for -------------------------------------------------------------------------------
 
 
+def _baseline(path: Path | None, against: str | None) -> Baseline | None:
+    if path is None:
+        return None
+    if against is not None:
+        raise UsageError("evaluate takes --against B or --baseline FILE, not both")
+    from samevoice.evaluation import baseline
+
+    return baseline.read(path / evaluated.JSON if path.is_dir() else path)
+
+
 def _systems(
-    found: Corpus, model: str | None, against: str | None, device: Device
+    found: Corpus,
+    model: str | None,
+    against: str | Baseline | None,
+    source: str | None,
+    device: Device,
 ) -> tuple[System, ...]:
     from samevoice.converters.cached import DEFAULT
-    from samevoice.evaluation import systems
+    from samevoice.evaluation import forms, systems
 
     word = model or DEFAULT
+    if against is not None and not isinstance(against, str):
+        kept = against.system(found)
+        return kept, _system(found, word, device, systems.name_of(word, kept.name))
     first = _system(found, word, device, systems.name_of(word))
     if against is None:
         return (first,)
-    if against != systems.FAST:
-        other = systems.name_of(against, first.name)
-        second = _system(found, against, device, other)
-    elif isinstance(first, systems.Pipeline):
-        second = _system(found, word, device, f"{first.name}-fast", fast=True)
-    else:
-        raise UsageError(f"--against fast needs a pipeline, and {word} holds RTTM files")
+    plain, form = forms.split(against)
+    base = _system(found, plain, device, systems.name_of(plain, first.name)) if plain else first
+    second = _formed(base, form, plain or word, source) if form else base
     if first.made_of == second.made_of:
         raise UsageError(f"{word} and {against} are the same: name two that differ")
     return first, second
 
 
-def _system(found: Corpus, word: str, device: Device, name: str, **options: Any) -> System:
+def _formed(one: System, form: str, word: str, source: str | None) -> System:
+    from samevoice.converters.reading.sources import is_name
+    from samevoice.evaluation import forms, systems
+
+    if not isinstance(one, systems.Pipeline):
+        raise UsageError(f"--against {form} needs a pipeline, and {word} holds RTTM files")
+    source = source or (word if is_name(word) and not Path(word).is_dir() else None)
+    return forms.form_of(one, form, source, pipeline_options.announced)
+
+
+def _merged(
+    found: Corpus, model: str | None, against: str | Baseline | None, where: Path
+) -> tuple[System, ...]:
+    """The same systems as far as their results tell."""
+    from samevoice.converters.cached import DEFAULT
+    from samevoice.evaluation import forms, systems
+    from samevoice.evaluation.run import kept_system
+
+    word = model or DEFAULT
+    names = [systems.name_of(word)]
+    if isinstance(against, str):
+        plain, form = forms.split(against)
+        base = systems.name_of(plain, *names) if plain else names[0]
+        names.append(forms.name_of(base, form) if form else base)
+    elif against is not None:
+        names = [against.system_name, systems.name_of(word, against.system_name)]
+    return tuple(kept_system(where, name, found.recordings) for name in names)
+
+
+def _shard(word: str | None, merge: bool, found: Corpus) -> Corpus:
+    """Every N-th recording, so that each shard has some of all kinds."""
+    if word is None:
+        return found
+    if merge:
+        raise UsageError("--shard does not go with --merge, which takes the results of all shards")
+    k, of, n = word.partition("/")
+    if not (of and k.isdecimal() and n.isdecimal() and 1 <= int(k) <= int(n)):
+        raise UsageError(f"--shard {word!r:.40} is not K/N, such as 3/8")
+    return replace(found, recordings=found.recordings[int(k) - 1 :: int(n)])
+
+
+def _system(found: Corpus, word: str, device: Device, name: str) -> System:
     from samevoice.evaluation import systems
 
     if systems.is_rttms(Path(word)):
         return systems.of_rttms(name, Path(word), found.recordings)
     folder = pipeline_options.bundle(word)
-    return systems.of_bundle(name, folder, pipeline_options.load(str(folder), device, **options))
+    pipeline_options.warn_of_made_up(folder)
+    return systems.of_bundle(name, folder, device)
 
 
 def _refuse(
     where: Path,
     found: Corpus,
     systems: Iterable[System],
+    pages: Iterable[str],
     read: Sequence[str],
     overwrite: bool,
 ) -> None:
@@ -125,7 +254,7 @@ def _refuse(
         for place in places:
             if folder.resolve().is_relative_to(place.resolve()):
                 raise UsageError(f"{folder} would lie in {place}, which is read: choose --output")
-    targets = [(where / name, name) for name in (JSON, CSV, HTML, MARKDOWN)]
+    targets = [(where / name, name) for name in pages]
     for system in systems:
         for one in found.recordings:
             rttm, about = files(where, system.name, one.uri)
@@ -137,40 +266,36 @@ def _refuse(
 
 
 def _results(
+    job: Evaluating,
     found: Corpus,
-    systems: Sequence[System],
     where: Path,
+    engine: Engine,
     failures: pipeline_options.Failures,
 ) -> dict[str, tuple[Result, ...]]:
     """Of each recording that every system has heard; the others are reported."""
+    from samevoice.evaluation.run import Store
     from samevoice.evaluation.scores import Score
 
-    results: dict[str, tuple[Result, ...]] = {}
-    running = [Score() for _ in systems]
-    count = len(found.recordings)
-    for number, recording in enumerate(found.recordings, start=1):
-        place = f"{number}/{count} {recording.uri}"
-        with failures.of(recording.uri):
-            title = f"{place}{_ders(running)}"
-            heard = _heard(recording, systems, where, found.referenced, title)
-            results[recording.uri] = heard
-            scores = [one.scores.strict if one.scores else Score() for one in heard]
+    store, results = Store(where, job.systems), {}
+    running = [Score() for _ in job.systems]
+    recordings, waiting = found.recordings, {}
+
+    def tasks() -> Iterator[Task]:
+        for at, recording in enumerate(recordings):
+            waiting[at] = store.task(recording)
+            yield waiting[at]
+
+    many = pipeline_options.Many(engine, [(one.uri, one.audio) for one in recordings])
+    for done in many.run(job, tasks()):
+        task = waiting.pop(done.at)
+        with failures.of(task.recording.uri):
+            if done.error:
+                raise done.error
+            results[task.recording.uri] = kept = store.keep(task, done.value)
+            scores = [one.scores.strict if one.scores else Score() for one in kept]
             running = [sum(pair, Score()) for pair in zip(running, scores, strict=True)]
-            terminal.say(f"{place}{_ders(running)}", terminal.stderr())
+            many.say(done.at, _ders(running))
     return results
-
-
-def _heard(
-    recording: Recording, systems: Sequence[System], where: Path, referenced: bool, title: str
-) -> tuple[Result, ...]:
-    from samevoice.evaluation.run import Work, hash_of_audio
-
-    audio = hash_of_audio(recording)
-    found = []
-    for one in systems:
-        with pipeline_options.progress(title) as hook:
-            found.append(Work(recording, one, where, audio, referenced).result(hook))
-    return tuple(found)
 
 
 def _ders(running: Sequence[Score]) -> str:
@@ -179,86 +304,3 @@ def _ders(running: Sequence[Score]) -> str:
         return ""
     shown = (f"{label} {one.der:.1%}" for label, one in zip("AB", running, strict=False))
     return f"  DER {', '.join(shown)}"
-
-
-def _pages(made: Evaluation, where: Path) -> dict[Path, str]:
-    """The page and its Markdown; without the extra that draws them, a line that says so."""
-    try:
-        from samevoice.reports.evaluation import html, markdown
-    except MissingExtraError as missing:
-        terminal.say(f"no page: {missing}", terminal.stderr())
-        return {}
-    return {where / HTML: html(made), where / MARKDOWN: markdown(made)}
-
-
-# What is printed ----------------------------------------------------------------------------------
-
-
-def _show(made: Evaluation) -> None:
-    from samevoice.evaluation.evaluated import LABELS
-
-    for line in wrap(made.answer, WIDTH):
-        terminal.say(line)
-    for label, system in zip(LABELS, made.systems, strict=False):
-        terminal.say(f"{label}  {_cut(system.name)}")
-    _show_figures(made)
-    _show_groups(made)
-    _show_moved(made)
-    _show_notes(made)
-
-
-def _cut(name: str, most: int = WIDTH - 3) -> str:
-    return name if len(name) <= most else f"{name[: most - 3]}..."
-
-
-def _show_figures(made: Evaluation) -> None:
-    from samevoice.evaluation import shown
-
-    table = _table("", *shown.columns(made))
-    for row in shown.figures(made):
-        table.add_row(*row)
-    terminal.console().print(table)
-
-
-def _table(first: str, *others: str) -> Any:
-    return terminal.table(
-        Column(first, no_wrap=True), *(Column(name, justify="right") for name in others)
-    )
-
-
-def _show_groups(made: Evaluation) -> None:
-    from samevoice.evaluation import shown
-
-    rows = shown.groups(made)
-    if not rows:
-        return
-    table = _table("speakers", "recordings", *(f"DER {x}" for x in "AB"[: len(made.systems)]))
-    for row in rows:
-        table.add_row(*row)
-    terminal.console().print(table)
-
-
-def _show_moved(made: Evaluation) -> None:
-    from samevoice.evaluation.evaluated import points
-
-    if not made.pair or not made.pair["moved"]:
-        return
-    table = _table("moved most", *["DER B - A"] * made.corpus.referenced, "B against A")
-    for one in made.pair["moved"][:SHOWN]:
-        change = [] if one["change"] is None else [points(one["change"])]
-        name = _cut(terminal.plain(one["uri"]), WIDTH // 2)
-        table.add_row(name, *change, f"{one['disagreement']:.1%}")
-    terminal.console().print(table)
-
-
-def _show_notes(made: Evaluation) -> None:
-    count = len(made.recordings)
-    whole = sum(one.scored is None for one in made.recordings)
-    if whole and made.corpus.referenced:
-        terminal.note(f"{whole} of {count} without UEM: all of each was scored")
-    if 1 < count < FEW:
-        terminal.note(f"{count} recordings are few: their intervals are rough")
-    if made.failed:
-        terminal.note(
-            f"{len(made.failed)} of {len(made.corpus.recordings)} failed, and are left out"
-        )

@@ -25,7 +25,9 @@ gate meetings-evaluation/evaluation.json --limit der_increase=0.2
 report out/parity/segmentation --open
 report float32/result.json float16/result.json --output page
 report out/parity/*/result.json --github-summary
+report meetings-evaluation calls-evaluation --output page
 report --index out/parity
+report --history runs
 gallery
 gallery pyannote/segmentation-3.0 --output gallery.md
 judge torch.safetensors mlx.safetensors --limit noise_ratio=200
@@ -33,6 +35,7 @@ judge torch.npz mlx.npz --truth float64.npz
 release out/full --result out/parity --output out/release
 release full --result full-parity --dry-run
 release seg --result p --output r --upload-repo me/seg --private
+release full --result p --output r --fast --evaluation fast/evaluation.json
 verify out/release
 verify me/segmentation-3.0-mlx
 diarize meeting.wav --output meeting.rttm
@@ -41,7 +44,10 @@ diarize talks/ --output out --format rttm,json,srt
 diarize call.m4a --num-speakers 2 --output -
 evaluate meetings/ --model full
 evaluate meetings/ --model full --against fast --output full-fast
+evaluate meetings/ --model full --baseline old/evaluation.json
 evaluate ami.yml:AMI.SpeakerDiarization.mix.test --against rttms/
+score meetings/ --turns meetings-evaluation/full
+score test.lst --turns ours/ --turns theirs/
 tune meetings/ --output tune.json
 tune meetings/ --threshold 0.6:0.8:0.02 --mlx-path tuned
 tune database.yml:AMI.SpeakerDiarization.only_words.development

@@ -43,6 +43,14 @@ Pipeline = Annotated[
     str | None,
     option("MODEL", "A bundle, a hub id or an open model.", "--model", default="open:diarization"),
 ]
+CorpusName = Annotated[
+    str,
+    argument(
+        "CORPUS",
+        "A folder of recordings with RTTM files, a list, a Lhotse manifest, or "
+        "FILE.yml:PROTOCOL.SUBSET.",
+    ),
+]
 ModelType = Annotated[
     str,
     option(
@@ -53,6 +61,13 @@ ModelType = Annotated[
 ]
 Revision = Annotated[str | None, option("R", "Branch, tag or commit on the hub.")]
 OnDevice = Annotated[Device, choice("Where MLX runs.")]
+Workers = Annotated[
+    int | None,
+    option("N", "Processes, each for a recording at a time.", default="as many as are worth it"),
+]
+OnCluster = Annotated[
+    str | None, option("ADDRESS", "Share the work out on this Ray cluster, or local.", "--cluster")
+]
 Overwrite = Annotated[bool, flag("--overwrite", "Replace files that are already there.")]
 AsJson = Annotated[bool, flag("--json", "Print JSON.")]
 LimitsFile = Annotated[

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from samevoice.cli import paths, streams, terminal
-from samevoice.cli.options import Device
+from samevoice.cli.options import Device, UsageError
 from samevoice.errors import SamevoiceError
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from samevoice.workers.engine import Done, Engine, Job
+
+MOST_WORKERS = 512
+WORTH = 10_000_000  # bytes of recordings for which another process is worth its start
 
 REFERENCE_ONLY = (
     "these are reference weights, made up for parity and never trained: their result means NOTHING"
@@ -22,20 +31,37 @@ class SomeFailedError(SamevoiceError):
 
 
 def load(
-    model: str | None, device: Device, kind: Callable[..., Any] | None = None, **options: Any
+    model: str | None,
+    device: Device,
+    kind: Callable[..., Any] | None = None,
+    *,
+    quiet: bool = False,
+    **options: Any,
 ) -> Any:
     """A bundle's pipeline, or that of a model's name; a loud warning where it was never trained.
 
-    ``kind``: the pipeline's class, if it is no diarization.
+    ``kind``: its class, if it is no diarization. ``quiet``: the user was warned.
     """
     if kind is None:
         from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
         kind = SpeakerDiarizationPipeline
     pipeline = kind(bundle(model), device, **options)
-    if pipeline.reference_only:
-        terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
+    if not quiet:
+        _warn_if(pipeline.reference_only)
     return pipeline
+
+
+def warn_of_made_up(folder: Path) -> None:
+    """The same of a bundle that others load."""
+    from samevoice.models.diarization import parts
+
+    _warn_if("note" in parts.config(folder))
+
+
+def _warn_if(made_up: bool) -> None:
+    if made_up:
+        terminal.marked("[bold red]warning[/]  ", REFERENCE_ONLY, terminal.stderr())
 
 
 def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) -> None:
@@ -54,30 +80,34 @@ def bundle(model: str | None) -> Path:
         return Path(model)
     from samevoice.converters.cached import DEFAULT, bundle_of
 
-    return bundle_of(model or DEFAULT, _announced)
+    return bundle_of(model or DEFAULT, announced)
 
 
-def _announced(what: str) -> None:
+def announced(what: str) -> None:
     verb, _, rest = what.partition(" ")
     terminal.marked(f"[bold]{verb}[/]  ", rest, terminal.stderr())
 
 
-@contextmanager
-def progress(name: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error while it is a terminal; the pipeline calls the hook."""
-    from rich.markup import escape
+def _bar() -> Progress:
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
     stderr = terminal.stderr()
-    title = escape(terminal.plain(name))
     columns = (
         TextColumn("{task.description}"),
         BarColumn(bar_width=None),
         TextColumn("{task.fields[at]}"),
         TimeRemainingColumn(),
     )
-    bar = Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
-    with bar:
+    return Progress(*columns, console=stderr, transient=True, disable=not stderr.is_terminal)
+
+
+@contextmanager
+def progress(name: str) -> Iterator[Callable[..., None]]:
+    """A bar on standard error while it is a terminal; the pipeline calls the hook."""
+    from rich.markup import escape
+
+    title = escape(terminal.plain(name))
+    with _bar() as bar:
         task = bar.add_task(f"{title}  listening", total=None, at="")
 
         def hook(
@@ -98,6 +128,106 @@ def progress(name: str) -> Iterator[Callable[..., None]]:
             bar.update(task, **moved)
 
         yield hook
+
+
+# Many recordings ----------------------------------------------------------------------------------
+
+
+def engine(
+    workers: int | None, cluster: str | None, device: Device, recordings: Iterable[str | Path]
+) -> Engine:
+    """What does the work; a GPU is not shared unless one asks for it."""
+    from samevoice.models.fast.cpu import cores
+    from samevoice.workers.engine import InTurn
+
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        raise UsageError(f"--workers is {workers}: it must be from 1 to {MOST_WORKERS}")
+    if cluster is not None:
+        if workers is not None:
+            raise UsageError("--workers does not go with --cluster, which has its own")
+        from samevoice.workers.cluster import Cluster
+
+        return Cluster(cluster)
+    count = workers or (1 if _on_gpu(device) else _as_many_as_fit(recordings))
+    if count == 1:
+        return InTurn()
+    from samevoice.workers.processes import Processes
+
+    return Processes(count, max(1, cores() // count))
+
+
+def _as_many_as_fit(recordings: Iterable[str | Path]) -> int:
+    """A core and room for each, and recordings that are worth its start."""
+    from samevoice.models.diarization.memory import available_memory
+    from samevoice.models.fast.cpu import cores
+    from samevoice.workers.engine import ROOM
+
+    size = sum(map(_size, recordings))
+    return max(1, min(cores(), int(available_memory() // ROOM), size // WORTH))
+
+
+def _on_gpu(device: Device) -> bool:
+    import mlx.core as mx
+
+    from samevoice.models import backend
+
+    return backend.device(device) != mx.Device(mx.cpu)
+
+
+class Many:
+    """The recordings on their way through an engine, each a name and a file."""
+
+    def __init__(self, engine: Engine, recordings: Sequence[tuple[str, str | Path]]) -> None:
+        self.engine, self.recordings = engine, recordings
+        self.done = 0
+        self.running = ""  # what is known of those that are done
+
+    def place(self, at: int) -> str:
+        count = len(self.recordings)
+        name = self.recordings[at][0]
+        return f"{at + 1}/{count} {name}" if count > 1 else name
+
+    def run(self, job: Job, tasks: Iterable[Any]) -> Iterator[Done]:
+        if self.engine.watched:
+            for done in self.engine.run(job, tasks, self._watch):
+                self.done += 1
+                yield done
+            return
+        with self._bar() as moved:
+            for done in self.engine.run(job, tasks, self._watch):
+                self.done += 1
+                yield done
+                moved(done.at)
+
+    def _watch(self, at: int) -> Any:
+        return progress(f"{self.place(at)}{self.running}")
+
+    def say(self, at: int, running: str) -> None:
+        """A recording is done, and this is known of all that are."""
+        self.running = running
+        name = self.recordings[at][0]
+        terminal.say(f"{self.done}/{len(self.recordings)} {name}{running}", terminal.stderr())
+
+    @contextmanager
+    def _bar(self) -> Iterator[Callable[[int], None]]:
+        """Of all recordings, which weigh as much as their files."""
+        sizes = [_size(path) for _, path in self.recordings]
+        with _bar() as bar:
+            task = bar.add_task(f"0/{len(sizes)}", total=sum(sizes), at="")
+
+            def moved(at: int) -> None:
+                said = f"{self.done}/{len(self.recordings)}{self.running}"
+                bar.update(task, advance=sizes[at], description=said)
+
+            yield moved
+
+
+def _size(path: str | Path) -> int:
+    """At least a byte: what is not there is done in no time."""
+    try:
+        return max(1, os.path.getsize(path))
+    except OSError:
+        return 1
 
 
 class Failures:

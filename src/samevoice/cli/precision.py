@@ -41,8 +41,7 @@ def precision(
     overwrite: Overwrite = False,
 ) -> None:
     """Round each layer alone, and find the smallest mixed precision that keeps its limits."""
-    from samevoice.evaluation import corpus as corpora
-    from samevoice.evaluation import scores
+    from samevoice.evaluation import corpora, scores
     from samevoice.models.diarization.formats import json_text
     from samevoice.parity.bounds import parse_override
     from samevoice.precision.run import run

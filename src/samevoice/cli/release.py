@@ -47,6 +47,11 @@ def release(
     because: Annotated[
         list[str] | None, option("WHY", "Why it is accepted; the model card shows it.")
     ] = None,
+    evaluation: Annotated[
+        list[Path] | None,
+        option("FILE", "The evaluation.json that a coarse embedding or --fast needs."),
+    ] = None,
+    fast: Annotated[bool, flag("--fast", "Offer the fast mode on the model card, too.")] = False,
     sign: Annotated[Path | None, option("KEY", "Sign with this private key (PEM).")] = None,
     certificate: Annotated[
         Path | None,
@@ -73,6 +78,8 @@ def release(
         gallery=gallery,
         accepted=_accepted(accept_loosened or [], because or []),
         licence_ok=license_ok,
+        fast=fast,
+        evaluations=evaluation or [],
     )
     _refuse(one)
     signing = _signing(sign, certificate)

@@ -11,7 +11,7 @@ from rich.table import Column
 
 from samevoice import outputs
 from samevoice.cli import pipeline_options, terminal
-from samevoice.cli.options import OnDevice, Overwrite, Pipeline, argument, option
+from samevoice.cli.options import CorpusName, OnDevice, Overwrite, Pipeline, option
 
 if TYPE_CHECKING:
     from samevoice.evaluation.corpus import Recording
@@ -29,10 +29,7 @@ def _values(what: str, name: str, default: str) -> Any:
 
 
 def tune(
-    corpus: Annotated[
-        str,
-        argument("CORPUS", "A folder of recordings with RTTM files, or FILE.yml:PROTOCOL.SUBSET."),
-    ],
+    corpus: CorpusName,
     model: Pipeline = None,
     threshold: Annotated[
         str | None, _values("Thresholds", "--threshold", "0.5:0.9:0.05, of VBx to 0.7")
@@ -64,8 +61,7 @@ def tune(
 ) -> None:
     """Choose a pipeline's clustering numbers on recordings with references, and cross-validate."""
     from samevoice.converters import cached, retune
-    from samevoice.evaluation import corpus as corpora
-    from samevoice.evaluation import scores, tuning
+    from samevoice.evaluation import corpora, scores, tuning
     from samevoice.evaluation.document import Tuned
     from samevoice.evaluation.grid import STEP, grid_of
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from io import StringIO
 from typing import Any
 
 from samevoice import __version__
-from samevoice.evaluation import figures
+from samevoice.evaluation import figures, groups
 from samevoice.evaluation.corpus import Corpus, Recording
 from samevoice.evaluation.figures import Figure, Rates
 from samevoice.evaluation.run import Result
@@ -22,15 +23,13 @@ from samevoice.evaluation.scores import (
     Score,
     Scores,
     added,
-    score,
 )
 from samevoice.evaluation.systems import System
 
 SCHEMA = 1
 LABELS = ("A", "B")
-GROUPS = {"1": (1, 1), "2": (2, 2), "3-4": (3, 4), "5+": (5, 10**9)}  # speakers, from and to
-FEWEST = 5  # recordings of a group with figures of its own
 MOVED = 10
+DRAWN = 6  # recordings whose turns a page draws
 Results = Sequence[Result]
 
 
@@ -55,7 +54,7 @@ class Evaluation:
     @cached_property
     def disagreements(self) -> list[Score]:
         """Of each recording: B scored as if A were the reference."""
-        return [score(a.turns, b.turns, a.scored) for a, b in zip(*self.columns, strict=True)]
+        return [one.apart for one in self.columns[-1] if one.apart]
 
     @property
     def is_pair(self) -> bool:
@@ -65,6 +64,14 @@ class Evaluation:
     def speakers(self) -> list[int]:
         """Of each reference."""
         return [one.scores.speakers for one in self.columns[0] if one.scores]
+
+    @cached_property
+    def overlaps(self) -> list[float]:
+        """Of each reference, the share of its speech in which several speak."""
+        if not self.corpus.referenced:
+            return []
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [groups.overlap(one.reference, result.scored) for one, result in pairs]
 
     # The whole ------------------------------------------------------------------------------------
 
@@ -93,7 +100,9 @@ class Evaluation:
             ],
             "pair": self.pair,
             "by_speakers": self.by_speakers,
+            "by_overlap": self.by_overlap,
             "recordings": self.recording_rows,
+            "timelines": [self._timeline(at) for at in self.worst[:DRAWN]],
             "failed": [{"uri": uri, "why": why} for uri, why in self.failed.items()],
         }
 
@@ -103,6 +112,7 @@ class Evaluation:
         first = self.columns[0]
         return {
             "name": self.corpus.name,
+            "sha256": hash_of_corpus(self.recording_rows),
             "recordings": len(self.recordings),
             "references": self.corpus.referenced,
             "uems": sum(one.scored is not None for one in self.recordings),
@@ -146,15 +156,22 @@ class Evaluation:
     @cached_property
     def by_speakers(self) -> list[dict[str, Any]]:
         """The same for recordings of as many speakers, where there are enough of them."""
+        return self._by("speakers", self.speakers, groups.SPEAKERS)
+
+    @cached_property
+    def by_overlap(self) -> list[dict[str, Any]]:
+        """The same for recordings with as much overlapped speech."""
+        return self._by("overlap", self.overlaps, groups.OVERLAP)
+
+    def _by(
+        self, what: str, values: Sequence[float], bounds: groups.Bounds
+    ) -> list[dict[str, Any]]:
         found = []
-        for name, (least, most) in GROUPS.items() if self.corpus.referenced else ():
-            rows = [at for at, count in enumerate(self.speakers) if least <= count <= most]
-            if len(rows) < FEWEST:
-                continue
+        for name, rows in groups.places(values, bounds):
             columns = [[column[at] for at in rows] for column in self.columns]
             found.append(
                 {
-                    "speakers": name,
+                    what: name,
                     "recordings": len(rows),
                     "systems": [_rates_of(one) for one in columns],
                     "change": _changes(*columns) if self.is_pair else None,
@@ -162,26 +179,60 @@ class Evaluation:
             )
         return found
 
+    @cached_property
+    def hashes(self) -> list[str]:
+        """Of each recording with its reference."""
+        pairs = zip(self.recordings, self.columns[0], strict=True)
+        return [_hash_of(recording, one.audio) for recording, one in pairs]
+
     def _recording(self, at: int) -> dict[str, Any]:
         recording, first = self.recordings[at], self.columns[0][at]
         found: dict[str, Any] = {
             "uri": recording.uri,
             "audio": str(recording.audio),
+            "sha256": self.hashes[at],
             "duration": first.duration,
             "uem": recording.scored is not None,
             "scored": [list(region) for region in first.scored],
             "speakers": first.scores.speakers if first.scores else None,
+            "overlap": self.overlaps[at] if self.overlaps else None,
         }
         for label, column in zip(LABELS, self.columns, strict=False):
             one = column[at]
             found[label] = {
-                **(one.scores.as_dict() if one.scores else {"speakers": _speakers(one)}),
+                **(one.scores.as_dict() if one.scores else {"speakers": self._found(label, at)}),
                 "seconds": one.seconds,
                 "peak_memory": one.peak,
             }
         if self.is_pair:
             found["disagreement"] = self.disagreements[at].as_dict()
         return found
+
+    @cached_property
+    def worst(self) -> list[int]:
+        """Places of the recordings: of a pair those first that moved most, or have the most DER."""
+
+        def key(at: int) -> tuple[float, ...]:
+            scores = [column[at].scores for column in self.columns]
+            rates = [one.strict.der for one in scores if one]
+            change = abs(rates[-1] - rates[0]) if rates else 0.0
+            apart = self.disagreements[at].der if self.is_pair else 0.0
+            return (-change, -apart, *(-one for one in rates))
+
+        return sorted(range(len(self.recordings)), key=key)
+
+    def _timeline(self, at: int) -> dict[str, Any]:
+        """Who speaks when in the reference and by each system."""
+        recording = self.recordings[at]
+        sides = {"reference": recording.reference}
+        sides |= {label: x[at].turns for label, x in zip(LABELS, self.columns, strict=False)}
+        return {"uri": recording.uri, **{name: turns.spans for name, turns in sides.items()}}
+
+    def _found(self, label: str, at: int) -> int:
+        """How many speakers a system finds where it is scored."""
+        one = self.columns[LABELS.index(label)][at]
+        turns = one.turns
+        return len({who for start, end in one.scored for who in turns.crop(start, end).labels()})
 
     def to_csv(self) -> str:
         """One row a recording; what is not known is empty."""
@@ -237,6 +288,21 @@ class Evaluation:
         if change.low is None or change.high is None or change.low <= 0 <= change.high:
             return None
         return change.high < 0
+
+
+# Hashes -------------------------------------------------------------------------------------------
+
+
+def _hash_of(recording: Recording, audio: str) -> str:
+    """One for the recording, its name, its reference and the regions that its UEM names."""
+    said = recording.uri, audio, recording.reference.spans, recording.scored
+    return hashlib.sha256(repr(said).encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def hash_of_corpus(rows: Iterable[Mapping[str, Any]]) -> str:
+    """One for all recordings of an evaluation, in any order."""
+    lines = sorted(f"{row['sha256']}\n" for row in rows)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 # Figures ------------------------------------------------------------------------------------------
@@ -304,16 +370,11 @@ def _seconds(result: Result) -> float:
     return sum(end - start for start, end in result.scored)
 
 
-def _speakers(result: Result) -> int:
-    return len(
-        {who for start, end in result.scored for who in result.turns.crop(start, end).labels()}
-    )
-
-
 def _row(said: Mapping[str, Any]) -> dict[str, Any]:
     """A recording's figures side by side: ``A_der``, ``A_missed``, ``disagreement``."""
     kept = {name: said[name] for name in ("uri", "duration", "speakers")}
     kept["scored"] = sum(end - start for start, end in said["scored"])
+    kept["overlap"] = said["overlap"]
     for label in (one for one in LABELS if one in said):
         for name, value in said[label].items():
             if isinstance(value, Mapping):

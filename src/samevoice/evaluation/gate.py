@@ -16,6 +16,7 @@ from typing import Any
 from samevoice.converters.bundle import understood
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation import figures
+from samevoice.evaluation.evaluated import hash_of_corpus
 from samevoice.evaluation.figures import Figure, Rates, rates_of
 from samevoice.evaluation.scores import JACCARD, LENIENT, STRICT, Scores
 from samevoice.files import parse_json, read_text
@@ -81,13 +82,20 @@ class Evaluated:
     """What an evaluation.json says of each recording."""
 
     def __init__(self, said: Mapping[str, Any]) -> None:
+        self.said = said
+        self.corpus: Mapping[str, Any] = said["corpus"]
+        self.made_of: list[Mapping[str, Any]] = [dict(one["made_of"]) for one in said["systems"]]
         self.rows: list[Mapping[str, Any]] = list(said["recordings"])
         self.labels = [str(one["label"]) for one in said["systems"]]
         self.answer = str(said["answer"])
         self.failed = [str(one["uri"]) for one in said["failed"]]
-        self.referenced = bool(said["corpus"]["references"])
+        self.referenced = bool(self.corpus["references"])
         if not self.rows or self.labels not in (["A"], ["A", "B"]):
             raise ValueError("it names no recordings, or no systems")
+        if self.corpus["sha256"] != hash_of_corpus(self.rows):
+            raise ValueError("the hash of its corpus is not that of its recordings")
+        if len({row["uri"] for row in self.rows}) < len(self.rows):
+            raise ValueError("it names a recording twice")
         self.rates: dict[str, dict[str, Rates]] = {}
         for label, system in zip(self.labels, said["systems"], strict=True):
             if self.referenced:

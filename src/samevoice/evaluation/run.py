@@ -1,4 +1,4 @@
-"""One recording through one system: its turns and scores, kept so that nothing is done twice.
+"""One recording through the systems: turns and scores, kept so that nothing is done twice.
 
 Below the output, ``SYSTEM/URI.rttm`` holds the turns and ``SYSTEM/URI.json`` what they were made of
 and how good they are. The second is written last: where it is there and fits, the work is done.
@@ -8,49 +8,50 @@ from __future__ import annotations
 
 import hashlib
 import re
-import resource
-import sys
-from collections.abc import Mapping
-from contextlib import suppress
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from samevoice import outputs
+from samevoice import machine, outputs
+from samevoice.errors import MissingExtraError
 from samevoice.evaluation.corpus import CorpusError, Recording, Regions
-from samevoice.evaluation.scores import COLLAR, Scores, judge
-from samevoice.evaluation.systems import Hook, System
+from samevoice.evaluation.scores import COLLAR, Score, Scores, judge, score
+from samevoice.evaluation.systems import EvaluationError, Hear, Merged, System
 from samevoice.files import parse_json, read_text, sha256
+from samevoice.models.diarization import formats
 from samevoice.models.diarization.formats import json_text
 from samevoice.models.diarization.output import Turns, read_rttm
+from samevoice.workers.engine import Hook
 
 SCHEMA = 1
 KIND = "evaluated"  # of a recording's JSON, for ``outputs``
 
 
 @dataclass(frozen=True)
-class Result:
-    """``scores``: None where the recording has no reference. ``peak``: bytes."""
-
-    turns: Turns
-    duration: float
-    scored: Regions
-    scores: Scores | None
-    seconds: float | None = None
-    peak: int | None = None
-
-
-@dataclass(frozen=True)
 class Kept:
-    """What a recording's JSON says."""
+    """What one system made of a recording. ``text``: the turns as RTTM; ``peak``: bytes.
+
+    ``scored_by`` is a hash; ``scores`` are None where the recording has no reference.
+    """
 
     made_of: Mapping[str, Any]
-    rttm: str  # its hash
+    text: str
     duration: float
     seconds: float | None
     peak: int | None
-    scored_by: str
-    scores: Scores | None
+    scored_by: str = ""
+    scores: Scores | None = None
+
+    @property
+    def turns(self) -> Turns:
+        """As they stand in the file."""
+        spans = formats.spans_in(self.text, "the RTTM")
+        return next((Turns.of(found) for found in spans.values()), Turns())
 
     def as_dict(self, uri: str) -> dict[str, Any]:
         return {
@@ -58,7 +59,7 @@ class Kept:
             "command": "evaluate",
             "uri": uri,
             "made_of": dict(self.made_of),
-            "rttm": self.rttm,
+            "rttm": _hash_of(self.text),
             "duration": self.duration,
             "seconds": self.seconds,
             "peak_memory": self.peak,
@@ -67,13 +68,16 @@ class Kept:
         }
 
     @classmethod
-    def read(cls, path: Path) -> Kept | None:
-        """None where the file is not there, or damaged."""
+    def read(cls, rttm: Path, about: Path) -> Kept | None:
+        """None where one of the files is not there, damaged, or not about the other."""
         try:
-            said = parse_json(read_text(path, CorpusError))
+            said = parse_json(read_text(about, CorpusError))
+            text = read_text(rttm, CorpusError)
+            if str(said["rttm"]) != _hash_of(text):
+                return None
             return cls(
                 dict(said["made_of"]),
-                str(said["rttm"]),
+                text,
                 float(said["duration"]),
                 None if said["seconds"] is None else float(said["seconds"]),
                 None if said["peak_memory"] is None else int(said["peak_memory"]),
@@ -85,54 +89,150 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Work:
-    """``audio``: the SHA-256 of the recording."""
+class Result:
+    """What an evaluation says of a recording and a system; ``apart``: scored against A's.
+
+    ``audio`` is the recording's SHA-256. ``read`` gives the turns: those of all recordings at once
+    would take much memory.
+    """
+
+    read: Callable[[], Turns]
+    duration: float
+    scored: Regions
+    scores: Scores | None
+    seconds: float | None = None
+    peak: int | None = None
+    apart: Score | None = None
+    audio: str = ""
+
+    @property
+    def turns(self) -> Turns:
+        return self.read()
+
+
+def kept_system(folder: Path, name: str, recordings: Iterable[Recording]) -> Merged:
+    """What the results below the output were made by, as the first of them says."""
+    for one in recordings:
+        if kept := Kept.read(*files(folder, name, one.uri)):
+            made_of = {key: value for key, value in kept.made_of.items() if key != "audio"}
+            return Merged(name, made_of)
+    raise EvaluationError(f"{folder / name} holds no result of this corpus: run its shards first")
+
+
+def turns_in(rttm: Path) -> Turns:
+    """Of the only recording that it names."""
+    return next(iter(read_rttm(rttm).values()), Turns())
+
+
+# In a worker --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Task:
+    """``before``: of each system what the output holds."""
 
     recording: Recording
-    system: System
-    folder: Path
-    audio: str
+    before: tuple[Kept | None, ...]
+
+
+@dataclass(frozen=True)
+class Made:
+    """Of each system what there is now; ``apart``: B's turns scored against A's."""
+
+    kept: tuple[Kept, ...]
+    apart: Score | None
+
+
+@dataclass(frozen=True)
+class Evaluating:
+    """The job: what is kept, as far as it fits; what does not is made.
+
+    ``merging``: what is kept is taken without a look at the recordings, which may lie elsewhere.
+    """
+
+    systems: tuple[System, ...]
     referenced: bool
+    merging: bool = False
 
-    def result(self, hook: Hook) -> Result:
-        """What is kept, as far as it fits; what does not is made now, and kept."""
-        rttm, about = files(self.folder, self.system.name, self.recording.uri)
-        found = kept = self._fitting(Kept.read(about), rttm)
-        if found is None:
-            found = self._run(rttm, hook)
-        turns = next(iter(read_rttm(rttm).values()), Turns())
-        scored = self.recording.regions(found.duration)
-        if found.scored_by != self._scored_by:
-            hook("scoring", None)
-            # The turns are scored as they stand in the file.
-            scores = judge(self.recording.reference, turns, scored) if self.referenced else None
-            found = replace(found, scored_by=self._scored_by, scores=scores)
-        if found is not kept:
-            outputs.write({about: json_text(found.as_dict(self.recording.uri))})
-        return Result(turns, found.duration, scored, found.scores, found.seconds, found.peak)
+    def start(self) -> Callable[[Task, Hook], Made]:
+        return partial(self._do, [one.open() for one in self.systems])
 
-    def _fitting(self, kept: Kept | None, rttm: Path) -> Kept | None:
-        """None unless it is about these very bytes."""
-        fits = kept and kept.made_of == self._made_of and kept.rttm == _hash_of(rttm)
-        return kept if fits else None
+    def _do(self, ears: Sequence[Hear], task: Task, hook: Hook) -> Made:
+        recording, digest = task.recording, None
+        with ExitStack() as stack:
+            if not self.merging:
+                audio = stack.enter_context(at_hand(recording.audio))
+                recording, digest = replace(recording, audio=audio), sha256(audio, CorpusError)
+            kept = tuple(
+                self._scored(recording, self._kept(recording, *one, digest, hook), hook)
+                for one in zip(self.systems, ears, task.before, strict=True)
+            )
+        first, *others = kept
+        scored = recording.regions(first.duration)
+        apart = [score(first.turns, other.turns, scored) for other in others]
+        return Made(kept, *apart) if apart else Made(kept, None)
 
-    def _run(self, rttm: Path, hook: Hook) -> Kept:
-        _forget_peak()
-        heard = self.system.hear(self.recording, hook)
-        peak = None if heard.seconds is None else _peak()
-        outputs.write({rttm: heard.turns.to_rttm()})
-        made = self._made_of, _hash_of(rttm), heard.duration, heard.seconds, peak
-        return Kept(*made, scored_by="", scores=None)
+    def _kept(
+        self,
+        recording: Recording,
+        system: System,
+        hear: Hear,
+        before: Kept | None,
+        digest: str | None,
+        hook: Hook,
+    ) -> Kept:
+        known = digest or (before.made_of.get("audio") if before else None)
+        made_of = {"audio": known, **system.made_of}
+        if before and before.made_of == made_of:
+            return before
+        machine.forget_peak()
+        heard = hear(recording, hook)
+        peak = None if heard.seconds is None else machine.peak_memory()
+        return Kept(made_of, heard.turns.to_rttm(), heard.duration, heard.seconds, peak)
 
-    @property
-    def _made_of(self) -> dict[str, Any]:
-        return {"audio": self.audio, **self.system.made_of}
+    def _scored(self, recording: Recording, kept: Kept, hook: Hook) -> Kept:
+        said = (recording.reference.spans, recording.scored, COLLAR, self.referenced)
+        by = _hash_of(repr(said))
+        if kept.scored_by == by:
+            return kept
+        hook("scoring", None)
+        regions = recording.regions(kept.duration)
+        scores = judge(recording.reference, kept.turns, regions) if self.referenced else None
+        return replace(kept, scored_by=by, scores=scores)
 
-    @property
-    def _scored_by(self) -> str:
-        """One hash for the reference, the regions and the way to score."""
-        said = (self.recording.reference.spans, self.recording.scored, COLLAR, self.referenced)
-        return hashlib.sha256(repr(said).encode("utf-8", "backslashreplace")).hexdigest()
+
+# Where the results are kept -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Store:
+    """The output's folder, of these systems."""
+
+    folder: Path
+    systems: tuple[System, ...]
+
+    def files(self, recording: Recording) -> list[tuple[Path, Path]]:
+        return [files(self.folder, one.name, recording.uri) for one in self.systems]
+
+    def task(self, recording: Recording) -> Task:
+        return Task(recording, tuple(Kept.read(*pair) for pair in self.files(recording)))
+
+    def keep(self, task: Task, made: Made) -> tuple[Result, ...]:
+        """What is new is written aside and renamed, the turns first."""
+        recording, found = task.recording, []
+        apart = (None, made.apart)
+        for pair, before, kept, far in zip(
+            self.files(recording), task.before, made.kept, apart, strict=False
+        ):
+            if kept != before:
+                rttm, about = pair
+                if before is None or kept.text != before.text:
+                    outputs.write({rttm: kept.text})
+                outputs.write({about: json_text(kept.as_dict(recording.uri))})
+            scored = recording.regions(kept.duration)
+            rest = kept.scores, kept.seconds, kept.peak, far, str(kept.made_of["audio"])
+            found.append(Result(partial(turns_in, pair[0]), kept.duration, scored, *rest))
+        return tuple(found)
 
 
 # Files --------------------------------------------------------------------------------------------
@@ -144,31 +244,26 @@ def files(folder: Path, system: str, uri: str) -> tuple[Path, Path]:
     return folder / system / f"{plain}.rttm", folder / system / f"{plain}.json"
 
 
-def hash_of_audio(recording: Recording) -> str:
-    return sha256(recording.audio, CorpusError)
+def _hash_of(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-def _hash_of(rttm: Path) -> str:
-    """Empty where there is none."""
+@contextmanager
+def at_hand(audio: str | Path) -> Iterator[Path]:
+    """The recording as a file: what a URL names is fetched, and removed behind the work."""
+    if "://" not in str(audio):
+        yield Path(audio)
+        return
     try:
-        return sha256(rttm, CorpusError)
-    except OSError:
-        return ""
-
-
-# Memory -------------------------------------------------------------------------------------------
-
-
-def _forget_peak() -> None:
-    """So that the next peak is that of the next recording; only Linux can."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def _peak() -> int:
-    """The most memory of this process, in bytes."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else 1024 * most
+        import fsspec
+    except ImportError as error:
+        raise MissingExtraError("fsspec, which reads URLs,", "cluster") from error
+    with tempfile.TemporaryDirectory() as place:
+        path = Path(place, Path(str(audio)).name)
+        try:
+            with fsspec.open(str(audio), "rb") as source, path.open("wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+        except Exception as error:  # whatever its store raises
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise CorpusError(f"{audio} cannot be fetched: {said[:200]}") from error
+        yield path

@@ -43,6 +43,10 @@ class Score:
     def as_dict(self) -> dict[str, float]:
         return {"der": self.der, **asdict(self)}
 
+    @classmethod
+    def from_dict(cls, said: Any) -> Score:
+        return cls(*(float(said[one.name]) for one in fields(cls)))
+
 
 def added(scores: Iterable[Score]) -> Score:
     """Of all recordings together: each second counts once, so long ones count for more."""
@@ -118,10 +122,7 @@ class Scores:
     @classmethod
     def from_dict(cls, said: Any) -> Scores:
         """What ``as_dict`` gave; KeyError or TypeError where it is not that."""
-        strict, lenient = (
-            Score(*(float(said[name][one.name]) for one in fields(Score)))
-            for name in (STRICT, LENIENT)
-        )
+        strict, lenient = (Score.from_dict(said[name]) for name in (STRICT, LENIENT))
         jaccard = Jaccard(float(said[JACCARD]["error"]), int(said[JACCARD]["speakers"]))
         return cls(strict, lenient, jaccard, int(said["speakers"]))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from samevoice.evaluation.evaluated import LABELS, Evaluation, points
@@ -64,18 +65,33 @@ def _of(made: Evaluation, name: str) -> list[Any]:
     return [one[name] for one in made.by_system]
 
 
-def groups(made: Evaluation) -> Rows:
-    """Speakers, recordings, and each system's DER; none where there is but one group."""
-    if len(made.by_speakers) < 2:
-        return []
+@dataclass(frozen=True)
+class Groups:
+    """``rows``: the group, how many recordings, and each system's DER."""
+
+    by: str
+    means: str
+    name: str
+    rows: Rows
+
+
+def groups(made: Evaluation) -> list[Groups]:
+    """None where there is but one group."""
+    kinds = (
+        ("number of speakers", "with so many speakers in the reference", "speakers"),
+        ("share of overlap", "by how much of the reference's speech is overlapped", "overlap"),
+    )
+    found = zip(kinds, (made.by_speakers, made.by_overlap), strict=True)
     return [
-        [
-            one["speakers"],
-            str(one["recordings"]),
-            *(rate(found[STRICT]["micro"]) for found in one["systems"]),
-        ]
-        for one in made.by_speakers
+        Groups(by, means, name, [_group(one, name) for one in rows])
+        for (by, means, name), rows in found
+        if len(rows) > 1
     ]
+
+
+def _group(said: Mapping[str, Any], name: str) -> list[str]:
+    ders = (rate(one[STRICT]["micro"]) for one in said["systems"])
+    return [said[name], str(said["recordings"]), *ders]
 
 
 def rate(said: Mapping[str, Any]) -> str:

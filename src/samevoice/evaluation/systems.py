@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, said_below
 from samevoice.files import below
+from samevoice.models.backend import Choice
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
+from samevoice.workers.engine import Hook
 
-FAST = "fast"
 RATE = 16_000  # at which a recording's length is counted, as pipelines count it
-Hook = Callable[..., None]
 
 
 class EvaluationError(SamevoiceError):
@@ -34,6 +37,9 @@ class Heard:
     seconds: float | None = None
 
 
+Hear = Callable[[Recording, Hook], Heard]
+
+
 class System(Protocol):
     """``made_of``: all that its turns depend on beside the recording."""
 
@@ -41,7 +47,9 @@ class System(Protocol):
     def name(self) -> str: ...
     @property
     def made_of(self) -> Mapping[str, Any]: ...
-    def hear(self, recording: Recording, hook: Hook) -> Heard: ...
+    def open(self) -> Hear:
+        """In a worker: what it needs to hear is made ready."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -50,31 +58,68 @@ class Pipeline:
 
     name: str
     made_of: Mapping[str, Any]
-    pipeline: Any = field(repr=False)
+    folder: Path
+    device: Choice
+    fast: bool
 
-    def hear(self, recording: Recording, hook: Hook) -> Heard:
-        source = {"audio": recording.audio, "uri": recording.uri}
-        found = self.pipeline(source, hook=hook)
-        return Heard(found.speaker_diarization, found.duration, sum(found.seconds.values()))
+    def open(self) -> Hear:
+        from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
+
+        pipeline = SpeakerDiarizationPipeline(self.folder, self.device, fast=self.fast)
+
+        def hear(recording: Recording, hook: Hook) -> Heard:
+            source = {"audio": recording.audio, "uri": recording.uri}
+            found = pipeline(source, hook=hook)
+            return Heard(found.speaker_diarization, found.duration, sum(found.seconds.values()))
+
+        return hear
 
 
-def of_bundle(name: str, folder: Path, pipeline: Any) -> Pipeline:
-    """``pipeline``: that of the bundle in this folder."""
+def of_bundle(name: str, folder: Path, device: Choice, *, fast: bool = False) -> Pipeline:
     from importlib.metadata import version
 
     from samevoice import __version__
-    from samevoice.models.backend import device_name
-    from samevoice.parity.identity import fingerprint
+    from samevoice.models import backend
+    from samevoice.parity.identity import dtype_of_pipeline, fingerprint, is_tf32
 
+    where = backend.device_name(backend.device(device))
     made_of = {
         "kind": "bundle",
         "fingerprint": fingerprint(folder),
-        "fast": pipeline.fast,
-        "device": device_name(pipeline.device),
+        **_parts(folder),
+        "dtype": dtype_of_pipeline(folder),
+        "fast": fast,
+        "device": f"{where}-tf32" if is_tf32(where) else where,
         "samevoice": __version__,
         "mlx": version("mlx"),
     }
-    return Pipeline(name, made_of, pipeline)
+    return Pipeline(name, made_of, folder.resolve(), device, fast)
+
+
+def _parts(folder: Path) -> dict[str, Any]:
+    """Each part's fingerprint, and one hash that all precisions and modes of a pipeline share."""
+    from samevoice.converters.bundle import CONFIG, components, read_json
+    from samevoice.parity.identity import fingerprint, source_of
+
+    config = read_json(folder / CONFIG)
+    said = f"{source_of(folder)}\n{json.dumps(config.get('pipeline'), sort_keys=True)}"
+    return {
+        "origin": hashlib.sha256(said.encode()).hexdigest(),
+        "parts": {name: fingerprint(folder / name) for name in components(config)},
+    }
+
+
+def blocks_of(recording: Recording, step: str, hook: Hook) -> Iterator[np.ndarray]:
+    """All samples; the hook is told how far they are read."""
+    from samevoice.models.diarization.audio import open_audio
+
+    audio = open_audio(recording.audio, RATE)
+    samples = 0
+    with closing(audio.blocks()) as blocks:
+        for block in blocks:
+            samples += len(block)
+            hook(step, None, completed=samples / RATE, total=audio.duration)
+            yield block
 
 
 # Turns that somebody wrote down -------------------------------------------------------------------
@@ -88,15 +133,11 @@ class Written:
     made_of: Mapping[str, Any]
     turns: Mapping[str, Turns] = field(repr=False)
 
-    def hear(self, recording: Recording, hook: Hook) -> Heard:
-        from samevoice.models.diarization.audio import open_audio
+    def open(self) -> Hear:
+        return self._hear
 
-        audio = open_audio(recording.audio, RATE)
-        samples = 0
-        with closing(audio.blocks()) as blocks:
-            for block in blocks:
-                samples += len(block)
-                hook("measuring", None, completed=samples / RATE, total=audio.duration)
+    def _hear(self, recording: Recording, hook: Hook) -> Heard:
+        samples = sum(len(block) for block in blocks_of(recording, "measuring", hook))
         return Heard(self.turns[formats.field(recording.uri)], samples / RATE)
 
 
@@ -131,3 +172,23 @@ def name_of(word: str, *others: str) -> str:
     while name.casefold() in {other.casefold() for other in others}:
         name += "-b"
     return name
+
+
+# Results of others --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A system whose results are all there, or should be."""
+
+    name: str
+    made_of: Mapping[str, Any]
+
+    def open(self) -> Hear:
+        return self._hear
+
+    def _hear(self, recording: Recording, hook: Hook) -> Heard:
+        raise EvaluationError(
+            f"{recording.uri}: {self.name} has no result of it that was made as the others: run "
+            "its shard"
+        )

@@ -14,6 +14,7 @@ from samevoice.converters import bundle as bundles
 from samevoice.converters.bundle import PROVENANCE
 from samevoice.converters.card import KINDS, front_matter
 from samevoice.parity.details import tensors as counted
+from samevoice.release import corpora
 from samevoice.release.terms import Offer
 from samevoice.reports.details import tensors
 from samevoice.reports.rendering import rendered
@@ -44,6 +45,8 @@ def render(one: Offer, shown: Sequence[Mapping[str, Any]], repo: str | None) -> 
         repo=repo,
         place=_place(title, one.kind, repo),
         parts=shown,
+        fast=one.fast,
+        over=[(claim.says, corpora.sentence(found)) for claim, found in one.shown],
         copies=all(part.is_data for part in one.parts),
         loosened=[f"{part.label}, {loose}" for part, loose in one.loosened],
         accepted=one.accepted,

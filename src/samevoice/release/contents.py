@@ -18,6 +18,7 @@ from samevoice.converters.bundle import CARD, PARITY, PROVENANCE, SUMS, UNSUMMED
 from samevoice.errors import BundleError
 from samevoice.parity import gallery_file, golden
 from samevoice.parity import result as results
+from samevoice.release import corpora
 from samevoice.release.parts import RESULT, Part
 from samevoice.release.terms import Offer, RefusedError, name_of
 
@@ -100,10 +101,16 @@ def _write(folder: Path, one: Offer, repo: str | None) -> None:
     shown = [_write_proof(folder, one, part) for part in one.parts]
     if one.gallery is not None and one.gallery_path is not None and one.networks:
         _copy(one.gallery_path, folder / PARITY / gallery_file.NAME)
+    for claim, found in one.shown:
+        bundles.write_json(folder / PARITY / claim.file, corpora.without_paths(found.said))
     bundles.write_json(folder / PARITY / RECORD, record(one))
     (folder / CARD).write_text(card.render(one, shown, repo), encoding="utf-8")
     # The provenance names every file's hash: the card is another now, and the proof is new.
-    provenance = {**one.provenance, "outputs": bundles.file_hashes(folder)}
+    provenance = {
+        **one.provenance,
+        corpora.EVALUATIONS: {claim.file: corpora.summary(found) for claim, found in one.shown},
+        "outputs": bundles.file_hashes(folder),
+    }
     bundles.write_json(folder / PROVENANCE, provenance)
     names = [name for name in bundles.files_in(folder) if name != SUMS]
     lines = [f"{bundles.sha256(folder / name)}  {name}\n" for name in names]
@@ -158,6 +165,7 @@ def record(one: Offer) -> dict[str, Any]:
             for part, loose in one.loosened
         ],
         "licence_ok": one.licence_ok,
+        "fast": one.fast,
     }
 
 

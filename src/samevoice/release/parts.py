@@ -174,7 +174,7 @@ def strangers(folder: Path) -> list[str]:
     parts = "|".join(names) or "(?!)"
     known = re.compile(
         rf"(({parts})/)?({'|'.join(BUNDLE_FILES)})|{'|'.join(bundles.UNSUMMED)}"
-        rf"|{PARITY}/((gallery|release)\.json|(({parts}|{PIPELINE})/)?"
+        rf"|{PARITY}/((gallery|release|evaluation(-fast)?)\.json|(({parts}|{PIPELINE})/)?"
         rf"({'|'.join(PROOF_FILES)}|{golden.FOLDER}/({'|'.join(GOLDEN_FILES)})))"
     )
     return [name for name in bundles.files_in(folder) if not known.fullmatch(name)]

@@ -14,11 +14,15 @@ from typing import Any
 
 from samevoice.converters import bundle as bundles
 from samevoice.converters.bundle import PROVENANCE, read_json
+from samevoice.converters.reading.sources import is_name
 from samevoice.errors import NotPassedError, SamevoiceError
+from samevoice.evaluation import gate
+from samevoice.evaluation.gate import Evaluated
 from samevoice.parity import gallery_file
 from samevoice.parity.gallery_file import Gallery
 from samevoice.parity.limits import Loosened
-from samevoice.release import evidence
+from samevoice.release import corpora, evidence
+from samevoice.release.corpora import Claim
 from samevoice.release.parts import RESULT, Part, parts_of, settings_fault, strangers
 
 
@@ -49,6 +53,8 @@ class Offer:
     unread_gallery: str = ""
     accepted: tuple[Accepted, ...] = ()
     licence_ok: bool = False
+    fast: bool = False  # the card offers the fast mode, too
+    evaluations: tuple[tuple[Path, Evaluated], ...] = ()
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -71,6 +77,16 @@ class Offer:
         return tuple(
             Refusal(term.name, why, run) for term in TERMS for why, run in term.reasons(self)
         )
+
+    @cached_property
+    def measured(self) -> tuple[tuple[Claim, tuple[Path, Evaluated] | None], ...]:
+        """What must be shown over a corpus, each with the evaluation that is of it, if any is."""
+        whole, found = self.parts[-1], corpora.claims(self.parts, self.fast)
+        return tuple((one, corpora.chosen(one, whole, self.evaluations)) for one in found)
+
+    @property
+    def shown(self) -> tuple[tuple[Claim, Evaluated], ...]:
+        return tuple((claim, one[1]) for claim, one in self.measured if one is not None)
 
     @property
     def judged(self) -> tuple[Part, ...]:
@@ -103,6 +119,8 @@ def offer(
     gallery: Path | None = None,
     accepted: Iterable[Accepted] = (),
     licence_ok: bool = False,
+    fast: bool = False,
+    evaluations: Iterable[Path] = (),
 ) -> Offer:
     """Gather what ``given`` results, files or folders of them, say of this bundle."""
     provenance = read_json(bundle / PROVENANCE)
@@ -111,7 +129,17 @@ def offer(
         parts = tuple(parts_of(bundle, paths))
         gallery = gallery or find_gallery([*given, *paths])
         found = _read_gallery(gallery)
-        made = Offer(bundle, parts, gallery, *found, tuple(accepted), licence_ok, provenance)
+        made = Offer(
+            bundle,
+            parts,
+            gallery,
+            *found,
+            tuple(accepted),
+            licence_ok,
+            fast,
+            tuple(_evaluations(evaluations)),
+            provenance,
+        )
     _refuse_idle(made)
     return made
 
@@ -139,6 +167,13 @@ def find_gallery(given: Sequence[Path]) -> Path | None:
     return None
 
 
+def _evaluations(given: Iterable[Path]) -> Iterator[tuple[Path, Evaluated]]:
+    """A file as it is; of a folder the evaluation in it."""
+    for path in given:
+        file = path / corpora.EVALUATION if path.is_dir() else path
+        yield file, gate.read(file)
+
+
 def _read_gallery(path: Path | None) -> tuple[Gallery | None, str]:
     if path is None:
         return None, ""
@@ -158,6 +193,11 @@ def _refuse_idle(made: Offer) -> None:
         if one.limit not in names:
             known = f"only {', '.join(sorted(names))}" if names else "no limit"
             raise OfferError(f"--accept-loosened {one.limit}: {known} was loosened")
+    if made.fast and not made.parts[-1].is_pipeline:
+        raise OfferError(f"--fast is a pipeline's, and {made.bundle} is one network or its data")
+    for path, _ in made.evaluations:
+        if not made.measured:
+            raise OfferError(f"--evaluation {path}: a float32 release without --fast needs none")
 
 
 def name_of(one: Loosened) -> str:
@@ -309,6 +349,39 @@ def _accepted(one: Offer) -> Reasons:
             )
 
 
+def _measured(one: Offer) -> Reasons:
+    for claim, found in one.measured:
+        if found is None:
+            given = f" ({one.evaluations[0][0]} is not of it)" if one.evaluations else ""
+            why = f"{claim.says}, and no --evaluation over a corpus says what that costs{given}"
+            yield why, _evaluate(one, claim)
+        elif said := corpora.fault(found[1]):
+            yield f"{claim.says}, and {found[0]} {said}", _evaluate(one, claim)
+
+
+def _evaluate(one: Offer, claim: Claim) -> str:
+    """The command that makes what is missing; what it cannot know is in capitals.
+
+    A source's name stands for its exact float32 bundle, which ``evaluate`` makes by itself.
+    """
+    whole = one.parts[-1]
+    coarse = whole.is_pipeline and whole.dtype != corpora.EXACT
+    bundle = str(one.bundle) if whole.is_pipeline else "PIPELINE"
+    source = str(one.sources[one.kind]["name"])
+    exact = source if whole.is_pipeline and is_name(source) else "EXACT"
+    if claim.fast and not coarse:
+        what = f"--model {bundle} --against fast"
+    else:
+        what = f"--model {exact} --against {bundle}{':fast' * claim.fast}"
+    notes = {"EXACT": "the same pipeline in float32", "PIPELINE": f"one that holds {one.bundle}"}
+    said = [f"{name} is {note}" for name, note in notes.items() if name in what]
+    tail = f" ({', '.join(said)})" if said else ""
+    return (
+        f"run samevoice evaluate CORPUS {what} --output DIR and pass --evaluation "
+        f"DIR/evaluation.json{tail}"
+    )
+
+
 def _licensed(one: Offer) -> Reasons:
     faults = ((source, evidence.licence_fault(source)) for source in one.sources.values())
     for source, why in faults:
@@ -345,5 +418,10 @@ TERMS = (
     Term("golden", "with PyTorch's outputs kept for a replay", _of_results(_replayable)),
     Term("gallery", "every known bug of its family was found where it sits", _gallery),
     Term("loosened", "no limit was loosened that nobody answers for", _accepted),
+    Term(
+        "corpus",
+        "what a coarse embedding or the fast mode costs was measured over a corpus",
+        _measured,
+    ),
     Term("licence", "the source's licence lets it be passed on, or was read", _licensed),
 )

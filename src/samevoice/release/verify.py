@@ -29,11 +29,14 @@ from samevoice.converters.bundle import (
     read_json,
 )
 from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
+from samevoice.evaluation import gate
+from samevoice.evaluation.gate import Evaluated
 from samevoice.parity import gallery_file, golden, replay
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import read
-from samevoice.release import evidence, signature
+from samevoice.release import corpora, evidence, signature
 from samevoice.release.contents import RECORD, SCHEMA, proof_of
+from samevoice.release.corpora import Claim
 from samevoice.release.parts import RESULT, Part, settings_fault, strangers, wanted
 from samevoice.release.terms import name_of
 
@@ -302,6 +305,28 @@ def _limits(one: Folder) -> str:
     return "; ".join(f"{part.label}: {x}, {accepted[name_of(x)]}" for part, x in loose)
 
 
+def _corpora(one: Folder) -> str:
+    with bundles.understood(f"{PARITY}/{RECORD}", FaultError):
+        found = tuple(corpora.claims(one.parts, bool(one.record["fast"])))
+    seen = {claim.file: _evaluated(one, claim) for claim in found}
+    named = {file: corpora.summary(evaluation) for file, evaluation in seen.items()}
+    if read_json(one.path / PROVENANCE).get(corpora.EVALUATIONS, {}) != named:
+        raise FaultError(f"{PROVENANCE} names another corpus, or other figures")
+    said = [f"{claim.says}: {corpora.sentence(seen[claim.file])}" for claim in found]
+    return "; ".join(said) or "a float32 embedding or none, and no fast mode: none is needed"
+
+
+def _evaluated(one: Folder, claim: Claim) -> Evaluated:
+    where = one.path / PARITY / claim.file
+    if not where.is_file():
+        raise FaultError(f"{claim.says}, and {PARITY}/{claim.file} is missing")
+    found = gate.read(where)
+    why = corpora.fault(found) if claim.is_about(one.bundle[-1], found) else "is of other weights"
+    if why:
+        raise FaultError(f"{claim.says}, and {PARITY}/{claim.file} {why}")
+    return found
+
+
 def _bugs(one: Folder) -> str:
     networks = [part for part in one.parts if part.is_network]
     if not networks:
@@ -393,6 +418,7 @@ CHECKS = (
     Check("weights", "the results are of these weights and of their source", _belongs),
     Check("inputs", "the comparison was made on the default inputs at least", _inputs, True),
     Check("limits", "no limit was loosened that nobody answers for", _limits),
+    Check("corpus", "an evaluation shows what a coarse embedding or the fast mode costs", _corpora),
     Check("gallery", "the known bugs were found by the harness that gave the verdict", _bugs),
     Check("replay", "MLX gives PyTorch's saved outputs on this machine", _replayed, True),
 )
