@@ -8,7 +8,7 @@ the choice is repeated without some recordings and scored on those alone: cross-
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, Regions
 from samevoice.evaluation.grid import METHOD, STEP, Grid, Numbers, Value
+from samevoice.evaluation.run import at_hand
 from samevoice.evaluation.scores import Score, added, score
 from samevoice.models.diarization.output import Turns
 
@@ -66,8 +67,10 @@ def _scores(
     """Many candidates give the same turns, which are scored once."""
     from samevoice.models.diarization.audio import open_audio
 
-    audio = open_audio(recording.audio, pipeline.frames.sample_rate)
-    with closing(audio.blocks()) as blocks:
+    with ExitStack() as stack:
+        here = stack.enter_context(at_hand(recording.audio))
+        audio = open_audio(here, pipeline.frames.sample_rate)
+        blocks = stack.enter_context(closing(audio.blocks()))
         analysis = pipeline.analyse(blocks, tell=hook, duration=audio.duration)
     scored = recording.regions(analysis.samples / pipeline.frames.sample_rate)
     hook("scoring", None)

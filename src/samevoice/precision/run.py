@@ -11,6 +11,7 @@ from samevoice import family
 from samevoice.converters import bundle as bundles
 from samevoice.converters.recipe import TYPES, Recipe
 from samevoice.evaluation.corpus import Corpus
+from samevoice.evaluation.run import at_hand
 from samevoice.evaluation.scores import Score, judge
 from samevoice.models import backend
 from samevoice.parity import identity
@@ -164,7 +165,8 @@ def _heard(
         scores[name] = []
         for at, one in enumerate(corpus.recordings):
             progress(f"DER of {name}", number * len(corpus.recordings) + at, total)
-            found = pipeline({"audio": one.audio, "uri": one.uri})
+            with at_hand(one.audio) as audio:
+                found = pipeline({"audio": audio, "uri": one.uri})
             regions = one.regions(found.duration)
             scores[name].append(judge(one.reference, found.speaker_diarization, regions).strict)
     progress("DER", total, total)
