@@ -79,7 +79,7 @@ def _megabytes(rung: Rung) -> float:
 def _name(axes: Axes, rungs: Sequence[Rung], x: Sequence[float], y: Sequence[float]) -> None:
     """Names beside the dots; of two that lie upon each other one above and one below."""
     for at, rung in enumerate(rungs):
-        below = at % 2
+        below = not at % 2
         axes.annotate(
             type_name(rung.name),
             (x[at], y[at]),
