@@ -35,7 +35,7 @@ judge torch.npz mlx.npz --truth float64.npz
 release out/full --result out/parity --output out/release
 release full --result full-parity --dry-run
 release seg --result p --output r --upload-repo me/seg --private
-release full --result p --output r --fast --evaluation fast/evaluation.json
+release full --result p --output r --fast --evaluation e.json
 verify out/release
 verify me/segmentation-3.0-mlx
 diarize meeting.wav --output meeting.rttm
