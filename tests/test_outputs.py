@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import made_results
 import pytest
@@ -168,3 +170,22 @@ def test_figures_replace_figures(here: Path, monkeypatch: pytest.MonkeyPatch) ->
 def test_a_name_that_is_too_long_is_said_before_the_work(tmp_path: Path, name: str) -> None:
     with pytest.raises(outputs.OutputError, match="cannot be made: File name too long"):
         outputs.refuse([(tmp_path / name, "turns")])
+
+
+def test_ten_thousand_results_are_not_each_compared_with_all_that_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    count, asked = 200, []
+    for k in range(count):
+        (tmp_path / f"{k}.wav").write_bytes(b"RIFF")
+        (tmp_path / f"{k}.rttm").write_text("SPEAKER a 1 0.0 1.0 <NA> <NA> x <NA> <NA>\n")
+    real = os.path.realpath
+
+    def counted(path: Any, **options: Any) -> Any:
+        asked.append(path)
+        return real(path, **options)
+
+    monkeypatch.setattr(os.path, "realpath", counted)
+    targets = [(tmp_path / f"{k}.rttm", "turns") for k in range(count)]
+    outputs.refuse(targets, inputs=[tmp_path / f"{k}.wav" for k in range(count)])
+    assert len(asked) <= 4 * count

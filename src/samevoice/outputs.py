@@ -8,6 +8,7 @@ import re
 import tempfile
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -76,7 +77,7 @@ def refuse(
     What is there must be a result of the same kind, or empty; ``overwrite`` gives up any other
     file, but no folder and nothing that is read.
     """
-    read = list(inputs)
+    read = Inputs.of(inputs)
     seen: set[Path] = set()
     for path, kind in targets:
         real = Path(os.path.realpath(path))
@@ -86,9 +87,7 @@ def refuse(
         _refuse_one(path, real, kind, read, overwrite)
 
 
-def _refuse_one(
-    path: Path, real: Path, kind: str, read: Iterable[str | Path], overwrite: bool
-) -> None:
+def _refuse_one(path: Path, real: Path, kind: str, read: Inputs, overwrite: bool) -> None:
     if not os.path.exists(real):  # which is not told that a name is too long
         _refuse_long(path)
         refuse_unwritable(path.parent)
@@ -96,7 +95,7 @@ def _refuse_one(
     if not (real.is_file() or real.is_dir()):  # a device, such as /dev/null, loses nothing
         return
     ours = is_result(real, kind)
-    refuse_read(path, read, but_inside=ours)
+    read.refuse(path, but_inside=ours)
     if not ours and real.is_dir():
         raise OutputError(f"{path} is a folder with other files: choose another path")
     if not ours and (kind in _FOLDERS or not overwrite):
@@ -114,12 +113,35 @@ def _refuse_long(path: Path) -> None:
             raise OutputError(f"{path} cannot be made: File name too long")
 
 
-def refuse_read(path: Path, inputs: Iterable[str | Path], *, but_inside: bool = False) -> None:
-    """Raise where a file that is there is an input, or lies in a folder that is one."""
-    real = Path(os.path.realpath(path))
-    for one in map(os.path.realpath, filter(os.path.exists, inputs)):
-        if os.path.samefile(real, one) or (real.is_relative_to(one) and not but_inside):
+@dataclass(frozen=True)
+class Inputs:
+    """What is read: each once, however many targets are looked up."""
+
+    files: frozenset[tuple[int, int]]  # by device and number, whatever their names
+    folders: tuple[str, ...]
+
+    @classmethod
+    def of(cls, paths: Iterable[str | Path]) -> Inputs:
+        real = [os.path.realpath(path) for path in paths if os.path.exists(path)]
+        folders = tuple(path for path in real if os.path.isdir(path))
+        return cls(frozenset(map(_identity, real)), folders)
+
+    def refuse(self, path: Path, *, but_inside: bool = False) -> None:
+        """Raise where a file that is there is an input, or lies in a folder that is one."""
+        real = Path(os.path.realpath(path))
+        inside = not but_inside and any(map(real.is_relative_to, self.folders))
+        if inside or _identity(real) in self.files:
             raise OutputError(f"{path} is read here and would be overwritten: choose another path")
+
+
+def _identity(path: str | Path) -> tuple[int, int]:
+    found = os.stat(path)
+    return found.st_dev, found.st_ino
+
+
+def refuse_read(path: Path, inputs: Iterable[str | Path]) -> None:
+    """Raise where a file that is there is an input, or lies in a folder that is one."""
+    Inputs.of(inputs).refuse(path)
 
 
 def is_result(path: Path, kind: str) -> bool:
