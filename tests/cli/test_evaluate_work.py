@@ -170,8 +170,9 @@ def cluster(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    found = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "memory": 4 * 10**9})
-    found.add_node(num_cpus=1, memory=4 * 10**9)
+    node = {"num_cpus": 1, "memory": 4 * 10**9, "object_store_memory": 10**8}
+    found = Cluster(initialize_head=True, head_node_args=node)
+    found.add_node(**node)
     yield found.address
     found.shutdown()
 

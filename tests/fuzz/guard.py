@@ -13,7 +13,7 @@ import struct
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
@@ -61,6 +61,7 @@ class Guard:
         """Run it with its output in files, as C's part of it goes nowhere else."""
         self._writable = tuple(os.path.join(self.folder, name) for name in ("out", "tmp"))
         self._writable += tuple(os.path.join(self.folder, name) for name in may_change)
+        before = _children()
         with _captured(self.folder) as said:
             faults: list[str] = []
             self._seen = faults
@@ -71,8 +72,8 @@ class Guard:
         ran.faults += _unfit(ran)
         if left := os.listdir(os.path.join(self.folder, "tmp")):
             ran.faults.append(f"a temporary file stays: {left[0]}")
-        if children := _children():
-            ran.faults.append(f"a child stays: {children}")
+        if stays := [name for child, name in _children().items() if child not in before]:
+            ran.faults.append(f"a child stays: {' '.join(stays)}")
         return ran
 
     def _ended(self, command: Callable[[], None]) -> int:
@@ -205,16 +206,14 @@ def _captured(folder: str) -> Iterator[dict[str, str]]:
             said[key] = Path(name).read_text(errors="replace")
 
 
-def _children() -> str:
-    """Commands of what this process started and did not wait for."""
+def _children() -> dict[str, str]:
+    """Commands of what this process started and did not wait for, by their numbers."""
     found = Path(f"/proc/{os.getpid()}/task/{os.getpid()}/children")
-    names = []
+    names = {}
     for child in found.read_text().split():
-        try:
-            names.append(Path(f"/proc/{child}/comm").read_text().strip())
-        except OSError:
-            continue
-    return " ".join(names)
+        with suppress(OSError):
+            names[child] = Path(f"/proc/{child}/comm").read_text().strip()
+    return names
 
 
 class Watched:

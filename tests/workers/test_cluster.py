@@ -13,7 +13,7 @@ from samevoice.errors import SamevoiceError
 from samevoice.workers import cluster as clusters
 from samevoice.workers.engine import WorkerError, unwatched
 
-MEMORY = 4 * 10**9
+NODE = {"memory": 4 * 10**9, "object_store_memory": 10**8}
 
 
 @pytest.fixture(scope="module")
@@ -26,13 +26,13 @@ def machines() -> Iterator[Any]:
         patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
         patch.setenv("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
         patch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
-        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "memory": MEMORY})
+        found = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **NODE})
         yield found
         found.shutdown()
 
 
 def test_a_machine_that_dies_loses_nothing(machines: Any, tmp_path: Path) -> None:
-    nodes = [machines.add_node(num_cpus=1, memory=MEMORY) for _ in range(2)]
+    nodes = [machines.add_node(num_cpus=1, **NODE) for _ in range(2)]
     machines.wait_for_nodes()
     job = Words(tmp_path)
     words = ["slow"] * 12 + ["bad", "deadly"]
@@ -54,7 +54,7 @@ def test_a_machine_that_dies_loses_nothing(machines: Any, tmp_path: Path) -> Non
 
 
 def test_what_is_wrong_with_all_tasks_is_said_once(machines: Any, tmp_path: Path) -> None:
-    machines.add_node(num_cpus=1, memory=MEMORY)
+    machines.add_node(num_cpus=1, **NODE)
     job = Words(tmp_path, broken="the bundle is damaged")
     with pytest.raises(SamevoiceError, match="the bundle is damaged"):
         list(clusters.Cluster(machines.address).run(job, ["a", "b"], unwatched))
