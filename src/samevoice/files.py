@@ -152,6 +152,11 @@ def _finite(text: str) -> float:
     return value
 
 
+def sha256_of(text: str) -> str:
+    """Of any text, also one that holds halves of characters."""
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
 def sha256(path: Path, error: type[SamevoiceError]) -> str:
     """Of an ordinary file; OSError is left to the caller."""
     refuse_special(path, error)

@@ -57,7 +57,9 @@ def test_what_is_done_is_not_done_again(archive: Run, ran: list[str]) -> None:
     archive("--format rttm,json")
     assert len(ran) == 6
     journal = Path("out", JOURNAL)
-    journal.write_text(journal.read_text()[:300])
+    journal.write_text(journal.read_text()[:100])
+    archive("--format rttm,json")
+    assert len(ran) == 9
     archive("--format rttm,json")
     assert len(ran) == 9
     assert results()["c.json"] == before["c.json"]
@@ -80,7 +82,7 @@ def test_processes_give_what_one_gives(archive: Run, ran: list[str]) -> None:
     assert here.err.splitlines()[-1] == there.err.splitlines()[-1]
     archive("--format rttm,json,html", 2)
     assert ran[4:] == ["archive/bad.wav"]
-    lines = Path("out", JOURNAL).read_text().splitlines()
+    lines = Path("out", JOURNAL).read_text().strip().splitlines()
     assert {json.loads(line)["recording"] for line in lines} == {
         f"archive/{name}.wav" for name in "abc"
     }

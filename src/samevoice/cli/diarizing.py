@@ -6,7 +6,6 @@ was stopped goes on, and what is done for these very bytes is not done again.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
@@ -18,7 +17,7 @@ from samevoice.cli import detection, paths, pipeline_options
 from samevoice.cli.options import Device
 from samevoice.cli.paths import STANDARD
 from samevoice.errors import SamevoiceError
-from samevoice.files import sha256
+from samevoice.files import sha256, sha256_of
 
 if TYPE_CHECKING:
     from samevoice.models.diarization.output import Diarization
@@ -104,11 +103,7 @@ class Diarizing:
         said["device"] = backend.device_name(backend.device(self.device))
         said["versions"] = [__version__, version("mlx")]
         said["speakers"] = self.speakers and file_hashes(self.speakers)
-        return replace(self, made_of=_hash_of(json.dumps(said, sort_keys=True)))
-
-
-def _hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        return replace(self, made_of=sha256_of(json.dumps(said, sort_keys=True)))
 
 
 def _database(path: Path | None, pipeline: Any) -> Any:
@@ -153,7 +148,7 @@ class _One:
         """Empty for what is not kept, and what cannot be read, of which the pipeline says why."""
         if self.made_of:
             with suppress(OSError, SamevoiceError):
-                return _hash_of(self.made_of + sha256(Path(name), SamevoiceError))
+                return sha256_of(self.made_of + sha256(Path(name), SamevoiceError))
         return ""
 
     def _heard(
@@ -234,9 +229,7 @@ class Journal:
         self.said: dict[str, Mapping[str, Any]] = {}
         with suppress(OSError):
             for line in self.path.read_text(encoding="utf-8").split("\n"):
-                with suppress(
-                    ValueError, KeyError, TypeError
-                ):  # a line that was cut off, or no line
+                with suppress(ValueError, KeyError, TypeError):  # cut off, or empty
                     one = json.loads(line)
                     self.said[str(one["recording"])] = dict(one["files"], made_of=one["made_of"])
 
@@ -249,8 +242,8 @@ class Journal:
         return ""
 
     def add(self, name: str, heard: Heard, targets: Iterable[Path]) -> None:
-        hashes = (_hash_of(text) for text in heard.texts)
+        hashes = (sha256_of(text) for text in heard.texts)
         files = {path.name: one for path, one in zip(targets, hashes, strict=True)}
         line = json.dumps({"recording": name, "made_of": heard.made_of, "files": files})
         with self.path.open("a", encoding="utf-8") as file:
-            file.write(f"{line}\n")
+            file.write(f"\n{line}")  # behind whatever a run that was killed left of its last

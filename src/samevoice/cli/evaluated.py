@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich.table import Column
 from rich.text import Text
@@ -69,16 +69,10 @@ def _cut(name: str, most: int = WIDTH - 3) -> str:
 def _show_figures(made: Evaluation) -> None:
     from samevoice.evaluation import shown
 
-    table = _table("", *shown.columns(made))
+    table = terminal.figures("", *shown.columns(made))
     for row in shown.figures(made):
         table.add_row(*row)
     terminal.console().print(table)
-
-
-def _table(first: str, *others: str) -> Any:
-    return terminal.table(
-        Column(first, no_wrap=True), *(Column(name, justify="right") for name in others)
-    )
 
 
 def _show_groups(made: Evaluation) -> None:
@@ -86,7 +80,7 @@ def _show_groups(made: Evaluation) -> None:
 
     for one in shown.groups(made):
         heads = (f"DER {label}" for label in "AB"[: len(made.systems)])
-        table = _table(one.name, "recordings", *heads)
+        table = terminal.figures(one.name, "recordings", *heads)
         for row in one.rows:
             table.add_row(*row)
         terminal.console().print(table)
@@ -97,7 +91,7 @@ def _show_moved(made: Evaluation) -> None:
 
     if not made.pair or not made.pair["moved"]:
         return
-    table = _table("moved most", *["DER B - A"] * made.corpus.referenced, "B against A")
+    table = terminal.figures("moved most", *["DER B - A"] * made.corpus.referenced, "B against A")
     for one in made.pair["moved"][:SHOWN]:
         change = [] if one["change"] is None else [points(one["change"])]
         name = _cut(terminal.plain(one["uri"]), WIDTH // 2)

@@ -6,16 +6,12 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Annotated
 
-from rich.table import Column
-
 from samevoice import outputs
 from samevoice.cli import terminal
 from samevoice.cli.options import Bundle, OnDevice, Overwrite, option
 from samevoice.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
     from samevoice.precision.found import FoundPart, Precision
 
 WIDTH = 80
@@ -96,7 +92,7 @@ def _show(made: Precision) -> None:
 def _show_part(part: FoundPart) -> None:
     from samevoice.precision import shown
 
-    table = _table(part.title, "size", *part.limits.for_task, "kept")
+    table = terminal.figures(part.title, "size", *part.limits.for_task, "kept")
     for row in shown.ladder(part):
         table.add_row(*row)
     terminal.console().print(table)
@@ -105,13 +101,7 @@ def _show_part(part: FoundPart) -> None:
 def _show_heard(made: Precision) -> None:
     from samevoice.precision import shown
 
-    table = _table("", *shown.HEARD)
+    table = terminal.figures("", *shown.HEARD)
     for row in shown.heard(made):
         table.add_row(*row)
     terminal.console().print(table)
-
-
-def _table(first: str, *others: str) -> Table:
-    return terminal.table(
-        Column(first, no_wrap=True), *(Column(name, justify="right") for name in others)
-    )

@@ -55,6 +55,11 @@ def table(*columns: Column | str) -> Table:
     return Table(*columns, box=None, pad_edge=False, header_style="dim")
 
 
+def figures(first: str, *others: str) -> Table:
+    """A name, then figures to the right of it."""
+    return table(Column(first, no_wrap=True), *(Column(name, justify="right") for name in others))
+
+
 def many(count: int, what: str) -> str:
     return f"{count} {what}" if count == 1 else f"{count} {what}s"
 

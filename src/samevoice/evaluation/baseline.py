@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from samevoice.evaluation.corpus import Corpus
 from samevoice.evaluation.evaluated import Evaluation
 from samevoice.evaluation.run import Kept, files
 from samevoice.evaluation.systems import EvaluationError, Written
+from samevoice.files import sha256_of
 from samevoice.models.diarization import formats
 
 KIND = "baseline"
@@ -34,7 +34,7 @@ class Baseline:
         kept = {one.uri: self._kept(one.uri) for one in corpus.recordings}
         turns = {formats.field(uri): one.turns for uri, one in kept.items()}
         text = "".join(f"{uri}\n{one.text}" for uri, one in sorted(kept.items()))
-        fingerprint = hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+        fingerprint = sha256_of(text)
         made_of = {**self.made_of, "kind": KIND, "turns": fingerprint}
         return Written(self.system_name, made_of, turns)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ from samevoice.evaluation.scores import (
     added,
 )
 from samevoice.evaluation.systems import System
+from samevoice.files import sha256_of
 
 SCHEMA = 1
 LABELS = ("A", "B")
@@ -296,13 +296,13 @@ class Evaluation:
 def _hash_of(recording: Recording, audio: str) -> str:
     """One for the recording, its name, its reference and the regions that its UEM names."""
     said = recording.uri, audio, recording.reference.spans, recording.scored
-    return hashlib.sha256(repr(said).encode("utf-8", "backslashreplace")).hexdigest()
+    return sha256_of(repr(said))
 
 
 def hash_of_corpus(rows: Iterable[Mapping[str, Any]]) -> str:
     """One for all recordings of an evaluation, in any order."""
     lines = sorted(f"{row['sha256']}\n" for row in rows)
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return sha256_of("".join(lines))
 
 
 # Figures ------------------------------------------------------------------------------------------

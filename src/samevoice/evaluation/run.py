@@ -6,7 +6,6 @@ and how good they are. The second is written last: where it is there and fits, t
 
 from __future__ import annotations
 
-import hashlib
 import re
 import shutil
 import tempfile
@@ -22,7 +21,7 @@ from samevoice.errors import MissingExtraError
 from samevoice.evaluation.corpus import CorpusError, Recording, Regions
 from samevoice.evaluation.scores import COLLAR, Score, Scores, judge, score
 from samevoice.evaluation.systems import EvaluationError, Hear, Merged, System
-from samevoice.files import parse_json, read_text, sha256
+from samevoice.files import parse_json, read_text, sha256, sha256_of
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.formats import json_text
 from samevoice.models.diarization.output import Turns, read_rttm
@@ -59,7 +58,7 @@ class Kept:
             "command": "evaluate",
             "uri": uri,
             "made_of": dict(self.made_of),
-            "rttm": _hash_of(self.text),
+            "rttm": sha256_of(self.text),
             "duration": self.duration,
             "seconds": self.seconds,
             "peak_memory": self.peak,
@@ -73,7 +72,7 @@ class Kept:
         try:
             said = parse_json(read_text(about, CorpusError))
             text = read_text(rttm, CorpusError)
-            if str(said["rttm"]) != _hash_of(text):
+            if str(said["rttm"]) != sha256_of(text):
                 return None
             return cls(
                 dict(said["made_of"]),
@@ -192,7 +191,7 @@ class Evaluating:
 
     def _scored(self, recording: Recording, kept: Kept, hook: Hook) -> Kept:
         said = (recording.reference.spans, recording.scored, COLLAR, self.referenced)
-        by = _hash_of(repr(said))
+        by = sha256_of(repr(said))
         if kept.scored_by == by:
             return kept
         hook("scoring", None)
@@ -242,10 +241,6 @@ def files(folder: Path, system: str, uri: str) -> tuple[Path, Path]:
     """Where a recording's turns go, and what is known of them; no two names become one."""
     plain = re.sub(r"[%/\\:\x00-\x1f]", lambda odd: f"%{ord(odd[0]):02X}", uri)
     return folder / system / f"{plain}.rttm", folder / system / f"{plain}.json"
-
-
-def _hash_of(text: str) -> str:
-    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 @contextmanager

@@ -15,7 +15,7 @@ import numpy as np
 
 from samevoice.errors import SamevoiceError
 from samevoice.evaluation.corpus import Recording, said_below
-from samevoice.files import below
+from samevoice.files import below, sha256_of
 from samevoice.models.backend import Choice
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.output import Turns, read_rttm
@@ -104,7 +104,7 @@ def _parts(folder: Path) -> dict[str, Any]:
     config = read_json(folder / CONFIG)
     said = f"{source_of(folder)}\n{json.dumps(config.get('pipeline'), sort_keys=True)}"
     return {
-        "origin": hashlib.sha256(said.encode()).hexdigest(),
+        "origin": sha256_of(said),
         "parts": {name: fingerprint(folder / name) for name in components(config)},
     }
 

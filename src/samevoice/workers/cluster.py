@@ -11,7 +11,7 @@ import socket
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from samevoice.errors import MissingExtraError
@@ -23,7 +23,7 @@ from samevoice.workers.engine import (
     Job,
     Watch,
     WorkerError,
-    attempt,
+    attempt_elsewhere,
     portable,
 )
 
@@ -123,8 +123,7 @@ def _do(key: str, place: str, job: Job, at: int, task: Any) -> Done | Exception:
             _started[key] = job.start()
         except Exception as error:
             return portable(error)
-    done = attempt(_started[key], at, task)
-    return replace(done, error=done.error and portable(done.error))
+    return attempt_elsewhere(_started[key], at, task)
 
 
 def _ray() -> Any:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 from samevoice.errors import SamevoiceError
@@ -63,6 +63,12 @@ def attempt(do: Do, at: int, task: Any, hook: Hook = unheard) -> Done:
         return Done(at, do(task, hook))
     except Exception as error:
         return Done(at, error=error)
+
+
+def attempt_elsewhere(do: Do, at: int, task: Any) -> Done:
+    """The same where the answer goes to another process."""
+    done = attempt(do, at, task)
+    return replace(done, error=done.error and portable(done.error))
 
 
 def portable(error: Exception) -> Exception:

@@ -16,7 +16,15 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
-from samevoice.workers.engine import TRIES, Done, Job, Watch, WorkerError, attempt, portable
+from samevoice.workers.engine import (
+    TRIES,
+    Done,
+    Job,
+    Watch,
+    WorkerError,
+    attempt_elsewhere,
+    portable,
+)
 
 # What the libraries beneath the networks ask how many threads they may have.
 _THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
@@ -127,8 +135,7 @@ def _work(pipe: Connection, job: Job) -> None:
     with suppress(EOFError, OSError):
         while True:
             at, task = pipe.recv()
-            done = attempt(do, at, task)
-            pipe.send(replace(done, error=done.error and portable(done.error)))
+            pipe.send(attempt_elsewhere(do, at, task))
 
 
 @contextmanager
