@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
 import shutil
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -86,6 +92,27 @@ def test_processes_give_what_one_gives(archive: Run, ran: list[str]) -> None:
     assert {json.loads(line)["recording"] for line in lines} == {
         f"archive/{name}.wav" for name in "abc"
     }
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_on_a_terminal_each_line_stands_alone(archive: Run, workers: int) -> None:
+    """The bars are gone while results are told, and say how far all are."""
+    ours, theirs = pty.openpty()
+    words = f"diarize archive --model full --output out --workers {workers}"
+    command = [sys.executable, "-m", "samevoice", *words.split()]
+    running = subprocess.Popen(command, stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    said = b""
+    with suppress(OSError):  # the end, as Linux tells it
+        while piece := os.read(ours, 1 << 16):
+            said += piece
+    os.close(ours)
+    assert running.wait() == 0
+    for name in "abc":
+        assert re.search(rb"(\n|\x1b\[2K)archive/%s.wav  3.0 s" % name.encode(), said)
+    assert b"0/3 " in said
+    assert b"2/3 " in said
+    assert re.search(rb"(\n|\x1b\[2K)3 recordings, 9.0 s", said)
 
 
 @pytest.mark.parametrize(

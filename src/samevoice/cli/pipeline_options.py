@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,12 +102,15 @@ def _bar() -> Progress:
 
 
 @contextmanager
-def progress(name: str) -> Iterator[Callable[..., None]]:
-    """A bar on standard error while it is a terminal; the pipeline calls the hook."""
+def progress(name: str, among: Progress | None = None) -> Iterator[Callable[..., None]]:
+    """A bar on standard error while it is a terminal, or one ``among`` others.
+
+    The pipeline calls the hook.
+    """
     from rich.markup import escape
 
     title = escape(terminal.plain(name))
-    with _bar() as bar:
+    with nullcontext(among) if among else _bar() as bar:
         task = bar.add_task(f"{title}  listening", total=None, at="")
 
         def hook(
@@ -128,6 +131,8 @@ def progress(name: str) -> Iterator[Callable[..., None]]:
             bar.update(task, **moved)
 
         yield hook
+        if among:
+            among.remove_task(task)
 
 
 # Many recordings ----------------------------------------------------------------------------------
@@ -175,7 +180,7 @@ def _on_gpu(device: Device) -> bool:
 
 
 class Many:
-    """The recordings on their way through an engine, each a name and a file."""
+    """The recordings on their way through an engine, each a name and a file, whose size counts."""
 
     def __init__(self, engine: Engine, recordings: Sequence[tuple[str, str | Path]]) -> None:
         self.engine, self.recordings = engine, recordings
@@ -188,19 +193,19 @@ class Many:
         return f"{at + 1}/{count} {name}" if count > 1 else name
 
     def run(self, job: Job, tasks: Iterable[Any]) -> Iterator[Done]:
-        if self.engine.watched:
-            for done in self.engine.run(job, tasks, self._watch):
+        """Of several there is a bar for all, and in this process one for each on its turn."""
+        sizes = [_size(path) for _, path in self.recordings]
+        with _bar() as bar:
+            whole = bar.add_task(self._all, total=sum(sizes), at="", visible=len(sizes) > 1)
+            for done in self.engine.run(job, tasks, lambda at: progress(self.place(at), bar)):
                 self.done += 1
-                yield done
-            return
-        with self._bar() as moved:
-            for done in self.engine.run(job, tasks, self._watch):
-                self.done += 1
-                yield done
-                moved(done.at)
+                with _hidden(bar):
+                    yield done
+                bar.update(whole, advance=sizes[done.at], description=self._all)
 
-    def _watch(self, at: int) -> Any:
-        return progress(f"{self.place(at)}{self.running}")
+    @property
+    def _all(self) -> str:
+        return f"{self.done}/{len(self.recordings)}{self.running}"
 
     def say(self, at: int, running: str) -> None:
         """A recording is done, and this is known of all that are."""
@@ -208,18 +213,16 @@ class Many:
         name = self.recordings[at][0]
         terminal.say(f"{self.done}/{len(self.recordings)} {name}{running}", terminal.stderr())
 
-    @contextmanager
-    def _bar(self) -> Iterator[Callable[[int], None]]:
-        """Of all recordings, which weigh as much as their files."""
-        sizes = [_size(path) for _, path in self.recordings]
-        with _bar() as bar:
-            task = bar.add_task(f"0/{len(sizes)}", total=sum(sizes), at="")
 
-            def moved(at: int) -> None:
-                said = f"{self.done}/{len(self.recordings)}{self.running}"
-                bar.update(task, advance=sizes[at], description=said)
-
-            yield moved
+@contextmanager
+def _hidden(bar: Progress) -> Iterator[None]:
+    """So that what is printed meanwhile begins a line of its own, whatever stream it goes to."""
+    if bar.disable:
+        yield
+        return
+    bar.stop()
+    yield
+    bar.start()
 
 
 def _size(path: str | Path) -> int:
