@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from samevoice.errors import SamevoiceError
-from samevoice.evaluation import baseline, figures, gate
+from samevoice.evaluation import baseline, figures, gate, shown
 from samevoice.evaluation.evaluated import points
 from samevoice.evaluation.figures import Figure, Rates, rates_of
 from samevoice.evaluation.gate import Evaluated
@@ -212,24 +212,10 @@ def _cells(step: Step) -> dict[str, Any]:
     return {
         "run": run.name,
         "link": run.link,
-        "der": _rate(run.der),
-        "change": _change(step.change),
+        "der": shown.rate(run.der.as_dict()),
+        "change": shown.change(step.change.as_dict()) if step.change else "",
         "state": step.state if step.change else "even",
-        "jer": _rate(run.jer),
+        "jer": shown.rate(run.jer.as_dict()),
         "recordings": run.recordings,
         "changed": step.changed,
     }
-
-
-def _rate(one: Figure) -> str:
-    if one.low is None or one.high is None:
-        return f"{one.value:.1%}"
-    return f"{one.value:.1%} ({100 * one.low:.1f}-{100 * one.high:.1f})"
-
-
-def _change(one: Figure | None) -> str:
-    if one is None:
-        return ""
-    if one.low is None or one.high is None:
-        return points(one.value)
-    return f"{points(one.value)} ({points(one.low)}, {points(one.high)})"

@@ -28,12 +28,12 @@ def figures(made: Evaluation) -> Rows:
 
 
 def _rates(made: Evaluation) -> Rows:
-    change = made.pair["change"] if made.pair else None
+    moved = made.pair["change"] if made.pair else None
     return [
         [
             shown if mean == "micro" else "  macro",
             *(rate(one[name][mean]) for one in made.by_system),
-            *([_change(change[name][mean])] if change else []),
+            *([change(moved[name][mean])] if moved else []),
         ]
         for name, shown in NAMES.items()
         for mean in ("micro", "macro")
@@ -100,7 +100,7 @@ def rate(said: Mapping[str, Any]) -> str:
     return f"{said['value']:.1%} ({100 * said['low']:.1f}-{100 * said['high']:.1f})"
 
 
-def _change(said: Mapping[str, Any]) -> str:
+def change(said: Mapping[str, Any]) -> str:
     if said["low"] is None:
         return points(said["value"])
     return f"{points(said['value'])} ({points(said['low'])}, {points(said['high'])})"
