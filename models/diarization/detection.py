@@ -25,8 +25,9 @@ from samevoice.models.diarization import parts
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.output import Diarization, Turns
-from samevoice.models.diarization.pipeline import Clock, Hook, Segmenter, nobody, timed
+from samevoice.models.diarization.pipeline import Clock, Hook, nobody, timed
 from samevoice.models.diarization.reconstruction import SHORTEST, joined
+from samevoice.models.diarization.segmenter import Segmenter
 from samevoice.models.diarization.settings import THRESHOLDS, detection_fault
 
 STEP = 0.1  # of a chunk, where the network needs no time to warm up
@@ -175,7 +176,7 @@ class DetectionPipeline(Segmenter):
         clock, tell = clock or Clock(), tell or nobody
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
         said = []
-        with self._on_device():
+        with self.on_device():
             for batch in chunks:
                 with clock("segmentation"):
                     found = self.segment(batch)

@@ -16,8 +16,8 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import AbstractContextManager, closing, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,8 +28,9 @@ from samevoice.models import backend  # isort: split
 import mlx.core as mx
 import numpy as np
 
-from samevoice.errors import BundleError, DiarizationError
-from samevoice.models.diarization import compiled, parts, powerset, reconstruction
+from samevoice.errors import BundleError
+from samevoice.models import fast as forms
+from samevoice.models.diarization import compiled, parts, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.clustering import (
     NOBODY,
@@ -38,10 +39,11 @@ from samevoice.models.diarization.clustering import (
     cluster,
     refuse_unknown_count,
 )
-from samevoice.models.diarization.frames import Chunks, Frames
-from samevoice.models.diarization.memory import available_memory
+from samevoice.models.diarization.crew import Crew, Task
+from samevoice.models.diarization.frames import Chunks, samples_of, windows
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
+from samevoice.models.diarization.segmenter import Segmenter
 from samevoice.models.diarization.settings import (
     LABELS,
     OVERLAP,
@@ -50,10 +52,7 @@ from samevoice.models.diarization.settings import (
 )
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
 
-CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
-LONGEST_CHUNK = 3600.0  # seconds; the networks hold a chunk whole
-# Sixteen take seven eighths of eight's time a chunk in the LSTMs' many steps on a CPU; 32 no less.
-BATCH, GPU_BATCH = 16, 32  # chunks at once
+PART = 4  # a multiple of so many chunks is segmented at once: products then round as of all of them
 
 
 class Hook(Protocol):
@@ -112,81 +111,6 @@ class Clock:
             self.seconds[stage] = self.seconds.get(stage, 0.0) + spent
 
 
-class Segmenter:
-    """A segmentation network: who is active in each frame of a chunk.
-
-    ``threshold``: above it somebody speaks, where each speaker has a score of its own.
-    """
-
-    frames: Frames  # where chunks and frames lie in time
-
-    def __init__(
-        self,
-        folder: Path,
-        device: backend.Choice,
-        batch_size: int | None,
-        threshold: float | None = None,
-    ) -> None:
-        self.device, self.batch_size, self.threshold = backend.device(device), batch_size, threshold
-        self._segmenting = folder
-        with self._on_device():
-            self.segmentation: Any = parts.segmentation(folder)
-        # (K, S): which speakers each class of a powerset stands for; None where there is no class.
-        self.classes: np.ndarray | None = None
-        if not parts.independent(folder, self.segmentation.config):
-            self.classes = powerset.mapping(*parts.classes(folder, self.segmentation.config))
-
-    def _frames(
-        self, duration: float | None, step: float | None, share: float, shortest: int
-    ) -> Frames:
-        """``share``: the step where none is asked for, as a share of the network's own chunk."""
-        usual = float(self.segmentation.config["specifications"]["duration"])
-        duration = usual if duration is None else duration
-        step = share * usual if step is None else step
-        if not 0 < duration < math.inf or not 0 < step <= duration:
-            raise DiarizationError(
-                f"chunks of {duration:g} s every {step:g} s: the step must be positive and at most "
-                "the chunk's duration"
-            )
-        if duration > LONGEST_CHUNK:
-            raise DiarizationError(f"chunks of {duration:g} s are too long: at most an hour")
-        found = Frames.of(self.segmentation, duration, step)
-        if found.per_chunk < 2 or found.chunk_samples < shortest or found.step_samples < 1:
-            raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
-        return found
-
-    def segment(self, waveforms: np.ndarray) -> mx.array:
-        """(B, N) -> (B, F, K): the network's scores."""
-        scores: mx.array = self.segmentation(waveforms)
-        self._refuse_damage(self._segmenting, [scores])
-        return scores
-
-    def decode(self, scores: mx.array) -> mx.array:
-        """(B, F, K) -> (B, F, S) of zeros and ones."""
-        if self.classes is not None:
-            return compiled.powerset_masks(scores, mx.array(self.classes))
-        assert self.threshold is not None
-        return mx.array(powerset.above(np.array(scores, dtype=np.float32), self.threshold))
-
-    def _refuse_damage(self, part: Path, made: Iterable[Any]) -> None:
-        """Whatever the audio, no healthy network gives what is not finite."""
-        if not all(mx.isfinite(mx.array(one)).all() for one in made):
-            raise BundleError(
-                f"{part} gives numbers that are not finite: its weights are damaged, so convert it "
-                "again"
-            )
-
-    def _batch(self) -> int:
-        most = BATCH if self.device == mx.Device(mx.cpu) else GPU_BATCH
-        return max(1, min(most, int(available_memory() // (4 * CHUNK_MEMORY))))
-
-    def _seconds(self, samples: int) -> float:
-        return samples / self.frames.sample_rate
-
-    def _on_device(self) -> AbstractContextManager[None]:
-        return backend.using(self.device)
-
-
 class SpeakerDiarizationPipeline(Segmenter):
     """A bundle of a whole pipeline, ready to be called with recordings.
 
@@ -212,7 +136,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         super().__init__(folder / "segmentation", device, batch_size, threshold)
         if wrong := threshold_fault(self.segmentation.config, self.settings):
             raise BundleError(f"{folder / 'config.json'} {wrong}")
-        with self._on_device():
+        with self.on_device():
             self.embedding: Any = parts.embedding(folder / "embedding", self.segmentation)
         needs_plda = algorithm(self.settings).needs_plda
         self.plda: Any = Plda.load(folder / "plda") if needs_plda else None
@@ -223,6 +147,8 @@ class SpeakerDiarizationPipeline(Segmenter):
             shareable(self.embedding)
         share = float(self.settings["segmentation_step"])
         self.frames = self._frames(chunk_duration, step, share, self.embedding.fewest_samples)
+        options = {"chunk_duration": chunk_duration, "step": step, "fast": fast}
+        self._crew = Crew(self, folder, options)
 
     @property
     def reference_only(self) -> bool:
@@ -233,6 +159,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         """The same networks, with other numbers of the clustering."""
         other = copy.copy(self)
         other.settings = {**self.settings, **numbers}
+        other._crew = Crew(other, *self._crew.source)
         return other
 
     @cached_property
@@ -277,29 +204,30 @@ class SpeakerDiarizationPipeline(Segmenter):
         """Blocks of mono audio, of whatever length -> what both networks say about each chunk."""
         clock, tell = clock or Clock(), tell or nobody
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
-        segmentations, embeddings, scores = [], [], []
-        with self._on_device():
+        segmentations, voices, scores = [], [], []
+        with self.on_device():
             silent = self.silent_embedding()
             self._refuse_damage(self._folder / "embedding", [silent])
             self._refuse_other_plda(silent)
-            shared = None
-            if self.fast:
-                shared = SharedTrunk(self.embedding, self.frames, silent, self.apart)
+            shared = self._shared(silent) if self.fast else None
+            if duration:
+                self._call_others(self.frames.num_chunks(int(duration * self.frames.sample_rate)))
             for batch in chunks:
-                with clock("segmentation"):
-                    said = self.segment(batch)
-                    found = np.array(self.decode(said))
-                with clock("embeddings"):
-                    embeddings += self._voices(batch, found, silent, shared)
+                with self._crew.together():
+                    with clock("segmentation"):
+                        found, said = self._said(batch)
+                    with clock("embeddings"):
+                        voices += self._voices(batch, found, silent, shared)
+                        self._crew.work()
+                if not duration:
+                    self._call_others(len(batch))
                 segmentations.append(found.astype(np.uint8))
-                if self.classes is None:
-                    scores.append(np.array(said, dtype=np.float32))
+                scores += [] if said is None else [said]
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
-            with clock("embeddings"):
-                if shared is not None:
-                    embeddings += shared.rest()
-                    self._refuse_damage(self._folder / "embedding", embeddings)
+            with clock("embeddings"), self._crew.together():
+                voices += shared.rest() if shared else []
+                embeddings = self._crew.made(voices)
         return Analysis(
             np.concatenate(segmentations),
             np.concatenate(embeddings),
@@ -307,15 +235,53 @@ class SpeakerDiarizationPipeline(Segmenter):
             np.concatenate(scores) if scores else None,
         )
 
+    def _call_others(self, chunks: int) -> None:
+        """So many more chunks will be heard; where answers are compared, this process is alone."""
+        if type(self) is SpeakerDiarizationPipeline and forms.whole_on_cpu():
+            self._crew.grow(chunks)
+
+    def _said(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """(B, N) -> (B, F, S) of zeros and ones, and scores where each label has its own."""
+        share = math.ceil(len(batch) / (self._crew.ready + 1) / PART) * PART
+        parts = [batch[start : start + share] for start in range(0, len(batch), share)]
+        step = self.frames.step_samples
+        tasks = [self._crew.add("said", samples_of(part, step), urgent=True) for part in parts]
+        masks, scores = zip(*self._crew.made(tasks), strict=True)
+        return np.concatenate(masks), None if scores[0] is None else np.concatenate(scores)
+
+    def said(self, samples: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
+        """The same of chunks that lie in (N,)."""
+        said = self.segment(windows(samples, self.frames.chunk_samples, self.frames.step_samples))
+        scores = np.array(said, dtype=np.float32) if self.classes is None else None
+        return np.array(self.decode(said)), scores
+
     def _voices(
         self, batch: np.ndarray, masks: np.ndarray, silent: np.ndarray, shared: SharedTrunk | None
-    ) -> list[np.ndarray]:
-        """(B, N), (B, F, S) -> (B, S, E), or what a shared trunk has ready by now."""
-        if shared is None:
-            made = [self.embed(batch, masks, silent)]
-        else:
-            made = shared.heard(batch, np.array(self.weights(masks)))
-        self._refuse_damage(self._folder / "embedding", made)
+    ) -> list[Task]:
+        """(B, N), (B, F, S) -> (B, S, E) to come; of a shared trunk, of what it has by now."""
+        if shared is not None:
+            return shared.heard(batch, np.array(self.weights(masks)))
+        each = 1 if self._crew.ready else len(batch)
+        parts = [slice(start, start + each) for start in range(0, len(batch), each)]
+        return [self._crew.add("voices", batch[one], masks[one], silent) for one in parts]
+
+    def voices(self, waveforms: np.ndarray, masks: np.ndarray, silent: np.ndarray) -> np.ndarray:
+        """(B, N), (B, F, S) -> (B, S, E)."""
+        made = self.embed(waveforms, masks, silent)
+        self._refuse_damage(self._folder / "embedding", [made])
+        return made
+
+    def _shared(self, silent: np.ndarray) -> SharedTrunk:
+        def hear(*heard: Any) -> list[Task]:
+            return [self._crew.add("shared_voices", silent, *heard)]
+
+        return SharedTrunk(self.embedding, self.frames, silent, self.apart, hear)
+
+    def shared_voices(self, silent: np.ndarray, *heard: Any) -> np.ndarray:
+        """A group of chunks that a shared trunk hears together -> (B, S, E)."""
+        trunk = SharedTrunk(self.embedding, self.frames, silent, self.apart)
+        made = np.concatenate(trunk.voices(*heard))
+        self._refuse_damage(self._folder / "embedding", [made])
         return made
 
     def _refuse_other_plda(self, voice: np.ndarray) -> None:

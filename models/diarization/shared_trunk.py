@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -153,27 +154,34 @@ class Group:
 class SharedTrunk:
     """Chunks in their order -> their embeddings, each when its group is complete.
 
-    ``apart`` 0 puts every chunk alone, as the exact pipeline does.
+    ``apart`` 0 puts every chunk alone, as the exact pipeline does. ``hear`` takes what ``voices``
+    takes and gives in its place what stands for its answer.
     """
 
     def __init__(
-        self, embedding: SharesFrames, frames: Frames, silent: np.ndarray, apart: float = APART
+        self,
+        embedding: SharesFrames,
+        frames: Frames,
+        silent: np.ndarray,
+        apart: float = APART,
+        hear: Callable[[Group, np.ndarray | None], list[Any]] | None = None,
     ) -> None:
         self.grid, self.apart = Grid.of(embedding, frames), apart
+        self._hear = hear or self.voices
         self._embedding, self._silent = embedding, silent
         self._features = Features(embedding.fbank)
         self._waiting: deque[np.ndarray] = deque()  # masks (S, F) of chunks in no group yet
         self._came = 0  # chunks so far
         self._group = Group()
 
-    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[Any]:
         """(B, N), (B, S, F) -> a (1, S, E) for each chunk whose group is complete by now."""
         self._features.add(self._fresh(waveforms))
         self._waiting.extend(masks)
         self._came += len(waveforms)
         return self._grouped(complete=False)
 
-    def rest(self) -> list[np.ndarray]:
+    def rest(self) -> list[Any]:
         """A (1, S, E) for each chunk that is left at the recording's end."""
         self._features.add(np.zeros(0, dtype=np.float32), last=True)
         found = self._grouped(complete=True)
@@ -184,8 +192,8 @@ class SharedTrunk:
         rows = waveforms[:, -self.grid.step :].reshape(-1)
         return rows if self._came else np.concatenate([waveforms[0, : -self.grid.step], rows])
 
-    def _grouped(self, complete: bool) -> list[np.ndarray]:
-        found: list[np.ndarray] = []
+    def _grouped(self, complete: bool) -> list[Any]:
+        found: list[Any] = []
         while self._waiting:
             chunk = self._came - len(self._waiting)
             span = self.grid.span(chunk, chunk)
@@ -210,17 +218,20 @@ class SharedTrunk:
         short = span.stop - span.start <= LONGEST * self.grid.heard
         return overlap and short and grown.apart <= self.apart
 
-    def _embedded(self, group: Group) -> list[np.ndarray]:
-        """A (1, S, E) for each of its chunks."""
-        frames = self._frames(group) if group.spoken else None
-        return [self._pooled(group, chunk, frames) for chunk in group.masks]
-
-    def _frames(self, group: Group) -> mx.array:
-        """(1, ..., T', C) of all that its speakers' chunks span."""
+    def _embedded(self, group: Group) -> list[Any]:
+        """What ``hear`` gives of a group and the features (T, M) of all that it spans."""
+        if not group.spoken:
+            return self._hear(group, None) if group.masks else []
         span = self.grid.span(group.spoken[0], group.spoken[-1])
-        features = self._features[span] - group.centre
-        shared = mx.array(features[None].astype(np.float32))
-        return self._embedding.shared_frames(shared, between=self.grid.every == 2)
+        return self._hear(group, (self._features[span] - group.centre).astype(np.float32))
+
+    def voices(self, group: Group, features: np.ndarray | None) -> list[np.ndarray]:
+        """A (1, S, E) for each of its chunks."""
+        frames = None
+        if features is not None:
+            between = self.grid.every == 2
+            frames = self._embedding.shared_frames(mx.array(features[None]), between=between)
+        return [self._pooled(group, chunk, frames) for chunk in group.masks]
 
     def _pooled(self, group: Group, chunk: int, frames: mx.array | None) -> np.ndarray:
         masks = group.masks[chunk]

@@ -10,6 +10,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -189,8 +190,26 @@ def _step(states: Floats, cell: Floats, projected: Floats, wh: Floats) -> None:
 # Threads ------------------------------------------------------------------------------------------
 
 
+_most: ContextVar[int | None] = ContextVar("most_cores", default=None)
+
+
 def cores() -> int:
-    """Those that this process may have, and that OMP_NUM_THREADS leaves it."""
+    """Those that this process may have now."""
+    return min(all_cores(), _most.get() or all_cores())
+
+
+@contextmanager
+def on_cores(most: int) -> Iterator[None]:
+    """Within this, no more than so many."""
+    token = _most.set(most)
+    try:
+        yield
+    finally:
+        _most.reset(token)
+
+
+def all_cores() -> int:
+    """Those that the system gives this process, and that OMP_NUM_THREADS leaves it."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
     return min(here, int(asked)) if asked.isdecimal() and int(asked) else here
@@ -200,7 +219,7 @@ def cores() -> int:
 def pool() -> ThreadPoolExecutor:
     from concurrent.futures import ThreadPoolExecutor  # with it comes logging, which takes a while
 
-    return ThreadPoolExecutor(cores(), thread_name_prefix="samevoice")
+    return ThreadPoolExecutor(all_cores(), thread_name_prefix="samevoice")
 
 
 def together(work: Callable[[int], None], numbers: Iterable[int]) -> None:

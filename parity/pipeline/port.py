@@ -158,7 +158,7 @@ def _run_free(candidate: Listening, recording: Recorded, original: TorchRun, run
 
 
 def _fbank(candidate: Listening, chunks: Array) -> Array:
-    with candidate._on_device():
+    with candidate.on_device():
         found = [as_numpy(candidate.embedding.compute_fbank(mx.array(x[None]))) for x in chunks]
     return np.concatenate(found)
 
@@ -199,7 +199,7 @@ def _forced(candidate: Listening, original: TorchRun, run: PortRun) -> Iterator[
     masks = original.segmentations
 
     def on_device(compute: Callable[[], mx.array]) -> Array:
-        with candidate._on_device():
+        with candidate.on_device():
             return as_numpy(compute())
 
     # Past the class that listens: these scores are pyannote's.
@@ -223,7 +223,7 @@ def _embeddings(candidate: Listening, original: Spoke) -> Array:
     size = candidate.batch_size or 8
     starts = range(0, len(original.chunks), size)
     parts = (slice(at, at + size) for at in starts)
-    with candidate._on_device():
+    with candidate.on_device():
         found = [candidate.embed(original.chunks[x], original.segmentations[x]) for x in parts]
     return np.concatenate(found)
 

@@ -23,6 +23,7 @@ from safetensors.numpy import load_file, save_file
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import backend
 from samevoice.models.diarization import pipeline as module
+from samevoice.models.diarization import segmenter
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Bounds, Clustering
 from samevoice.models.diarization.decoding import AudioError
@@ -580,7 +581,7 @@ def test_batches_are_sized_to_the_memory(
 ) -> None:
     sizes = {}
     for memory in (0, 2**30, 2**40):
-        monkeypatch.setattr(module, "available_memory", lambda m=memory: float(m))
+        monkeypatch.setattr(segmenter, "available_memory", lambda m=memory: float(m))
         sizes[memory] = pipeline._batch()
     assert sizes == {0: 1, 2**30: 2, 2**40: 16}
 

@@ -17,6 +17,7 @@ from made_talk import FRAMES, RATE, Talk, saying
 from samevoice.converters import convert
 from samevoice.errors import SamevoiceError
 from samevoice.models.diarization import clustering, reconstruction, vbx
+from samevoice.models.diarization.crew import Task
 from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.plda import Plda, unit
 from samevoice.parity import result as results
@@ -600,18 +601,21 @@ class Near:
 
     moved = 0.0
 
-    def __init__(self, embedding: Any, frames: Frames, silent: np.ndarray, apart: float) -> None:
-        del frames, silent, apart
+    def __init__(
+        self, embedding: Any, frames: Frames, silent: np.ndarray, apart: float, hear: object
+    ) -> None:
+        del frames, silent, apart, hear
         self.embedding, self.random = embedding, np.random.default_rng(3)
 
-    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[np.ndarray]:
+    def heard(self, waveforms: np.ndarray, masks: np.ndarray) -> list[Task]:
         found = np.array(self.embedding.embed(mx.array(waveforms), mx.array(masks)))
         noise = self.random.standard_normal(found.shape).astype(np.float32)
         unit_noise = noise / np.linalg.norm(noise, axis=-1, keepdims=True)
         length = np.linalg.norm(found, axis=-1, keepdims=True)
-        return [found + self.moved * length * unit_noise]
+        moved = found + self.moved * length * unit_noise
+        return [Task("", (), begun=True, done=True, made=moved)]
 
-    def rest(self) -> list[np.ndarray]:
+    def rest(self) -> list[Task]:
         return []
 
 
