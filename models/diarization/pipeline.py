@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -242,8 +243,10 @@ class SpeakerDiarizationPipeline(Segmenter):
 
     def _said(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """(B, N) -> (B, F, S) of zeros and ones, and scores where each label has its own."""
-        share = math.ceil(len(batch) / (self._crew.ready + 1) / PART) * PART
-        parts = [batch[start : start + share] for start in range(0, len(batch), share)]
+        count = self._crew.ready + 1
+        edges = [round(len(batch) * part / count / PART) * PART for part in range(count)]
+        edges = sorted({*edges, len(batch)})
+        parts = [batch[start:end] for start, end in pairwise(edges)]
         step = self.frames.step_samples
         tasks = [self._crew.add("said", samples_of(part, step), urgent=True) for part in parts]
         masks, scores = zip(*self._crew.made(tasks), strict=True)

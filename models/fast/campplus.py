@@ -124,11 +124,9 @@ class Layers:
 
     def _one(self, fbank: Floats, share: Share) -> Floats:
         x = self._halved(self.front(fbank, share), share)
-        starts = np.arange(0, len(x), self.segment)
-        counts = np.diff(np.append(starts, len(x)))
-        means = np.repeat(np.diag(1 / counts), counts, axis=1) + 1 / len(x)
+        means = means_of(len(x), self.segment)
         for block in self.blocks:
-            x = block(x, share, means.astype(np.float32))
+            x = block(x, share, means)
         return rectified(x * self.scale + self.shift)
 
     def _halved(self, x: Floats, share: Share) -> Floats:
@@ -144,6 +142,14 @@ class Layers:
 
         strips(work, len(windows), share)
         return made
+
+
+def means_of(frames: int, segment: int) -> Floats:
+    """(S, T): what of T frames makes each segment's context, the whole's mean and its own."""
+    starts = np.arange(0, frames, segment)
+    counts = np.diff(np.append(starts, frames))
+    means: Floats = (np.repeat(np.diag(1 / counts), counts, axis=1) + 1 / frames).astype(np.float32)
+    return means
 
 
 def strips(work: Callable[[slice], object], count: int, share: Share) -> None:

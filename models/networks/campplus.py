@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import mlx.core as mx
@@ -12,6 +12,7 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
 from samevoice.models.fast import campplus as cpu_campplus
+from samevoice.models.fast import campplus_gpu
 from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
@@ -197,6 +198,7 @@ class CAMPPlus(Embedding):
         self.head = Head(channels)
         self.xvector = XVector(channels * (self.fbank.num_mel_bins // 8), config)
         self._host: Kept[cpu_campplus.Layers | None] = Kept()
+        self._folded: Kept[Callable[[mx.array], mx.array] | None] = Kept()
 
     def frames(self, x: mx.array) -> mx.array:
         return self._frames(self.features(x))
@@ -209,6 +211,8 @@ class CAMPPlus(Embedding):
     def _frames(self, features: mx.array) -> mx.array:
         if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
             return mx.array(host(np.array(features, dtype=np.float32)))
+        if fast.whole_on_gpu() and (folded := self._on_gpu()) is not None:
+            return folded(features)
         return self.xvector.frames(self.head(features))
 
     def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
@@ -217,6 +221,10 @@ class CAMPPlus(Embedding):
     def _on_cpu(self) -> cpu_campplus.Layers | None:
         """The same layers in numpy, made anew when a weight was put in another's place."""
         return self._host.of(self.arrays, lambda: cpu_campplus.of(self))
+
+    def _on_gpu(self) -> Callable[[mx.array], mx.array] | None:
+        """The same layers with their norms folded in."""
+        return self._folded.of(self.arrays, lambda: campplus_gpu.of(self))
 
     @property
     def shared_windows(self) -> tuple[Window, ...]:

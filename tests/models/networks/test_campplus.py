@@ -27,6 +27,16 @@ CONFIG = {
 NOISE = np.random.default_rng(3).standard_normal((2, 24000)).astype(np.float32) * 0.1
 
 
+@pytest.fixture(params=["cpu", "gpu"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The one of all layers as one that the network takes; that for a GPU runs on any device."""
+    by_layer = fast._by_layer
+    if request.param == "gpu":
+        monkeypatch.setattr(fast, "whole_on_cpu", lambda: False)
+        monkeypatch.setattr(fast, "whole_on_gpu", lambda: not by_layer.get())
+    return str(request.param)
+
+
 @pytest.fixture
 def network() -> CAMPPlus:
     mx.random.seed(0)
@@ -150,21 +160,24 @@ def test_a_recording_alone_or_among_others(network: CAMPPlus) -> None:
 
 @pytest.mark.parametrize("samples", [400, 720, 16000 + 400, 24000, 40000])
 @pytest.mark.parametrize("count", [1, 3])
-def test_numpy_gives_what_the_layers_give(network: CAMPPlus, samples: int, count: int) -> None:
+def test_each_form_gives_what_the_layers_give(
+    network: CAMPPlus, form: str, samples: int, count: int
+) -> None:
     random = np.random.default_rng(samples)
     x = mx.array(0.1 * random.standard_normal((count, samples)).astype(np.float32))
     for norm in (network.head.bn1, network.xvector.block2.tdnnd2.nonlinear1.batchnorm):
         norm.running_mean = mx.array(random.standard_normal(norm.weight.shape).astype(np.float32))
         norm.weight = -norm.weight
     with backend.using(mx.Device(mx.cpu)):
-        assert network._on_cpu() is not None
         whole = np.array(network.frames(x))
+        assert (network._folded if form == "gpu" else network._host)._made is not None
         with fast.layer_by_layer():
             plain = np.array(network.frames(x))
     assert whole.shape == plain.shape
     np.testing.assert_allclose(whole, plain, atol=1e-5 * np.abs(plain).max())
 
 
+@pytest.mark.usefixtures("form")
 def test_norms_without_a_scale_or_with_a_negative_one(network: CAMPPlus) -> None:
     random = np.random.default_rng(0)
     xvector = network.xvector
