@@ -40,6 +40,34 @@ def test_it_measures_and_writes(
     assert (tmp_path / "bench.svg").read_text().startswith("<?xml")
 
 
+def test_where_the_time_goes(
+    narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "limits", *SMALL, "--model", narrow_bundle, "--output", tmp_path]
+    assert ended(*words) == 0
+    said = capsys.readouterr().out.splitlines()[2:]
+    assert max(len(line) for line in said if str(tmp_path) not in line) <= 80
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert rows[0]["what"].startswith("product, 1 core")
+    tiers = [at for at, row in enumerate(rows) if row["what"] in ("exact", "--fast")]
+    for first, last in (tiers, [tiers[1], len(rows)]):
+        whole, *stages = (row for row in rows[first:last] if not row["what"].startswith("    "))
+        for figure in ("flop", "nbytes", "share"):
+            parts = sum(row["work"][figure] for row in stages)
+            assert parts == pytest.approx(whole["work"][figure])
+        assert sum(row["samevoice"]["median"] for row in stages) == pytest.approx(
+            whole["samevoice"]["median"]
+        )
+        layers = [row for row in rows[first:last] if row["what"].startswith("    ")]
+        networks = [row for row in stages if row["what"] in ("  segmentation", "  embeddings")]
+        assert sum(row["work"]["share"] for row in layers) == pytest.approx(
+            sum(row["work"]["share"] for row in networks)
+        )
+        assert networks[0]["work"]["flop"] == pytest.approx(2.636e9, rel=1e-3)
+    page = (tmp_path / "bench.md").read_text()
+    assert "| – LSTM |" in page
+
+
 def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_path: Path) -> None:
     words = ["bench", "pipeline", *SMALL, "--model", narrow_bundle]
     assert ended(*words, "--source", references["full"], "--output", tmp_path) == 0

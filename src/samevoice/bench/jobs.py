@@ -250,6 +250,21 @@ def behind(bundle: str, chunks: int) -> Job:
     return job
 
 
+# What the time goes to ----------------------------------------------------------------------------
+
+
+def machine() -> Job:
+    from samevoice.bench import peak
+
+    return peak.measured
+
+
+def anatomy(**options: Any) -> Job:
+    from samevoice.bench import anatomy
+
+    return anatomy.job(**options)
+
+
 # The command --------------------------------------------------------------------------------------
 
 
@@ -281,6 +296,8 @@ JOBS: Mapping[str, Callable[..., Job]] = {
     "pyannote": pyannote,
     "samevoice": samevoice,
     "behind": behind,
+    "machine": machine,
+    "anatomy": anatomy,
     "until_audio": until_audio,
 }
 

@@ -63,6 +63,18 @@ class Material:
         convert.convert(str(self.source), made, dtype=self.dtype)
         return made
 
+    @cached_property
+    def usual_bundle(self) -> Path:
+        """The pipeline that people run where none is named: the open one, if it is at hand."""
+        from samevoice.converters import cached
+        from samevoice.converters.reading import open_models
+
+        usual = cached.DEFAULT
+        is_named = self.model is not None or self.given is not None
+        if is_named or not open_models.OPEN[usual.removeprefix(open_models.SCHEME)].is_here():
+            return self.bundle
+        return cached.made_once(usual, lambda _: None)
+
     def prepare(self) -> Path:
         """What is missing is said now, and not after the first part."""
         return self.bundle

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from samevoice.bench import big
+from samevoice.bench.limits import limits
 from samevoice.bench.material import Material
 from samevoice.bench.rows import Row, Series, Target
 from samevoice.bench.workers import Contender, Worker, commands, interleaved, once_each
@@ -269,6 +270,7 @@ PARTS: Mapping[str, Part] = {
     "conversion": Part(conversion, "convert beside import torch", needs=True),
     "networks": Part(networks, "each network beside torch and plain MLX, a batch of 10 s chunks"),
     "pipeline": Part(pipeline, "who spoke when, beside pyannote.audio, stage by stage"),
+    "limits": Part(limits, "where the time goes, a chunk of 10 s, beside what this machine can do"),
     "parity": Part(parity, "what proving a network takes", needs=True),
     "growth": Part(growth, "time and memory, as recordings grow"),
     "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True),

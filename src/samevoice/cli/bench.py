@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Beyond these a measurement never ends, or its recording fits no WAV file.
 MOST_RUNS, MOST_MINUTES, MOST_HOURS, MOST_CHUNKS = 10_000, 2_000, 1_000, 4_096
-PARTS = "start, conversion, networks, pipeline, parity, growth, memory"
+PARTS = "start, conversion, networks, pipeline, limits, parity, growth, memory"
 
 
 HowMuch: TypeAlias = Literal["quick", "usual", "long"]
