@@ -113,9 +113,9 @@ def _parts(
     for name in ("frames", "shared_frames", EMBED):
         calls[name] /= times
     found = {}
-    for stage, network in networks.items():
+    counted = zip(networks.items(), _counts(pipeline, calls, chunks), strict=True)
+    for (stage, network), counts in counted:
         groups = groups_of(network)
-        counts = _counts(pipeline, stage, calls, chunks, groups)
         by_label = Tally()
         for name, part in profile.seconds.items():
             if name.startswith(f"{stage} "):
@@ -138,30 +138,33 @@ def _shares(
     return [(x, seconds[x] / total, known[x].flop, known[x].nbytes) for x in rows]
 
 
-def _counts(
-    pipeline: Any, stage: str, calls: Mapping[str, float], chunks: int, groups: Sequence[Group]
-) -> dict[str, Count]:
-    """All that one run of the pipeline has to do, by rows."""
+def _counts(pipeline: Any, calls: Mapping[str, float], chunks: int) -> list[dict[str, Count]]:
+    """All that one run of the pipeline has to do, by rows, of one network and of the other."""
     frames, network = pipeline.frames, pipeline.embedding
     waveform = mx.zeros((1, frames.chunk_samples))
-    found: dict[str, Count] = {}
-
-    def add(layers: Mapping[str, Count], times: float, label: str = "") -> None:
-        for path, count in layers.items():
-            row = label or label_of(path, groups)
-            found[row] = found.get(row, Count()) + count * times
-
-    if stage == "segmentation":
-        add(of_layers(pipeline.segmentation, lambda: pipeline.segmentation(waveform)), chunks)
-        return found
+    heard = of_layers(pipeline.segmentation, lambda: pipeline.segmentation(waveform))
     made: list[mx.array] = []
-    add(of_layers(network, lambda: made.append(network.frames(waveform))), calls["frames"])
+    work = [(of_layers(network, lambda: made.append(network.frames(waveform))), calls["frames"])]
     if calls["shared_frames"]:
         features, between = network.features(waveform), bool(calls["between"])
         shared = of_layers(network, lambda: network.shared_frames(features, between=between))
-        add(shared, calls["shared_frames"])
+        work.append((shared, calls["shared_frames"]))
     masks = mx.zeros((1, max(1, round(calls["slots"])), frames.per_chunk))
-    add(of_layers(network, lambda: network.embed(made[0], masks)), calls["embed"], POOLING)
+    pooling = of_layers(network, lambda: network.embed(made[0], masks))
+    work.append(({EMBED: sum(pooling.values(), Count())}, calls[EMBED]))
+    groups = [groups_of(one) for one in (pipeline.segmentation, network)]
+    return [_by_rows([(heard, chunks)], groups[0]), _by_rows(work, groups[1])]
+
+
+def _by_rows(
+    work: Sequence[tuple[Mapping[str, Count], float]], groups: Sequence[Group]
+) -> dict[str, Count]:
+    """Layers' work, and how often each is done."""
+    found: dict[str, Count] = {}
+    for layers, times in work:
+        for path, count in layers.items():
+            label = label_of(path, groups)
+            found[label] = found.get(label, Count()) + count * times
     return found
 
 
