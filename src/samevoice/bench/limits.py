@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from samevoice.bench.rows import Machine, Row, Series, Work
+from samevoice.bench.rows import Left, Machine, Row, Series, Work
 from samevoice.bench.workers import Contender, once_each
 
 if TYPE_CHECKING:
@@ -15,8 +15,11 @@ PART, OURS = "limits", "samevoice"
 TIERS: Mapping[str, bool] = {"exact": False, "--fast": True}
 
 
-def limits(plan: Plan) -> Iterator[Row]:
+def limits(plan: Plan) -> Iterator[Row | Left]:
     """The machine first, then a pipeline's exact and its fast tier, stage by stage."""
+    if plan.device != "cpu":
+        yield Left(PART, "it measures CPUs: leave --device out")
+        return
     found = once_each([Contender("machine", "machine", {})], 1)["machine"].found
     machine = Machine(found["flops"], found["bandwidth"])
     yield from _machine(found)

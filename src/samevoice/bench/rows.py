@@ -74,6 +74,14 @@ class Work:
 
 
 @dataclass(frozen=True)
+class Left:
+    """Something that was not measured, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One thing, by samevoice and, where there is something to set it beside, by another."""
 
