@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from samevoice.bench import anatomy
-from samevoice.bench.profile import Profile, parts_of
+from samevoice.bench.counting import Count
+from samevoice.bench.profile import Profile, Tally, parts_of
 from samevoice.models import registry
 from samevoice.models.fast import cpu
 
@@ -61,6 +62,22 @@ def test_parts_and_layers_meet_in_one_row(narrow_bundle: Path) -> None:
         assert anatomy.REST not in forms
 
 
-def test_a_network_without_a_table_is_told_by_its_layers() -> None:
-    assert anatomy.label_of("encoder.3.attention.query", ()) == "encoder.3"
-    assert anatomy.label_of("", ()) == anatomy.REST
+def test_a_network_without_a_table_has_one_row_for_its_layers() -> None:
+    work = {anatomy.REST: Count(7.0, 8.0)}
+    assert anatomy.label_of("encoder.3.attention.query", ()) == anatomy.REST
+    seconds = Tally()
+    seconds[anatomy.POOLING] = 1.0
+    assert anatomy._shares(work, seconds, 4.0) == [
+        (anatomy.POOLING, 0.25, 0.0, 0.0),
+        (anatomy.REST, 0.75, 7.0, 8.0),
+    ]
+
+
+def test_work_that_was_never_seen_goes_to_the_rest() -> None:
+    work = {"tdnn": Count(2.0, 1.0), "lstm": Count(5.0, 3.0)}
+    seconds = Tally()
+    seconds["lstm"] = 3.0
+    assert anatomy._shares(work, seconds, 4.0) == [
+        ("lstm", 0.75, 5.0, 3.0),
+        (anatomy.REST, 0.25, 2.0, 1.0),
+    ]

@@ -22,8 +22,7 @@ EMBED = "embed"
 LEAST = 2.0  # seconds that are looked at, for each run: 400 samples
 
 # Rows of a network: what they are called, the parts of its fast form, and its plain layers. The
-# first that fits counts. Other networks get a row for each layer, by the first two words of its
-# path.
+# first that fits counts. A network without such a table has one row for all of its layers.
 Group = tuple[str, str, str]
 PYANNET: Sequence[Group] = (
     ("sinc filters", "/front.filters*", "sincnet.conv.0"),
@@ -70,7 +69,7 @@ def label_of(name: str, groups: Sequence[Group]) -> str:
         pattern = form if FORM in name else plain
         if fnmatchcase(name, pattern) or fnmatchcase(f"{name}.", pattern):
             return label
-    return REST if groups or FORM in name else ".".join(name.split(".")[:2]) or REST
+    return REST
 
 
 # One pipeline -------------------------------------------------------------------------------------
@@ -128,9 +127,9 @@ def _shares(
     counts: Mapping[str, Count], seconds: Tally, whole: float
 ) -> list[tuple[str, float, float, float]]:
     """What was never seen at work goes to the rest, and so does time that nothing was seen in."""
-    rest = sum((one for label, one in counts.items() if not seconds[label]), Count())
     seconds[REST] += max(0.0, whole - sum(seconds.values()))
-    counts = {**counts, REST: counts.get(REST, Count()) + rest}
+    unseen = (x for label, x in counts.items() if label != REST and not seconds[label])
+    counts = {**counts, REST: sum(unseen, counts.get(REST, Count()))}
     labels = dict.fromkeys([FEATURES, *(x for x in counts if x not in (POOLING, REST)), POOLING])
     rows = [*(label for label in labels if seconds[label]), REST]
     known = {label: counts.get(label, Count()) for label in rows}

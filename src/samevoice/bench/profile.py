@@ -12,7 +12,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
-from inspect import CO_OPTIMIZED
 from time import perf_counter
 from types import FrameType
 from typing import Any
@@ -101,10 +100,7 @@ class Profile:
         """Of the innermost part that a thread is in."""
         while frame is not None:
             if frame.f_globals.get("__name__", "").startswith(WATCHED):
-                held = frame.f_locals
-                known = [self._names.get(id(one)) for one in held.values()]
-                if type(held) is dict and frame.f_code.co_flags & CO_OPTIMIZED:
-                    held.clear()  # a copy, which would keep the arrays
+                known = [self._names.get(id(one)) for one in frame.f_locals.values()]
                 if found := [name for name in known if name is not None]:
                     return max(found, key=len)
             frame = frame.f_back
