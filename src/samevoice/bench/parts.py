@@ -152,7 +152,7 @@ def _exported(plan: Plan, models: dict[str, Path]) -> Iterator[Left]:
 
 def differing(ours: Series, other: Series, dtype: str) -> str:
     """What is said of a contender that computes something else; nothing of one that does not."""
-    one, two = (np.array(found.found["begins"]) for found in (ours, other))
+    one, two = (np.array(found.found["some"]) for found in (ours, other))
     apart = float(np.abs(one - two).max() / np.abs(one).max())
     if apart <= ALIKE.get(dtype, HALF_ALIKE):
         return ""
