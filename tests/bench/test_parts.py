@@ -111,7 +111,7 @@ def test_engines_that_are_absent_or_fail_are_left_out(
     assert "/nowhere" in left.why
     monkeypatch.setattr(engines, "find_spec", lambda _: None)
     (left,) = engines.exported(*given)
-    assert left.why == "pip install 'samevoice[engines]'"
+    assert left.why == "not installed: pip install 'samevoice[engines]'"
     assert models == {}
 
 

@@ -24,7 +24,7 @@ def exported(
 ) -> Iterator[Left]:
     """The networks' files into ``models``, made once, each in a process of its own; or why not."""
     if not all(map(find_spec, NEEDED)):
-        yield Left("networks beside ONNX Runtime and OpenVINO", EXTRA)
+        yield Left("networks beside ONNX Runtime and OpenVINO", f"not installed: {EXTRA}")
         return
     for network, part in parts.items():
         path = scratch / f"{network}.onnx"
