@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity gallery release test fuzz kill check bench clean
+.PHONY: setup convert parity gallery release test fuzz kill check bench bench-models clean
 
 setup: .venv/ready
 
@@ -75,6 +75,14 @@ kill: setup
 
 bench: setup
 	$(BIN)/samevoice bench
+
+# The tables of docs/benchmarks.md: both pipelines beside other engines, and where their time goes.
+# With SENKO=PYTHON, a Python that has it, also beside senko.
+bench-models: setup
+	for model in open:diarization reference:full; do \
+		$(BIN)/samevoice bench networks pipeline limits --model $$model --batch 1,8,16 --minutes 0.5 \
+			--runs 3 $(if $(SENKO),--senko $(SENKO)) --output out/bench/$${model%:*} --overwrite || exit 1; \
+	done
 
 check: setup
 	$(BIN)/ruff format --check .

@@ -63,6 +63,11 @@ class Kept(Generic[Form]):
             self._weights, self._made = weights, (wanted, make())
         return self._made[1]
 
+    @property
+    def made(self) -> Form | None:
+        """The last one, if there is any."""
+        return self._made and self._made[1]
+
 
 def total(x: mx.array, axis: int) -> mx.array:
     """The sum over one axis: first in short runs, then pair by pair, so that little is rounded off.

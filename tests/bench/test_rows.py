@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from samevoice.bench.record import cells, ratio, seconds, used
-from samevoice.bench.rows import Row, Series, Target
+from samevoice.bench.rows import Machine, Row, Series, Target, Work
 
 OURS = Series("samevoice", (1.0, 4.0, 3.0), peak_gb=0.5)
 THEIRS = Series("torch", (4.0, 8.0, 4.0), peak_gb=2.0)
@@ -74,10 +74,24 @@ def test_a_line_holds_what_there_is() -> None:
         "0.5 (0.25–0.75)",
         "2.00 → 0.50 GB",
         "≤ 0.4 ✗",
+        *[""] * 7,
     )
     alone = cells(Row("start", "samevoice --help", Series("samevoice", (0.2,))))
-    assert alone == ("samevoice --help", "", "", "0.2", "", "", "")
+    assert alone == ("samevoice --help", "", "", "0.2", *[""] * 10)
     assert used([alone]) == [0, 3]
+
+
+def test_work_is_set_beside_what_the_machine_can_do() -> None:
+    """In 40 ms: 2 GFLOP, which it does in 20 ms, and 300 MB, which it moves in 30."""
+    machine = Machine(flops=1e11, bandwidth=1e10)
+    spent = Series("samevoice", (0.04,))
+    near = Row("limits", "  lstm", spent, work=Work(2e9, 3e8, 0.125, machine))
+    assert cells(near)[7:] == ("40.00", "12.5%", "2.00", "300.0", "50", "50%", "memory 75%")
+    far = Row("limits", "  lstm", spent, work=Work(2e9, 1e8, 0.125, machine))
+    assert cells(far)[-1] == "compute 50%"
+    none = Row("limits", "  counting", spent, work=Work(0, 0, 0.125, machine))
+    assert cells(none)[7:] == ("40.00", "12.5%", *[""] * 5)
+    assert near.as_dict()["work"]["machine"] == {"flops": 1e11, "bandwidth": 1e10}
 
 
 def test_json_holds_every_run() -> None:

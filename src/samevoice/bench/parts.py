@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
-from samevoice.bench import big
+import numpy as np
+
+from samevoice.bench import big, engines
+from samevoice.bench.limits import limits
 from samevoice.bench.material import Material
-from samevoice.bench.rows import Row, Series, Target
+from samevoice.bench.rows import Left, Row, Series, Target
 from samevoice.bench.workers import Contender, Worker, commands, interleaved, once_each
 from samevoice.parity.turns import errors
 
@@ -41,6 +45,7 @@ class Plan:
     size: Size
     material: Material
     device: str = "cpu"  # of both frameworks: cpu, cuda or mps
+    senko: Path | None = None  # a Python that has it
 
 
 # Start-up and conversion --------------------------------------------------------------------------
@@ -72,9 +77,10 @@ def start(plan: Plan) -> Iterator[Row]:
 def conversion(plan: Plan) -> Iterator[Row]:
     """Whole commands beside ``import torch``; only reference models are made with torch."""
     words: dict[str, list[str]] = {"import torch": ["-c", "import torch"]}
-    targets = {**OVER_TORCH, FILE: WITHOUT_TORCH} if plan.material.source else OVER_TORCH
+    folder = Path(plan.material.source or "")
+    targets = {**OVER_TORCH, FILE: WITHOUT_TORCH} if folder.is_dir() else OVER_TORCH
     for kind in targets:
-        source = f"{plan.material.source}/segmentation" if kind == FILE else f"reference:{kind}"
+        source = str(folder / "segmentation") if kind == FILE else f"reference:{kind}"
         place = str(plan.material.scratch / kind)
         words[kind] = ["-m", "samevoice", "convert", source, "--mlx-path", place]
         words[kind] += ["--quiet", "--overwrite"]
@@ -99,6 +105,9 @@ NETWORKS: Mapping[str, str] = {
 }
 ONE_PASS, THREE_PASSES = "torch", "torch, 3 passes"
 NOT_SLOWER = Target("ratio", 1.0)
+# How far apart contenders' numbers may be, by their size.
+ALIKE: Mapping[str, float] = {"float32": 1e-4}
+HALF_ALIKE = 0.05
 
 
 def targets(network: str, batch: int) -> Mapping[str, Target]:
@@ -115,17 +124,39 @@ def targets(network: str, batch: int) -> Mapping[str, Target]:
     return {PLAIN: NOT_SLOWER}
 
 
-def networks(plan: Plan) -> Iterator[Row]:
+def networks(plan: Plan) -> Iterator[Row | Left]:
+    models: dict[str, Path] = {}
+    yield from _exported(plan, models)
     for batch in plan.size.batches:
         for network in NETWORKS:
             contenders = [*_ours(plan, network, batch), *_theirs(plan, network, batch)]
+            if network in models:
+                contenders += engines.contenders(models[network], network, batch)
             found = interleaved(contenders, plan.size.runs)
             ours = found.pop(OURS)
             aims = targets(network, batch) if plan.device == "cpu" else {}
             if not found:
                 yield Row("networks", f"{network} × {batch}", ours)
             for who, other in found.items():
-                yield Row("networks", f"{network} × {batch}", ours, other, aims.get(who))
+                said = differing(ours, other, plan.material.dtype)
+                yield Row("networks", f"{network} × {batch}", ours, other, aims.get(who), said)
+
+
+def _exported(plan: Plan, models: dict[str, Path]) -> Iterator[Left]:
+    """Other engines run the original in float32 on a CPU."""
+    material = plan.material
+    if material.source and plan.device == "cpu" and material.dtype == "float32":
+        parts = {name: part for name, part in NETWORKS.items() if name != "lstm"}
+        yield from engines.exported(parts, material.source, material.scratch, models)
+
+
+def differing(ours: Series, other: Series, dtype: str) -> str:
+    """What is said of a contender that computes something else; nothing of one that does not."""
+    one, two = (np.array(found.found["some"]) for found in (ours, other))
+    apart = float(np.abs(one - two).max() / np.abs(one).max())
+    if apart <= ALIKE.get(dtype, HALF_ALIKE):
+        return ""
+    return f"{other.who} gives other numbers, {apart:.1g} of their size away"
 
 
 def _ours(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
@@ -146,7 +177,8 @@ def _theirs(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
     if plan.material.source is None:
         return
     options: dict[str, Any] = {
-        "source": str(plan.material.source / NETWORKS[network]),
+        "source": plan.material.source,
+        "part": NETWORKS[network],
         "network": network,
         "batch": batch,
         "device": plan.device,
@@ -159,7 +191,7 @@ def _theirs(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
 
 # Pipelines ----------------------------------------------------------------------------------------
 
-PYANNOTE, FAST = "pyannote", "samevoice --fast"
+PYANNOTE, FAST, SENKO = "pyannote", "samevoice --fast", "senko"
 WHOLE = Target("ratio", 0.33)
 FAST_WHOLE = Target("ratio", 0.08)
 STAGES = ("segmentation", "embeddings", "the rest")
@@ -168,7 +200,8 @@ STAGES = ("segmentation", "embeddings", "the rest")
 def pipeline(plan: Plan) -> Iterator[Row]:
     for minutes in plan.size.minutes:
         with plan.material.recording(minutes) as audio:
-            contenders = [*_pyannote(plan, str(audio)), *_samevoice(plan, str(audio))]
+            named = str(audio)
+            contenders = [*_pyannote(plan, named), *_samevoice(plan, named), *_senko(plan, named)]
             runs = plan.size.runs if minutes <= LONG else 1
             found = once_each(contenders, runs)
         yield from _set_beside(f"{minutes:g} min", found)
@@ -176,8 +209,14 @@ def pipeline(plan: Plan) -> Iterator[Row]:
 
 def _pyannote(plan: Plan, audio: str) -> Iterator[Contender]:
     if plan.material.source is not None:
-        options = {"source": str(plan.material.source), "audio": audio, "device": plan.device}
+        options = {"source": plan.material.source, "audio": audio, "device": plan.device}
         yield Contender(PYANNOTE, "pyannote", options)
+
+
+def _senko(plan: Plan, audio: str) -> Iterator[Contender]:
+    if plan.senko is not None:
+        ours = {"PYTHONPATH": str(Path(__file__).parents[2])}
+        yield Contender(SENKO, "senko", {"audio": audio}, ours, str(plan.senko))
 
 
 def _samevoice(plan: Plan, audio: str) -> Iterator[Contender]:
@@ -192,9 +231,13 @@ def _set_beside(what: str, found: Mapping[str, Series]) -> Iterator[Row]:
     theirs, ours, fast = found.get(PYANNOTE), found[OURS], found[FAST]
     said = "" if theirs is None else _likeness(theirs, ours, "pyannote's")
     yield from _with_stages(what, ours, theirs, WHOLE, said)
-    what, said = f"{what}, --fast", _likeness(ours, fast, "the exact ones")
+    whole, what, said = what, f"{what}, --fast", _likeness(ours, fast, "the exact ones")
     yield from _with_stages(what, fast, theirs, FAST_WHOLE, said)
     yield Row("pipeline", what, fast, replace(ours, who="exact"))
+    if senko := found.get(SENKO):
+        said = f"senko's {_likeness(ours, senko, 'the exact ones')}"
+        yield Row("pipeline", whole, ours, senko, said=said)
+        yield Row("pipeline", what, fast, senko)
 
 
 def _with_stages(
@@ -230,8 +273,8 @@ LONG_MEMORY = Target("memory", 2.0)
 def parity(plan: Plan) -> Iterator[Row]:
     """Whole commands, from the bundle to the written reports."""
     for kind in ("segmentation", "embedding"):
-        bundle = str(plan.material.bundle / kind)
-        words = ["-m", "samevoice", "parity", bundle, "--source", f"{plan.material.source}/{kind}"]
+        bundle, source = plan.material.bundle, str(plan.material.source)
+        words = ["-m", "samevoice", "parity", str(bundle), "--source", source, "--only", kind]
         words += ["--output", str(plan.material.scratch / f"parity-{kind}")]
         found = commands({kind: words}, max(1, plan.size.runs // 2))
         yield Row("parity", kind, found[kind])
@@ -259,7 +302,7 @@ def growth(plan: Plan) -> Iterator[Row]:
 class Part:
     """``needs``: whether it is nothing without PyTorch and pyannote.audio."""
 
-    rows: Callable[[Plan], Iterator[Row]]
+    rows: Callable[[Plan], Iterator[Row | Left]]
     what: str
     needs: bool = False
 
@@ -267,8 +310,9 @@ class Part:
 PARTS: Mapping[str, Part] = {
     "start": Part(start, "how long the command takes to begin"),
     "conversion": Part(conversion, "convert beside import torch", needs=True),
-    "networks": Part(networks, "each network beside torch and plain MLX, a batch of 10 s chunks"),
+    "networks": Part(networks, "each network, a batch of 10 s chunks, beside torch and others"),
     "pipeline": Part(pipeline, "who spoke when, beside pyannote.audio, stage by stage"),
+    "limits": Part(limits, "where the time goes, a chunk of 10 s, beside what this machine can do"),
     "parity": Part(parity, "what proving a network takes", needs=True),
     "growth": Part(growth, "time and memory, as recordings grow"),
     "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True),

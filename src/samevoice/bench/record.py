@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from samevoice.bench.parts import PARTS
-from samevoice.bench.rows import Row
+from samevoice.bench.rows import Row, Work
 from samevoice.bench.workers import BenchError
 from samevoice.converters.bundle import write_json
 from samevoice.converters.convert import versions
@@ -92,7 +92,10 @@ def _processor() -> str:
 
 # Tables -------------------------------------------------------------------------------------------
 
-HEADS = ("", "beside", "its s", "our s", "ratio", "memory", "target")
+HEADS = (
+    *("", "beside", "its s", "our s", "ratio", "memory", "target"),
+    *("ms", "share", "GFLOP", "MB", "GFLOP/s", "peak", "bound"),
+)
 _MARKS = {True: " ✓", False: " ✗", None: ""}
 
 
@@ -102,10 +105,27 @@ def cells(row: Row) -> tuple[str, ...]:
         row.what,
         "" if row.theirs is None or row.is_stage else row.theirs.who,
         "" if row.theirs is None else seconds(row.theirs.middle),
-        seconds(row.ours.middle),
+        "" if row.work else seconds(row.ours.middle),
         ratio(row),
         _memory(row),
         "" if row.target is None else f"{row.target}{_MARKS[row.met]}",
+        *_work(row.work, row.ours.middle),
+    )
+
+
+def _work(work: Work | None, seconds: float) -> tuple[str, ...]:
+    if work is None:
+        return ("",) * 7
+    gflops, bound = work.flop / 1e9 / max(seconds, 1e-9), work.bound(seconds)
+    peak = 1e9 * gflops / work.machine.flops if work.machine else 0
+    return (
+        f"{1e3 * seconds:.2f}",
+        "" if work.share is None else f"{work.share:.1%}",
+        f"{work.flop / 1e9:.2f}" if work.flop else "",
+        f"{work.nbytes / 1e6:.1f}" if work.nbytes else "",
+        f"{gflops:.0f}" if work.flop else "",
+        f"{peak:.0%}" if peak else "",
+        "" if bound is None else f"{bound[0]} {bound[1]:.0%}",
     )
 
 
@@ -145,4 +165,5 @@ def _markdown(rows: Sequence[Row]) -> Iterator[str]:
     yield "| " + " | ".join(HEADS[k] for k in columns) + " |"
     yield "| " + " | ".join("---" if HEADS[k] in ("", "beside") else "---:" for k in columns) + " |"
     for line in table:
-        yield "| " + " | ".join(line[k].strip() for k in columns) + " |"
+        within = "– " if line[0].startswith("    ") else ""
+        yield f"| {within}" + " | ".join(line[k].strip() for k in columns) + " |"

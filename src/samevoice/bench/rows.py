@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from statistics import median
 from typing import Any, Literal
 
@@ -48,6 +48,40 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Machine:
+    """The most that it can do in a second: operations in float32, and bytes copied."""
+
+    flops: float
+    bandwidth: float
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a row's time was spent on, at least: operations and bytes of the plain network."""
+
+    flop: float
+    nbytes: float
+    share: float | None = None  # of the whole
+    machine: Machine | None = None
+
+    def bound(self, seconds: float) -> tuple[str, float] | None:
+        """What keeps it from being faster, and how much of the time that alone would take."""
+        if self.machine is None or not seconds or not (self.flop or self.nbytes):
+            return None
+        compute = self.flop / self.machine.flops / seconds
+        memory = self.nbytes / self.machine.bandwidth / seconds
+        return ("compute", compute) if compute >= memory else ("memory", memory)
+
+
+@dataclass(frozen=True)
+class Left:
+    """Something that was not measured, and why."""
+
+    what: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Row:
     """One thing, by samevoice and, where there is something to set it beside, by another."""
 
@@ -57,6 +91,7 @@ class Row:
     theirs: Series | None = None
     target: Target | None = None
     said: str = ""  # what the two agree on, or what takes most of it
+    work: Work | None = None
 
     @property
     def is_stage(self) -> bool:
@@ -102,6 +137,7 @@ class Row:
             "ratios": list(self.ratios),
             "target": None if self.target is None else vars(self.target) | {"met": self.met},
             "said": self.said,
+            "work": None if self.work is None else asdict(self.work),
         }
 
 

@@ -34,6 +34,7 @@ class Contender:
     job: str
     options: Mapping[str, Any]
     environment: Mapping[str, str] = field(default_factory=dict)
+    python: str = sys.executable  # another may lack all that samevoice needs, but not its files
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Worker:
         self._said = tempfile.TemporaryFile()  # noqa: SIM115
         words = json.dumps({"job": contender.job, "options": dict(contender.options)})
         self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "samevoice.bench.jobs", words],
+            [contender.python, "-W", "ignore", "-m", "samevoice.bench.jobs", words],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._said,

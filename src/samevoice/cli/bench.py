@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 # Beyond these a measurement never ends, or its recording fits no WAV file.
 MOST_RUNS, MOST_MINUTES, MOST_HOURS, MOST_CHUNKS = 10_000, 2_000, 1_000, 4_096
-PARTS = "start, conversion, networks, pipeline, parity, growth, memory"
+PARTS = "start, conversion, networks, pipeline, limits, parity, growth, memory"
 
 
 HowMuch: TypeAlias = Literal["quick", "usual", "long"]
@@ -46,10 +46,14 @@ def bench(
         option("MODEL", "A converted pipeline, or a name as diarize's.", default="the reference"),
     ] = None,
     source: Annotated[
-        Path | None, option("FOLDER", "The PyTorch pipeline to compare with.")
+        str | None,
+        option("SOURCE", "The PyTorch pipeline to compare with.", default="what MODEL names"),
     ] = None,
     audio: Annotated[
         Path | None, option("FILE", "The recording to repeat.", default="a sample")
+    ] = None,
+    senko: Annotated[
+        Path | None, option("PYTHON", "A Python that has senko: pipeline runs it, too.")
     ] = None,
     device: Annotated[Hardware, choice("Where both frameworks run.")] = "cpu",
     dtype: Annotated[Dtype, choice("Type of the weights.")] = "float32",
@@ -74,23 +78,28 @@ def bench(
     given: dict[str, Any] = {name: x for name, x in numbers.items() if x is not None}
     chosen = replace(parts.SIZES[size], **given)
     named = _parts(part or [], chosen)
-    _refuse_missing(source, audio)
+    _refuse_missing(source, audio, senko)
     bundle = None if model is None else pipeline_options.bundle(model)
-    read = [path for path in (bundle, source, audio) if path is not None]
+    if source is None and model is not None and not Path(model).is_dir():
+        source = model  # a name leads to what the bundle was made from
+    read = [Path(path) for path in (bundle, source, audio) if path is not None]
     names = ("bench.json", "bench.md", "bench.svg")
     outputs.refuse([(output / name, name) for name in names], inputs=read, overwrite=overwrite)
     if model is not None and dtype != "float32":
         raise UsageError("--dtype rounds what is converted here: it does not go with --model")
     with tempfile.TemporaryDirectory(prefix="samevoice-bench-") as folder:
         material = Material(Path(folder), bundle, source, audio, dtype)
-        _measure(parts.Plan(chosen, material, device), named, output)
+        _measure(parts.Plan(chosen, material, device, senko), named, output)
 
 
-def _refuse_missing(source: Path | None, audio: Path | None) -> None:
-    if source is not None and not (source / "config.yaml").is_file():
+def _refuse_missing(source: str | None, audio: Path | None, senko: Path | None) -> None:
+    from samevoice.converters.reading.sources import is_name
+
+    if source is not None and not is_name(source) and not Path(source, "config.yaml").is_file():
         raise UsageError(f"--source {source}: not the folder of a pipeline with a config.yaml")
-    if audio is not None and not audio.is_file():
-        raise UsageError(f"--audio {audio}: no such file")
+    for flag, file in (("--audio", audio), ("--senko", senko)):
+        if file is not None and not file.is_file():
+            raise UsageError(f"{flag} {file}: no such file")
 
 
 def _parts(named: Sequence[str], size: Size) -> tuple[str, ...]:
@@ -146,16 +155,24 @@ def _measure(plan: Plan, names: Sequence[str], output: Path) -> None:
 def _part(record: Record, plan: Plan, name: str, output: Path) -> None:
     """Its rows are on disk as soon as they are measured, and on the screen when all are."""
     from samevoice.bench import parts
+    from samevoice.bench.rows import Left
 
     rows: list[Row] = []
+    left: list[Left] = []
     with terminal.stderr().status(f"{name}: {parts.PARTS[name].what}"):
         for row in parts.PARTS[name].rows(plan):
-            rows.append(row)
-            record.rows.append(row)
+            if isinstance(row, Left):
+                left.append(row)
+                record.left_out[row.what] = row.why
+            else:
+                rows.append(row)
+                record.rows.append(row)
             record.write(output)
     console = terminal.console()
     console.print(f"\n[bold]{name}[/]: {parts.PARTS[name].what}")
     _show(rows)
+    for one in left:
+        terminal.note(f"{one.what}: {one.why}")
 
 
 def _show(rows: Sequence[Row]) -> None:
