@@ -93,14 +93,15 @@ def of(network: Any) -> Callable[[mx.array], mx.array] | None:
     ]
 
     def frames(fbank: mx.array) -> mx.array:
-        x = xvector.tdnn(head(fbank))
+        x: mx.array = xvector.tdnn(head(fbank))
         means = mx.array(campplus.means_of(x.shape[1], host.segment))
         segments = mx.array(np.arange(x.shape[1]) // host.segment)
         for layers, transit in blocks:
             for layer in layers:
                 x = mx.concatenate([x, layer(x, means, segments)], axis=-1)
             x = transit(x)
-        return xvector.out_nonlinear(x)
+        made: mx.array = xvector.out_nonlinear(x)
+        return made
 
     return frames
 
@@ -118,7 +119,7 @@ def _head_of(head: Any) -> Callable[[mx.array], mx.array]:
     ]
 
     def front(fbank: mx.array) -> mx.array:
-        x = relu(first(fbank.swapaxes(1, 2)[..., None]))
+        x: mx.array = relu(first(fbank.swapaxes(1, 2)[..., None]))
         for before, after, shortcut in blocks:
             x = relu(after(relu(before(x))) + (shortcut(x) if shortcut else x))
         x = relu(last(x))
