@@ -1,4 +1,4 @@
-"""Clustering by hand, against pyannote's VBxClustering, and without the distance matrix."""
+"""Clustering by hand, against pyannote's VBxClustering."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization import clustering
-from samevoice.models.diarization.clustering import NOBODY, Bounds, ahc, cluster, constrained
+from samevoice.models.diarization.clustering import NOBODY, Bounds, cluster, constrained
 from samevoice.models.diarization.plda import Plda
 
 SETTINGS = {"threshold": 0.6, "Fa": 0.07, "Fb": 0.8}
@@ -181,22 +181,6 @@ def test_silent_slots_take_nobody_away() -> None:
     silenced = clustering.silenced(soft, segmentations)
     assert silenced[0, 1].tolist() == [-0.9, -0.9]
     assert constrained(silenced)[0, 0] == 0
-
-
-@pytest.mark.parametrize("seed", range(4))
-def test_the_same_partition_without_the_distance_matrix(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    random = np.random.default_rng(seed)
-    points = np.repeat(random.standard_normal((9, 64)), 30, axis=0)
-    points += random.normal(0, 0.35, points.shape)
-    points /= np.linalg.norm(points, axis=1, keepdims=True)
-    full = ahc(points, 0.6)
-    monkeypatch.setattr(clustering, "EXACT_LINKAGE", 0)
-    bounded = ahc(points, 0.6)
-    assert 1 < len(set(full)) < len(points)
-    pairs = set(zip(full.tolist(), bounded.tolist(), strict=True))
-    assert len(pairs) == len(set(full)) == len(set(bounded))
 
 
 @pytest.mark.parametrize(
