@@ -320,12 +320,33 @@ def silenced(soft: np.ndarray, segmentations: np.ndarray) -> np.ndarray:
 
 
 def constrained(soft: np.ndarray) -> np.ndarray:
-    """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one."""
-    from scipy.optimize import linear_sum_assignment
+    """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one.
 
+    Slots that hear nothing take the first clusters that are left, as scipy's solution has it.
+    """
     known = np.nan_to_num(soft, nan=np.nanmin(soft))
-    hard = np.full(soft.shape[:2], NOBODY)
-    for row, scores in zip(hard, known, strict=True):
-        slots, clusters = linear_sum_assignment(scores, maximize=True)
+    silent = (known == known.min()).all(axis=2)
+    hard = np.where(silent, NOBODY, known.argmax(axis=2))
+    slots = np.arange(soft.shape[1])
+    apart = np.sort(np.where(silent, NOBODY - 1 - slots, hard), axis=1)
+    competing = (np.diff(apart, axis=1) == 0).any(axis=1)
+    # With two silent slots before one that speaks, scipy leaves them others than the first.
+    competing |= (~silent & (silent.cumsum(axis=1) > 1)).any(axis=1)
+    left = (hard[:, :, None] != np.arange(soft.shape[2])).all(axis=1)
+    for slot in slots:
+        chunks = np.flatnonzero(silent[:, slot] & left.any(axis=1))
+        hard[chunks, slot] = first = left[chunks].argmax(axis=1)
+        left[chunks, first] = False
+    if competing.any():
+        hard[competing] = _assigned(known[competing])
+    return hard
+
+
+def _assigned(scores: np.ndarray) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment  # takes as long as half a second of audio
+
+    hard = np.full(scores.shape[:2], NOBODY)
+    for row, one in zip(hard, scores, strict=True):
+        slots, clusters = linear_sum_assignment(one, maximize=True)
         row[slots] = clusters
     return hard

@@ -19,8 +19,7 @@ import numpy as np
 from samevoice.models.fast.cpu import alone, cores, one_blas_thread, together
 
 ROWS = 128  # rows of distances that are kept, and made at once
-TILE = 1024  # rows and columns of a product for first neighbours
-COLUMNS = 4096  # of a product for later rows; not by cores, so that sums never depend on them
+TILE = 1024  # columns of a product, however many cores there are: sums do not depend on them
 ROOM = 16  # one merged centroid for so many points, then those that are gone are dropped
 
 
@@ -161,13 +160,13 @@ class _Clusters:
         doubled = -2 * self.points[wanted]
 
         def make(start: int) -> None:
-            columns = slice(start, min(start + COLUMNS, self.end))
+            columns = slice(start, min(start + TILE, self.end))
             made = doubled @ self.points[columns].T
             made += self.squares[columns]
             made += self.squares[wanted, None]
             self.rows[free, columns] = made
 
-        _share(make, range(0, self.end, COLUMNS))
+        _share(make, range(0, self.end, TILE))
 
     def _wanted(self, needed: list[int]) -> np.ndarray:
         """Places, at most ROWS: those needed, and the next by what is known of their distances."""

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization import clustering
@@ -172,6 +174,42 @@ def test_no_two_slots_of_a_chunk_share_a_cluster() -> None:
     soft = np.array([[[1.0, 0.9], [0.95, 0.1], [0.2, 0.3]]])
     # Alone, slots 0 and 1 would both take cluster 0; together 0.9 + 0.95 is best.
     assert constrained(soft).tolist() == [[1, 0, NOBODY]]
+
+
+@given(
+    seed=st.integers(0, 10_000),
+    slots=st.integers(1, 4),
+    clusters=st.integers(1, 7),
+    silence=st.sampled_from([0, 0.3, 0.6]),
+)
+def test_scipys_assignment(seed: int, slots: int, clusters: int, silence: float) -> None:
+    from scipy.optimize import linear_sum_assignment
+
+    random = np.random.default_rng(seed)
+    soft = random.uniform(0, 2, (40, slots, clusters))
+    segmentations = (random.random((40, 1, slots)) >= silence).astype(np.uint8)
+    scores = clustering.silenced(soft, segmentations)
+    wanted = np.full((40, slots), NOBODY)
+    for row, one in zip(wanted, scores, strict=True):
+        chosen, whose = linear_sum_assignment(one, maximize=True)
+        row[chosen] = whose
+    assert constrained(scores).tolist() == wanted.tolist()
+
+
+def test_where_no_slots_compete_nothing_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
+    """scipy is a long import."""
+    monkeypatch.setattr(clustering, "_assigned", None)
+    soft = np.array([[[1.0, 0.9], [0.1, 0.95], [-1, -1]], [[0.2, 1.0], [-1, -1], [-1, -1]]])
+    assert constrained(soft).tolist() == [[0, 1, NOBODY], [1, 0, NOBODY]]
+
+
+def test_scipys_eigenvectors(plda: Plda) -> None:
+    """Signs included: the features are pyannote's as they stand."""
+    from scipy.linalg import eigh
+
+    values, vectors = eigh(plda.between, plda.within)
+    np.testing.assert_allclose(plda.phi, values[::-1], rtol=1e-12)
+    np.testing.assert_allclose(plda.basis, vectors.T[::-1], atol=1e-10 * np.abs(vectors).max())
 
 
 def test_silent_slots_take_nobody_away() -> None:
