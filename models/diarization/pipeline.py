@@ -29,6 +29,7 @@ import mlx.core as mx
 import numpy as np
 
 from samevoice.errors import BundleError, DiarizationError
+from samevoice.models import recorded
 from samevoice.models.diarization import compiled, parts, powerset, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.clustering import (
@@ -239,8 +240,10 @@ class SpeakerDiarizationPipeline(Segmenter):
     def embedding_fingerprint(self) -> str:
         """The SHA-256 of what makes an embedding: weights and config."""
         digest = hashlib.sha256()
-        for file in sorted((self._folder / "embedding").glob("*.safetensors")):
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        folder = self._folder / "embedding"
+        names = sorted(file.name for file in folder.glob("*.safetensors"))
+        for found in recorded.hashes(folder, names):
+            digest.update(bytes.fromhex(found))
         kept = {k: v for k, v in self.embedding.config.items() if k != "note"}
         digest.update(json.dumps(kept, sort_keys=True).encode())
         return digest.hexdigest()
@@ -279,7 +282,8 @@ class SpeakerDiarizationPipeline(Segmenter):
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
         segmentations, embeddings, scores = [], [], []
         with self._on_device():
-            silent = self.silent_embedding()
+            with clock("embeddings"):
+                silent = self.silent_embedding()
             self._refuse_damage(self._folder / "embedding", [silent])
             self._refuse_other_plda(silent)
             shared = None

@@ -587,6 +587,15 @@ def test_reference_weights_say_so(pipeline: SpeakerDiarizationPipeline, bundle: 
     assert again.embedding_fingerprint == pipeline.embedding_fingerprint
 
 
+def test_a_fingerprint_is_of_the_weights_whatever_is_recorded(
+    pipeline: SpeakerDiarizationPipeline, bundle: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "bundle"
+    shutil.copytree(bundle, other)
+    (other / "embedding" / "provenance.json").unlink()
+    assert SpeakerDiarizationPipeline(other).embedding_fingerprint == pipeline.embedding_fingerprint
+
+
 def test_batches_are_sized_to_the_memory(
     pipeline: SpeakerDiarizationPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
