@@ -16,7 +16,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from samevoice.converters.reading import safetensors_file
@@ -25,7 +25,7 @@ from samevoice.converters.rules import Tensor
 from samevoice.converters.transforms import Array
 from samevoice.errors import BundleError, SamevoiceError
 from samevoice.files import read_json as _read_json
-from samevoice.files import read_text, refuse_special
+from samevoice.files import read_text, refuse_special, stays_below
 from samevoice.files import sha256 as _sha256
 from samevoice.outputs import refuse_unwritable
 
@@ -207,13 +207,6 @@ def files_in(folder: Path) -> list[str]:
     """Every file below a folder, sorted, but for what the hub and its client put there."""
     files = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
     return sorted(path.as_posix() for path in files if path.parts[0] not in FOREIGN)
-
-
-def stays_below(name: str) -> bool:
-    """Whether a relative POSIX name can only lie below the folder it is meant for."""
-    pure = PurePosixPath(name)
-    wild = not name.isprintable() or "\\" in name or ":" in name
-    return bool(name) and not wild and not pure.is_absolute() and ".." not in pure.parts
 
 
 def read_sums(folder: Path) -> dict[str, str]:

@@ -9,19 +9,22 @@ from pathlib import Path
 from typing import Any
 
 import samevoice
-from samevoice.converters import bundle
-from samevoice.converters.convert import convert
-from samevoice.converters.reading import open_models, sources
+from samevoice.converters.reading import open_models
 from samevoice.errors import SourceError
 from samevoice.files import cache_folder
 
 DEFAULT = "open:diarization"
+NOTHING: Mapping[str, Any] = {}
 
 
 def bundle_of(word: str, announce: Callable[[str], None]) -> Path:
     """The folder ``word``, or the bundle of the source of that name, as ``made_once`` makes it."""
     if Path(word).is_dir():
         return Path(word)
+    if _is_made(target := _place(word)):
+        return target
+    from samevoice.converters.reading import sources
+
     if not sources.is_name(word):
         raise SourceError(
             f"{word}: no such bundle, and not the name of a model: {DEFAULT} needs no account, and "
@@ -41,6 +44,10 @@ def made_once(
     """
     target = _place(source, about, precision)
     if not _is_made(target):
+        # The converters take longer to import than all else that a bundle in the cache needs.
+        from samevoice.converters import bundle
+        from samevoice.converters.convert import convert
+
         with bundle.alone(target.with_name(f"{target.name}.made"), wait=True):
             if not _is_made(target):
                 announce(f"converting {source}, once" if about else _what(source, target))
@@ -49,10 +56,10 @@ def made_once(
 
 
 def _is_made(target: Path) -> bool:
-    return (target / bundle.CONFIG).is_file()
+    return (target / "config.json").is_file()
 
 
-def _place(word: str, about: str, precision: Mapping[str, Any]) -> Path:
+def _place(word: str, about: str = "", precision: Mapping[str, Any] = NOTHING) -> Path:
     """An open pipeline of other settings is another bundle."""
     name = re.sub(r"[^A-Za-z0-9.-]+", "-", Path(word).name if about else word)
     model = open_models.OPEN.get(word.removeprefix(open_models.SCHEME))

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 from urllib.parse import urlsplit
 
-from samevoice.converters.bundle import stays_below
 from samevoice.converters.reading.licences import (
     CARD,
     CARD_MOST,
@@ -22,6 +21,7 @@ from samevoice.converters.reading.licences import (
     licence_of,
 )
 from samevoice.errors import SourceError
+from samevoice.files import stays_below
 
 if TYPE_CHECKING:
     from huggingface_hub import ModelInfo

@@ -9,9 +9,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from samevoice import plain_yaml
-from samevoice.converters.bundle import stays_below
 from samevoice.errors import SourceError
-from samevoice.files import parse_json, read_text, refuse_special
+from samevoice.files import parse_json, read_text, refuse_special, stays_below
 
 WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")

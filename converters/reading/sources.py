@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Literal
 
-from samevoice.converters.bundle import stays_below
 from samevoice.converters.reading.hub import Hub, Snapshot, UnreachableError, clean_revision
 from samevoice.converters.reading.layouts import (
     PIPELINE,
@@ -27,6 +26,7 @@ from samevoice.converters.reading.layouts import (
 )
 from samevoice.converters.reading.licences import Licence, licence_in
 from samevoice.errors import SourceError
+from samevoice.files import stays_below
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import IO
 
 from samevoice.errors import SourceError
-from samevoice.files import cache_folder, sha256
+from samevoice.files import cache_folder, sha256, stays_below
 
 SCHEME = "wheel:"
 _WORD = re.compile(
@@ -50,8 +50,6 @@ class WheelFile:
     @classmethod
     def of(cls, word: str) -> WheelFile:
         """``wheel:PACKAGE==VERSION/path/in/wheel[#sha256=...]``."""
-        from samevoice.converters.bundle import stays_below
-
         said = _WORD.fullmatch(word)
         if said is None or not stays_below(said["path"]):
             raise SourceError(

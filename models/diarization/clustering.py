@@ -18,6 +18,7 @@ import numpy as np
 
 from samevoice.errors import DiarizationError
 from samevoice.models.diarization.kmeans import kmeans
+from samevoice.models.diarization.linkage import centroid_tree, cut
 from samevoice.models.diarization.plda import Plda, unit
 from samevoice.models.diarization.settings import (
     AGGLOMERATIVE,
@@ -195,11 +196,8 @@ def large_clusters(
 
     The points must have unit length where the method is Euclidean.
     """
-    from scipy.cluster.hierarchy import fcluster
-    from scipy.spatial.distance import cdist
-
     tree = linkage_tree(points, method)
-    labels = fcluster(tree, threshold, criterion="distance")
+    labels = cut(tree, threshold)
     found = len(_large(labels, least))
     wanted = min((bounds or Bounds()).wanted(found) or found, len(points))
     if wanted != found:
@@ -207,13 +205,10 @@ def large_clusters(
     large = _large(labels, least)
     if not len(large):
         return np.zeros(len(points), dtype=np.int64)
-    small = np.setdiff1d(labels, large)
-    if len(small):
-        sides = (np.stack([points[labels == k].mean(axis=0) for k in ks]) for ks in (large, small))
-        nearest = large[cdist(*sides, metric="cosine").argmin(axis=0)]
-        joined = dict(zip(small.tolist(), nearest.tolist(), strict=True))
-        labels = np.array([joined.get(label, label) for label in labels.tolist()])
-    return np.unique(labels, return_inverse=True)[1]
+    centroids, joined = means(points, labels), np.arange(labels.max() + 1)
+    small = np.setdiff1d(joined, large)
+    joined[small] = large[cosines(centroids[large], centroids[small]).argmax(axis=0)]
+    return np.unique(joined[labels], return_inverse=True)[1]
 
 
 def _large(labels: np.ndarray, least: int) -> np.ndarray:
@@ -226,26 +221,23 @@ def _nearest_cut(tree: np.ndarray, threshold: float, least: int, wanted: int) ->
 
     Where none has, the first of those that come nearest to it.
     """
-    from scipy.cluster.hierarchy import fcluster
-
-    by_merge = tree.copy()
-    by_merge[:, 2] = np.arange(len(tree))  # cut behind a merge, instead of at a distance
-    best, gap = np.ones(len(tree) + 1, dtype=np.int64), abs(1 - wanted)
-    for merge in np.argsort(np.abs(tree[:, 2] - threshold)):
-        if tree[merge, 3] < least:  # no cluster becomes large by it
-            continue
-        labels = fcluster(by_merge, merge, criterion="distance")
-        found = abs(len(_large(labels, least)) - wanted)
-        if found < gap:
-            best, gap = labels, found
-        if not found:
-            return np.asarray(labels)
-    return best
+    count, merges = len(tree) + 1, np.arange(len(tree))
+    large = np.concatenate([np.ones(count), tree[:, 3]]) >= least
+    gained = large[count:].astype(np.int64) - large[tree[:, :2].astype(np.int64)].sum(axis=1)
+    apart = np.abs(large[:count].sum() + np.cumsum(gained) - wanted)  # behind each merge
+    order = np.argsort(np.abs(tree[:, 2] - threshold))
+    order = order[large[count + order]]  # by no other merge does a cluster become large
+    best = order[apart[order].argmin()] if len(order) else len(merges)
+    if not len(order) or apart[best] >= abs(1 - wanted):
+        return np.zeros(count, dtype=np.int64)
+    by_merge = np.column_stack([tree[:, :2], merges, tree[:, 3]])
+    return cut(by_merge, best)
 
 
 def means(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(N, E), (N,) -> (K, E): of each cluster."""
-    return np.stack([x[labels == k].mean(axis=0) for k in range(labels.max() + 1)])
+    order, ends = np.argsort(labels, kind="stable"), np.cumsum(np.bincount(labels))
+    return np.stack([rows.mean(axis=0) for rows in np.split(x[order], ends[:-1])])
 
 
 def trainable(embeddings: np.ndarray, segmentations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -274,16 +266,13 @@ def _one_speaker(embeddings: np.ndarray, chosen: tuple[np.ndarray, np.ndarray]) 
 
 def ahc(normed: np.ndarray, threshold: float) -> np.ndarray:
     """(N, E) of unit length -> (N,): clusters whose centroids lie nearer than the threshold."""
-    from scipy.cluster.hierarchy import fcluster
-
-    # Centroid linkage inverts; fcluster goes by the largest distance below each node.
-    flat = fcluster(linkage_tree(normed), threshold, criterion="distance")
-    _, labels = np.unique(flat, return_inverse=True)
-    return np.asarray(labels)
+    return cut(linkage_tree(normed), threshold)
 
 
 def linkage_tree(points: np.ndarray, method: str = CENTROID) -> np.ndarray:
     """(N, E) -> (N - 1, 4): which clusters merge, how far apart, how large then."""
+    if method == CENTROID:
+        return centroid_tree(points)
     metric = "euclidean" if method in EUCLIDEAN else "cosine"
     if len(points) <= EXACT_LINKAGE:
         from scipy.cluster.hierarchy import linkage
@@ -308,14 +297,19 @@ def linkage_tree(points: np.ndarray, method: str = CENTROID) -> np.ndarray:
 
 def similarities(embeddings: np.ndarray, centroids: np.ndarray) -> np.ndarray:
     """(C, S, E), (K, E) -> (C, S, K): 2 minus the cosine distance, in float64."""
-    from scipy.spatial.distance import cdist
-
     found = np.empty((*embeddings.shape[:2], len(centroids)))
     for start in range(0, len(embeddings), BLOCK):
         rows = embeddings[start : start + BLOCK]
-        distances = cdist(rows.reshape(-1, rows.shape[-1]), centroids, metric="cosine")
-        found[start : start + BLOCK] = 2 - distances.reshape(*rows.shape[:2], -1)
+        near = cosines(rows.reshape(-1, rows.shape[-1]), centroids)
+        found[start : start + BLOCK] = 1 + near.reshape(*rows.shape[:2], -1)
     return found
+
+
+def cosines(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """(N, E), (K, E) -> (N, K) in float64; NaN where a vector is zero."""
+    with np.errstate(invalid="ignore"):
+        near: np.ndarray = unit(x.astype(np.float64)) @ unit(y.astype(np.float64)).T
+    return np.clip(near, -1, 1, out=near)
 
 
 def silenced(soft: np.ndarray, segmentations: np.ndarray) -> np.ndarray:
@@ -326,12 +320,33 @@ def silenced(soft: np.ndarray, segmentations: np.ndarray) -> np.ndarray:
 
 
 def constrained(soft: np.ndarray) -> np.ndarray:
-    """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one."""
-    from scipy.optimize import linear_sum_assignment
+    """(C, S, K) -> (C, S): the best clusters such that no two slots of a chunk share one.
 
+    Slots that hear nothing take the first clusters that are left, as scipy's solution has it.
+    """
     known = np.nan_to_num(soft, nan=np.nanmin(soft))
-    hard = np.full(soft.shape[:2], NOBODY)
-    for row, scores in zip(hard, known, strict=True):
-        slots, clusters = linear_sum_assignment(scores, maximize=True)
+    silent = (known == known.min()).all(axis=2)
+    hard = np.where(silent, NOBODY, known.argmax(axis=2))
+    slots = np.arange(soft.shape[1])
+    apart = np.sort(np.where(silent, NOBODY - 1 - slots, hard), axis=1)
+    competing = (np.diff(apart, axis=1) == 0).any(axis=1)
+    # With two silent slots before one that speaks, scipy leaves them others than the first.
+    competing |= (~silent & (silent.cumsum(axis=1) > 1)).any(axis=1)
+    left = (hard[:, :, None] != np.arange(soft.shape[2])).all(axis=1)
+    for slot in slots:
+        chunks = np.flatnonzero(silent[:, slot] & left.any(axis=1))
+        hard[chunks, slot] = first = left[chunks].argmax(axis=1)
+        left[chunks, first] = False
+    if competing.any():
+        hard[competing] = _assigned(known[competing])
+    return hard
+
+
+def _assigned(scores: np.ndarray) -> np.ndarray:
+    from scipy.optimize import linear_sum_assignment  # takes as long as half a second of audio
+
+    hard = np.full(scores.shape[:2], NOBODY)
+    for row, one in zip(hard, scores, strict=True):
+        slots, clusters = linear_sum_assignment(one, maximize=True)
         row[slots] = clusters
     return hard

@@ -31,6 +31,7 @@ import numpy as np
 
 from samevoice.errors import BundleError
 from samevoice.models import fast as forms
+from samevoice.models import recorded
 from samevoice.models.diarization import compiled, parts, reconstruction
 from samevoice.models.diarization.audio import Source, open_audio
 from samevoice.models.diarization.clustering import (
@@ -167,8 +168,10 @@ class SpeakerDiarizationPipeline(Segmenter):
     def embedding_fingerprint(self) -> str:
         """The SHA-256 of what makes an embedding: weights and config."""
         digest = hashlib.sha256()
-        for file in sorted((self._folder / "embedding").glob("*.safetensors")):
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        folder = self._folder / "embedding"
+        names = sorted(file.name for file in folder.glob("*.safetensors"))
+        for found in recorded.hashes(folder, names):
+            digest.update(bytes.fromhex(found))
         kept = {k: v for k, v in self.embedding.config.items() if k != "note"}
         digest.update(json.dumps(kept, sort_keys=True).encode())
         return digest.hexdigest()
@@ -207,8 +210,8 @@ class SpeakerDiarizationPipeline(Segmenter):
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
         segmentations, voices, scores = [], [], []
         with self.on_device():
-            silent = self.silent_embedding()
-            self._refuse_damage(self._folder / "embedding", [silent])
+            with clock("embeddings"):
+                silent = self.silent_embedding()
             self._refuse_other_plda(silent)
             shared = self._shared(silent) if self.fast else None
             if duration:
@@ -288,6 +291,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         return made
 
     def _refuse_other_plda(self, voice: np.ndarray) -> None:
+        self._refuse_damage(self._folder / "embedding", [voice])
         if self.plda is not None and len(voice) != len(self.plda.mean1):
             raise BundleError(
                 f"{self._folder / 'plda'} is made for embeddings of {len(self.plda.mean1)} values, "

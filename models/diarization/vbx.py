@@ -29,11 +29,9 @@ class Steps:
 
 def vbx(labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb: float) -> Steps:
     """First clusters (N,), PLDA features (N, D), variances (D,) -> what they end with."""
-    from scipy.special import logsumexp, softmax
-
     first = np.zeros((len(labels), int(labels.max()) + 1))
     first[np.arange(len(labels)), labels] = 1.0
-    gamma = softmax(SMOOTHING * first, axis=1)
+    gamma, _ = _shares(SMOOTHING * first)
     speakers = gamma.shape[1]
     pi = np.ones(speakers) / speakers
 
@@ -46,10 +44,12 @@ def vbx(labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb
     for _ in range(ITERATIONS):
         inverse = 1.0 / (1 + scale * gamma.sum(axis=0)[:, None] * phi)  # (S, D)
         alpha = scale * inverse * (gamma.T @ rho)  # (S, D)
-        scores = fa * (rho @ alpha.T - 0.5 * ((inverse + alpha**2) @ phi) + constant)
+        scores = rho @ alpha.T
+        scores -= 0.5 * ((inverse + alpha**2) @ phi)
+        scores += constant
+        scores *= fa
         scores += np.log(pi + TINY)
-        evidence = logsumexp(scores, axis=1)
-        gamma = np.exp(scores - evidence[:, None])
+        gamma, evidence = _shares(scores)
         pi = gamma.sum(axis=0)
         pi = pi / pi.sum()
         prior = (np.log(inverse) - inverse - alpha**2 + 1).sum()
@@ -58,3 +58,13 @@ def vbx(labels: np.ndarray, features: np.ndarray, phi: np.ndarray, fa: float, fb
         if len(elbo) > 1 and elbo[-1] - elbo[-2] < EPSILON:
             break
     return Steps(labels, features, gamma, pi, np.array(elbo))
+
+
+def _shares(scores: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(N, S), overwritten -> (N, S): softmax; (N,): the logarithm of the sum of exponentials."""
+    top = scores.max(axis=1, keepdims=True)
+    scores -= top
+    np.exp(scores, out=scores)
+    total = scores.sum(axis=1, keepdims=True)
+    scores /= total
+    return scores, (np.log(total) + top)[:, 0]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -263,37 +262,37 @@ def ahead(make: Callable[[int], Floats], numbers: Iterable[int]) -> Iterator[Flo
 
 # How many callers want one thread, and what there was before the first of them.
 _lock = Lock()
-_callers: Counter[str] = Counter()
-_before: dict[str, int] = {}
+_callers, _before = 0, 0
 
 
 @contextmanager
-def one_blas_thread(whose: str = "numpy") -> Iterator[None]:
-    """numpy's OpenBLAS, or scipy's, on a single thread, where it has brought one.
+def one_blas_thread() -> Iterator[None]:
+    """numpy's OpenBLAS on a single thread, where it has brought one.
 
     A step's product is small. On a busy machine two threads that spin for each other have been
     seen to take fifty times as long as one.
     """
+    global _callers, _before
     # The setting is the whole process's: another thread may still be in here when this one leaves.
-    read, write = _openblas(whose)
+    read, write = _openblas()
     with _lock:
-        if read and not _callers[whose]:
-            _before[whose] = read()
+        if read and not _callers:
+            _before = read()
             write(1)
-        _callers[whose] += 1
+        _callers += 1
     try:
         yield
     finally:
         with _lock:
-            _callers[whose] -= 1
-            if write and not _callers[whose]:
-                write(_before[whose])
+            _callers -= 1
+            if write and not _callers:
+                write(_before)
 
 
 @cache
-def _openblas(whose: str) -> tuple[Any, Any]:
-    """The functions that read and set a package's own OpenBLAS' number of threads, or Nones."""
-    libraries = (Path(np.__file__).parents[1] / f"{whose}.libs").glob("*openblas*")
+def _openblas() -> tuple[Any, Any]:
+    """The functions that read and set its number of threads, or Nones."""
+    libraries = (Path(np.__file__).parents[1] / "numpy.libs").glob("*openblas*")
     for library in map(ctypes.CDLL, map(str, libraries)):
         for name in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads"):
             if hasattr(library, name.format("get")):

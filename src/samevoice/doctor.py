@@ -44,7 +44,7 @@ _PACKAGES = (
     ("mlx", "runs the models", ""),
     ("numpy", "", ""),
     ("scipy", "clusters voices and resamples recordings", ""),
-    ("fastcluster", "clusters the voices of long recordings", ""),
+    ("fastcluster", "clusters long recordings by linkages other than centroid", ""),
     ("soundfile", "reads recordings", ""),
     ("safetensors", "", ""),
     ("huggingface-hub", "", ""),

@@ -9,7 +9,7 @@ import re
 import stat
 from collections.abc import Collection
 from math import isfinite
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from samevoice.errors import SamevoiceError
@@ -150,6 +150,13 @@ def _finite(text: str) -> float:
     if not isfinite(value):
         raise ValueError(f"{text[:20]} is no number that a file may hold")
     return value
+
+
+def stays_below(name: str) -> bool:
+    """Whether a relative POSIX name can only lie below the folder it is meant for."""
+    pure = PurePosixPath(name)
+    wild = not name.isprintable() or "\\" in name or ":" in name
+    return bool(name) and not wild and not pure.is_absolute() and ".." not in pure.parts
 
 
 def sha256_of(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import wave
 from pathlib import Path
@@ -14,7 +15,7 @@ from samevoice.bench import big, engines, parts
 from samevoice.bench.material import Material
 from samevoice.bench.parts import SIZES, Plan
 from samevoice.bench.rows import Series
-from samevoice.bench.workers import BenchError, once_each
+from samevoice.bench.workers import BenchError, Ran, once_each
 
 TURNS: list[list[Any]] = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
 
@@ -113,6 +114,25 @@ def test_engines_that_are_absent_or_fail_are_left_out(
     (left,) = engines.exported(*given)
     assert left.why == "not installed: pip install 'samevoice[engines]'"
     assert models == {}
+
+
+def test_a_short_command_counts_without_its_networks(
+    tmp_path: Path, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[str] = []
+
+    def command(what: str, words: list[str]) -> Ran:
+        with wave.open(words[words.index("diarize") + 1]) as audio:
+            assert audio.getnframes() == 5 * audio.getframerate()
+        seconds = {"segmentation": 0.1, "embeddings": 0.2, "clustering": 0.3}
+        Path(words[words.index("--output") + 1]).write_text(json.dumps({"seconds": seconds}))
+        ran.append(what)
+        return Ran(float(len(ran)), 0.0)
+
+    monkeypatch.setattr(parts, "command", command)
+    row = parts._short(Plan(SIZES["quick"], Material(tmp_path, model=narrow_bundle)))
+    assert row.ours.seconds == pytest.approx((1.7, 2.7))  # the first run fills the caches
+    assert row.met is False
 
 
 @pytest.mark.parametrize("block", [300, 96_000])

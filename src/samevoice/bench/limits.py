@@ -1,4 +1,4 @@
-"""Where the time of a pipeline goes, beside the least that this machine would need for it."""
+"""Where the time of a pipeline goes, on one core, beside the least that it would need."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from samevoice.bench.parts import Plan
 
 PART, OURS = "limits", "samevoice"
+ONE_CORE = {"OMP_NUM_THREADS": "1"}
 TIERS: Mapping[str, bool] = {"exact": False, "--fast": True}
 
 
@@ -27,7 +28,8 @@ def limits(plan: Plan) -> Iterator[Row | Left]:
     with plan.material.recording(min(plan.size.minutes)) as audio:
         options = {"bundle": str(bundle), "audio": str(audio), "runs": plan.size.runs}
         for tier, fast in TIERS.items():
-            contender = Contender(OURS, "anatomy", {**options, "fast": fast})
+            # As each process of a pipeline that has several cores.
+            contender = Contender(OURS, "anatomy", {**options, "fast": fast}, ONE_CORE)
             yield from _rows(bundle.name, tier, once_each([contender], 1)[OURS].found, machine)
 
 

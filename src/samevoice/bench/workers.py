@@ -138,13 +138,14 @@ def series(who: str, runs: Sequence[Ran]) -> Series:
 
 def commands(words: Mapping[str, Sequence[str]], runs: int) -> dict[str, Series]:
     """Whole commands, start to end, in turn; the first round fills the caches."""
-    rounds = [[_command(who, one) for who, one in words.items()] for _ in range(runs + 1)][1:]
+    rounds = [[command(who, one) for who, one in words.items()] for _ in range(runs + 1)][1:]
     return {
         who: series(who, ran) for who, ran in zip(words, zip(*rounds, strict=True), strict=True)
     }
 
 
-def _command(who: str, words: Sequence[str]) -> Ran:
+def command(who: str, words: Sequence[str]) -> Ran:
+    """A whole command, start to end."""
     before = os.times()
     with tempfile.TemporaryFile() as said:
         began = time.perf_counter()

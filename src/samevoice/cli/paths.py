@@ -31,8 +31,12 @@ def recordings(given: Sequence[str]) -> list[str]:
     return found
 
 
+def is_there(name: str | Path) -> bool:
+    return name == STANDARD or os.path.lexists(name)
+
+
 def refuse_missing(name: str | Path) -> None:
-    if name != STANDARD and not os.path.lexists(name):
+    if not is_there(name):
         raise SamevoiceError(f"{name}: no such file")
 
 

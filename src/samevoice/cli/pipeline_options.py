@@ -66,11 +66,11 @@ def _warn_if(made_up: bool) -> None:
 
 def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) -> None:
     """A recording that is not there is told before anything is fetched for it."""
-    if model and Path(model).is_dir():
+    if len(recordings) != 1 or (model and Path(model).is_dir()) or paths.is_there(recordings[0]):
         return
     from samevoice.converters.reading.sources import is_name
 
-    if (model is None or is_name(model)) and len(recordings) == 1:
+    if model is None or is_name(model):
         paths.refuse_missing(recordings[0])
 
 

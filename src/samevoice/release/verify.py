@@ -31,6 +31,7 @@ from samevoice.converters.bundle import (
 from samevoice.errors import BundleError, MissingExtraError, SamevoiceError
 from samevoice.evaluation import gate
 from samevoice.evaluation.gate import Evaluated
+from samevoice.files import stays_below
 from samevoice.parity import gallery_file, golden, replay
 from samevoice.parity.judge import Verdict
 from samevoice.parity.result import read
@@ -161,7 +162,7 @@ def _indexed(folder: Path, sums: Mapping[str, str]) -> None:
         if not isinstance(named, dict):
             raise FaultError(f"{where} has no weight_map")
         for name in sorted({str(name) for name in named.values()}):
-            if not bundles.stays_below(name) or "/" in name:
+            if not stays_below(name) or "/" in name:
                 raise FaultError(f"{where} names {name!r}, which leads out of its folder")
             if not SHARD.fullmatch(name) or where.replace(bundles.INDEX, name) not in sums:
                 raise FaultError(f"{where} names {name!r}, which is no shard of the release")

@@ -556,16 +556,28 @@ def test_voices_that_are_no_numbers_are_no_result(
         damaged(heard(talk))
 
 
+NO_IMPORTS = """
+import sys
+import numpy as np
+from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline
+pipeline = SpeakerDiarizationPipeline(sys.argv[1])
+print("loaded", *{name.partition('.')[0] for name in sys.modules})
+per_chunk, random = pipeline.frames.per_chunk, np.random.default_rng(0)
+embeddings = random.standard_normal((1, 3, 256)) + 0.01 * random.standard_normal((4, 3, 256))
+segmentations = np.zeros((4, per_chunk, 3), np.uint8)
+segmentations[:, : per_chunk // 2, 0] = segmentations[:, per_chunk // 2 :, 1] = 1
+stages = pipeline.assign(Analysis(segmentations, embeddings.astype(np.float32), 13 * 16_000))
+assert len(pipeline.result(stages, "made").speaker_diarization.labels()) == 2
+print("clustered", *{name.partition('.')[0] for name in sys.modules})
+"""
+
+
 def test_nothing_is_imported_before_it_is_needed(bundle: Path) -> None:
-    """What takes longer to import than all of a bundle to load waits for the audio's end."""
-    code = (
-        "import sys; from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline; "
-        "SpeakerDiarizationPipeline(sys.argv[1]); "
-        "print(*{name.partition('.')[0] for name in sys.modules})"
-    )
-    command = [sys.executable, "-c", code, str(bundle)]
+    """What takes longer to import than all of a bundle to load: not even where voices differ."""
+    command = [sys.executable, "-c", NO_IMPORTS, str(bundle)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     heavy = {"scipy", "fastcluster", "torch", "pyannote", "huggingface_hub", "matplotlib", "rich"}
+    assert "clustered" in done.stdout
     assert not heavy & set(done.stdout.split())
 
 
@@ -574,6 +586,15 @@ def test_reference_weights_say_so(pipeline: SpeakerDiarizationPipeline, bundle: 
     assert len(pipeline.embedding_fingerprint) == 64
     again = SpeakerDiarizationPipeline(bundle)
     assert again.embedding_fingerprint == pipeline.embedding_fingerprint
+
+
+def test_a_fingerprint_is_of_the_weights_whatever_is_recorded(
+    pipeline: SpeakerDiarizationPipeline, bundle: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "bundle"
+    shutil.copytree(bundle, other)
+    (other / "embedding" / "provenance.json").unlink()
+    assert SpeakerDiarizationPipeline(other).embedding_fingerprint == pipeline.embedding_fingerprint
 
 
 def test_batches_are_sized_to_the_memory(

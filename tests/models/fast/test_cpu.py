@@ -77,7 +77,7 @@ class Threads:
 
 def test_one_blas_thread_until_the_last_caller_leaves(monkeypatch: pytest.MonkeyPatch) -> None:
     blas = Threads(4)
-    monkeypatch.setattr(cpu, "_openblas", lambda _: (blas.read, blas.write))
+    monkeypatch.setattr(cpu, "_openblas", lambda: (blas.read, blas.write))
     inside, leave = Event(), Event()
 
     def first() -> None:
