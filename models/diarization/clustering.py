@@ -330,8 +330,9 @@ def constrained(soft: np.ndarray) -> np.ndarray:
     slots = np.arange(soft.shape[1])
     apart = np.sort(np.where(silent, NOBODY - 1 - slots, hard), axis=1)
     competing = (np.diff(apart, axis=1) == 0).any(axis=1)
-    # With two silent slots before one that speaks, scipy leaves them others than the first.
-    competing |= (~silent & (silent.cumsum(axis=1) > 1)).any(axis=1)
+    # Two silent slots before one that speaks, or among too many, get others than the first.
+    too_many = soft.shape[1] > soft.shape[2]
+    competing |= ((too_many | ~silent) & (silent.cumsum(axis=1) > 1)).any(axis=1)
     left = (hard[:, :, None] != np.arange(soft.shape[2])).all(axis=1)
     for slot in slots:
         chunks = np.flatnonzero(silent[:, slot] & left.any(axis=1))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from samevoice.errors import DiarizationError
@@ -182,6 +182,7 @@ def test_no_two_slots_of_a_chunk_share_a_cluster() -> None:
     clusters=st.integers(1, 7),
     silence=st.sampled_from([0, 0.3, 0.6]),
 )
+@settings(max_examples=300, deadline=None)
 def test_scipys_assignment(seed: int, slots: int, clusters: int, silence: float) -> None:
     from scipy.optimize import linear_sum_assignment
 
@@ -199,8 +200,10 @@ def test_scipys_assignment(seed: int, slots: int, clusters: int, silence: float)
 def test_where_no_slots_compete_nothing_is_solved(monkeypatch: pytest.MonkeyPatch) -> None:
     """scipy is a long import."""
     monkeypatch.setattr(clustering, "_assigned", None)
-    soft = np.array([[[1.0, 0.9], [0.1, 0.95], [-1, -1]], [[0.2, 1.0], [-1, -1], [-1, -1]]])
-    assert constrained(soft).tolist() == [[0, 1, NOBODY], [1, 0, NOBODY]]
+    speaks, other, silent = [1.0, 0.9, 0.2], [0.1, 0.95, 0.2], [-1.0, -1.0, -1.0]
+    soft = np.array([[speaks, other, silent], [other, silent, silent], [silent, other, speaks]])
+    assert constrained(soft).tolist() == [[0, 1, 2], [1, 0, 2], [2, 1, 0]]
+    assert constrained(soft[:1, :, :2]).tolist() == [[0, 1, NOBODY]]
 
 
 def test_scipys_eigenvectors(plda: Plda) -> None:
