@@ -48,7 +48,6 @@ def load_blas() -> str:
         return wanted if _load(wanted) else f"{OWN}: SAMEVOICE_BLAS={wanted} cannot be loaded"
     torch = _torch_library()
     if torch is not None and _load(str(torch)):
-        _end_at_once()
         return f"torch's {torch.name}"
     return next((name for name in SYSTEM if _load(name)), OWN)
 
@@ -79,16 +78,6 @@ def _load(library: str) -> bool:
     except OSError:
         return False
     return True
-
-
-def _end_at_once() -> None:
-    """Leave torch's library as it is at the very end: taking it apart takes 0.08 s, for nothing.
-
-    Python has ended by then. What C libraries register after this still runs.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "on_exit"):  # glibc's own: it hands the exit code on
-        libc.on_exit(libc._exit, None)
 
 
 def device(choice: Choice = "auto") -> mx.Device:
