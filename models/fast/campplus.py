@@ -174,14 +174,14 @@ def of(network: Any) -> Layers | None:
     kinds = (BatchNorm, Conv1d, Conv2d, Linear, StatsPool)
     if not are_plain([network.head, network.xvector], kinds):
         return None
-    xvector = network.xvector
+    head, xvector = network.head, network.xvector
     # (O, K, C * F), but the front gives channels last.
     tdnn = as_float64(xvector.tdnn.linear.weight)
-    tdnn = tdnn.reshape(*tdnn.shape[:2], len(network.head.bn2.weight), -1).swapaxes(2, 3)
+    tdnn = tdnn.reshape(*tdnn.shape[:2], len(head.bn2.weight), -1).swapaxes(2, 3)
     blocks = ((f"block{n}", f"transit{n}") for n in (1, 2, 3))
     scale, shift = xvector.out_nonlinear.batchnorm.scale_shift()
     return Layers(
-        front_of(network.head),
+        front_of(head.conv1, head.bn1, (*head.layer1, *head.layer2), head.conv2, head.bn2),
         _folded_of(tdnn, xvector.tdnn.nonlinear),
         tuple(
             _block_of(xvector[block], xvector[transit], xvector.segment)

@@ -19,7 +19,7 @@ reads from row 2 * i, whichever frame it is in. Outputs that read from two frame
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from threading import local
 from typing import Any
@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 
 from samevoice.models.fast.cpu import Floats, Share
-from samevoice.models.fast.resnet import TO_TILE, differences
+from samevoice.models.fast.winograd import TO_TILE, differences
 from samevoice.models.layers import as_float64
 
 # Rows of one product: OpenBLAS packs none of them if it has at most a million multiplications.
@@ -77,16 +77,17 @@ class Front:
 
     first: Floats  # (10, O): a pixel's neighbours, frame by frame, and the shift
     blocks: tuple[tuple[Conv, Conv], ...]
-    last: Conv
+    last: Conv | None = None
 
     def __call__(self, fbank: Floats, share: Share) -> Floats:
         """(T, M) -> (T, M', C)."""
-        downs = [conv.down for block in self.blocks for conv in block] + [self.last.down]
+        downs = [conv.down for block in self.blocks for conv in block]
+        downs += [self.last.down] if self.last else []
         least = -(-fbank.shape[1] // math.prod(downs)) + 1
         image = _first(fbank, self.first, least * math.prod(downs), share)
         for before, after in self.blocks:
             image = convolved(convolved(image, before, share), after, share, added=image)
-        return convolved(image, self.last, share).whole()
+        return (convolved(image, self.last, share) if self.last else image).whole()
 
 
 def _first(fbank: Floats, filters: Floats, period: int, share: Share) -> Image:
@@ -205,22 +206,25 @@ kept = Kept()
 # From the layers ----------------------------------------------------------------------------------
 
 
-def of(head: Any) -> Front:
-    scale, shift = head.bn1.scale_shift()
-    taps = (as_float64(head.conv1.weight)[..., 0] * scale[:, None, None]).transpose(2, 1, 0)
+def of(conv: Any, norm: Any, blocks: Iterable[Any], *last: Any) -> Front:
+    """The first convolution and its norm, ``layers.residual.Block``s, and a last such pair."""
+    scale, shift = norm.scale_shift()
+    taps = (as_float64(conv.weight)[..., 0] * scale[:, None, None]).transpose(2, 1, 0)
     first = np.concatenate([taps.reshape(9, -1), shift[None]]).astype(np.float32)
-    blocks = []
-    for block in (*head.layer1, *head.layer2):
-        before, after = _conv_of(block.conv1, block.bn1), _conv_of(block.conv2, block.bn2)
-        if "shortcut" in block:
-            conv, norm = block.shortcut
-            scale, shift = norm.scale_shift()
-            weight = (as_float64(conv.weight)[:, 0, 0] * scale[:, None]).T
-            packed = np.ascontiguousarray(weight, dtype=np.float32), conv.stride[0]
-            total = (block.bn2.scale_shift()[1] + shift).astype(np.float32)
-            after = Conv(after.filters, total, after.down, packed)
-        blocks.append((before, after))
-    return Front(first, tuple(blocks), _conv_of(head.conv2, head.bn2))
+    behind = _conv_of(*last) if last else None
+    return Front(first, tuple(map(_block_of, blocks)), behind)
+
+
+def _block_of(block: Any) -> tuple[Conv, Conv]:
+    before, after = _conv_of(block.conv1, block.bn1), _conv_of(block.conv2, block.bn2)
+    if "shortcut" not in block:
+        return before, after
+    conv, norm = block.shortcut
+    scale, shift = norm.scale_shift()
+    weight = (as_float64(conv.weight)[:, 0, 0] * scale[:, None]).T
+    packed = np.ascontiguousarray(weight, dtype=np.float32), conv.stride[0]
+    total = (block.bn2.scale_shift()[1] + shift).astype(np.float32)
+    return before, Conv(after.filters, total, after.down, packed)
 
 
 def _conv_of(conv: Any, norm: Any) -> Conv:

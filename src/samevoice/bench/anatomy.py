@@ -47,11 +47,16 @@ CAMPPLUS: Sequence[Group] = (
 
 
 def _resnet(network: Any) -> Iterator[Group]:
+    yield "conv1", "resnet/first.first*", "resnet.conv1"
+    yield "layer1", "resnet/first.blocks*", "resnet.layer1.*"
     yield "conv1", "resnet/first*", "resnet.conv1"
-    early = len(network.resnet.blocks) - len(network.resnet.layer4)
-    for k, (path, _) in enumerate(network.resnet.blocks):
-        form = f"blocks.{k}" if k < early else f"last.{k - early}"
-        yield path.partition(".")[0], f"resnet/{form}.*", f"resnet.{path}.*"
+    blocks = [path for path, _ in network.resnet.blocks]
+    last = len(blocks) - len(network.resnet.layer4)
+    form = network.resnet._host.made
+    first = last - len(form.blocks) if form else 0
+    for k, path in enumerate(blocks):
+        part = f"blocks.{k - first}" if k < last else f"last.{k - last}"
+        yield path.partition(".")[0], f"resnet/{part}.*", f"resnet.{path}.*"
 
 
 def groups_of(network: Any) -> Sequence[Group]:

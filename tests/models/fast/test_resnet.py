@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from samevoice.models import backend, fast
 from samevoice.models.fast import resnet as cpu_resnet
+from samevoice.models.fast.front import Front
 from samevoice.models.fast.resnet import TILES, Conv, Trunk, _strips, convolved, parted, whole
 from samevoice.models.layers import BatchNorm, Conv2d
 from samevoice.models.networks.wespeaker import LAYOUTS, Layout, ResNet
@@ -199,7 +200,8 @@ def test_the_real_layout_has_every_layer() -> None:
     made = ResNet(LAYOUTS["WeSpeakerResNet34"], 80, 32, 256, two_emb_layer=False)
     trunk = cpu_resnet.of(made)
     assert trunk is not None
-    assert (len(trunk.blocks), len(trunk.last)) == (13, 3)
+    assert isinstance(trunk.first, Front)
+    assert (len(trunk.first.blocks), len(trunk.blocks), len(trunk.last)) == (3, 10, 3)
     assert sum(block.shortcut is not None for block in (*trunk.blocks, *trunk.last)) == 3
 
 
