@@ -30,6 +30,7 @@ from samevoice.models.diarization.memory import available_memory
 from samevoice.models.fast.cpu import all_cores, on_cores
 
 WORTH = 8  # chunks a process must have to hear
+MOST = 16  # processes; more were not tried
 ROOM = 2**30  # bytes that must be free for each, more than one takes
 THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -55,6 +56,7 @@ class Crew:
         # Not itself: the threads below hold this crew, and would keep it for ever.
         self._pipeline = weakref.ref(pipeline, lambda _: self.close())
         self._kind, self.source = type(pipeline), (folder.resolve(), options)
+        self._stamp = _stamp(folder)
         self._todo: deque[Task] = deque()
         self._changed = Condition()
         self._closed = False
@@ -63,10 +65,12 @@ class Crew:
     def grow(self, chunks: int) -> None:
         """As many processes as these and all chunks before them are worth, with a core for each."""
         self._chunks += chunks
-        most = min(all_cores(), self._chunks // WORTH) if os.name == "posix" else 1
+        most = min(all_cores(), self._chunks // WORTH, MOST) if os.name == "posix" else 1
         while self._count < most - 1 and not self._closed and available_memory() > ROOM:
             self._count += 1
-            Thread(target=_tend, args=(self, self._kind, *self.source), daemon=True).start()
+            Thread(
+                target=_tend, args=(self, self._stamp, self._kind, *self.source), daemon=True
+            ).start()
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -191,10 +195,18 @@ def serve(descriptor: int) -> None:
     """In that process: one task after the other. A fault ends it; who asked meets the same one."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with Connection(descriptor) as pipe, suppress(EOFError, OSError):
-        kind, folder, options = pipe.recv()
+        stamp, kind, folder, options = pipe.recv()
         pipeline = kind(folder, "cpu", **options)
+        if _stamp(folder) != stamp:
+            return  # another bundle has taken its place
         pipe.send(1)
         with pipeline.on_device():
             while True:
                 name, arguments = pipe.recv()
                 pipe.send(getattr(pipeline, name)(*arguments))
+
+
+def _stamp(folder: Path) -> list[tuple[str, int, int]]:
+    """What tells a bundle's files from others in their place."""
+    files = sorted(folder.rglob("*.*"))
+    return [(file.name, (found := file.stat()).st_mtime_ns, found.st_size) for file in files]

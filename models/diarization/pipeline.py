@@ -214,8 +214,8 @@ class SpeakerDiarizationPipeline(Segmenter):
                 silent = self.silent_embedding()
             self._refuse_other_plda(silent)
             shared = self._shared(silent) if self.fast else None
-            if duration:
-                self._call_others(self.frames.num_chunks(int(duration * self.frames.sample_rate)))
+            known = int((duration or 0) * self.frames.sample_rate)
+            self._call_others(self.frames.num_chunks(known) if known else 0)
             for batch in chunks:
                 with self._crew.together():
                     with clock("segmentation"):
@@ -223,7 +223,7 @@ class SpeakerDiarizationPipeline(Segmenter):
                     with clock("embeddings"):
                         voices += self._voices(batch, found, silent, shared)
                         self._crew.work()
-                if not duration:
+                if not known:
                     self._call_others(len(batch))
                 segmentations.append(found.astype(np.uint8))
                 scores += [] if said is None else [said]
@@ -243,6 +243,9 @@ class SpeakerDiarizationPipeline(Segmenter):
         """So many more chunks will be heard; where answers are compared, this process is alone."""
         if type(self) is SpeakerDiarizationPipeline and forms.whole_on_cpu():
             self._crew.grow(chunks)
+        elif self._crew.ready:
+            self._crew.close()
+            self._crew = Crew(self, *self._crew.source)
 
     def _said(self, batch: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """(B, N) -> (B, F, S) of zeros and ones, and scores where each label has its own."""

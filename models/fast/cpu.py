@@ -6,6 +6,7 @@ They compute in float32 and return their input's dtype, as a GPU that accumulate
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -23,6 +24,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
+CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
 
@@ -208,10 +210,25 @@ def on_cores(most: int) -> Iterator[None]:
 
 
 def all_cores() -> int:
-    """Those that the system gives this process, and that OMP_NUM_THREADS leaves it."""
+    """Those that system, container and OMP_NUM_THREADS leave this process."""
     here = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    return min(here, int(asked)) if asked.isdecimal() and int(asked) else here
+    most = int(asked) if asked.isdecimal() and int(asked) else here
+    return max(1, math.ceil(min(here, most, quota(CONTAINER))))
+
+
+@cache
+def quota(folder: Path) -> float:
+    """How many cores' time a control group leaves, by its second version's files or its first's."""
+    for names in (["cpu.max"], ["cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"]):
+        try:
+            words = " ".join((folder / name).read_text() for name in names).split()
+            most, period = map(float, words)
+        except (OSError, ValueError):  # no such file, or "max": no limit
+            continue
+        if most > 0:
+            return most / period
+    return math.inf
 
 
 @cache

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -15,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from samevoice.models import fast
 from samevoice.models.diarization import crew
 from samevoice.models.diarization.frames import windows
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
@@ -126,6 +129,26 @@ def test_a_fault_is_told_as_it_is_here(joined: Joined) -> None:
             pipeline._crew.made([task])
 
 
+def test_another_bundle_in_its_place_is_not_heard_with(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "all_cores", lambda: 2)
+    folder = shutil.copytree(bundle, tmp_path / "bundle")
+    pipeline = SpeakerDiarizationPipeline(folder, "cpu")
+    (folder / "embedding" / "README.md").write_text("converted again")
+    before, ended = others(), threading.active_count()
+    pipeline._crew.grow(2 * crew.WORTH)
+    until(lambda: others() <= before and threading.active_count() <= ended, "it has ended")
+    assert not pipeline._crew.ready
+
+
+def test_plain_forms_are_not_asked_of_others(joined: Joined, speech: np.ndarray) -> None:
+    pipeline = joined()
+    with fast.plain_forms():
+        pipeline.analyse([speech[:CHUNK]])
+    assert not pipeline._crew.ready
+
+
 def test_it_ends_with_the_pipeline(joined: Joined) -> None:
     before = others()
     pipeline = joined()
@@ -138,6 +161,7 @@ def test_it_ends_with_the_pipeline(joined: Joined) -> None:
 def test_it_ends_with_this_process(bundle: Path) -> None:
     script = f"""
 import pathlib, time
+from samevoice.models import fast
 from samevoice.models.diarization import crew
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 crew.all_cores = lambda: 2

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from threading import Event, Thread
 
 import mlx.core as mx
@@ -125,3 +127,29 @@ def test_a_gate_by_itself() -> None:
         assert got.shape == (4, 2, 1, 1)
         assert (got[:, 0, 0, 0] / times).tolist() == [-1, -2, -4, 3]
         assert (got[:, 1, 0, 0] / times).tolist() == [1, 2, 4, -3]
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({"cpu.max": "150000 100000\n"}, 2),
+        ({"cpu.max": "10000 100000\n"}, 1),
+        ({"cpu.max": "max 100000\n"}, 8),
+        ({"cpu/cpu.cfs_quota_us": "300000\n", "cpu/cpu.cfs_period_us": "100000\n"}, 3),
+        ({"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 8),
+        ({}, 8),
+    ],
+)
+def test_a_containers_cores_count(
+    files: dict[str, str], cores: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8), raising=False)
+    monkeypatch.setattr(cpu, "CONTAINER", tmp_path)
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    assert cpu.all_cores() == cores
+    with cpu.on_cores(1):
+        assert cpu.cores() == 1
+    assert cpu.cores() == cores
