@@ -13,6 +13,7 @@ import pytest
 
 from samevoice.bench import engines, jobs, parts
 from samevoice.bench.workers import Contender, once_each
+from samevoice.machine import peak_memory
 from samevoice.models.layers import lstm
 
 
@@ -82,6 +83,17 @@ def test_a_process_tells_its_own_memory_and_not_its_parent_s() -> None:
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert 5e6 < float(said.stdout) < 5e8
+
+
+def test_the_memory_of_processes_beside_it_counts() -> None:
+    before = peak_memory()
+    held = "held = bytearray(10**8); held[::4096] = b'x' * len(held[::4096]); print(flush=True)"
+    command = [sys.executable, "-c", f"{held}; input()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as beside:
+        assert beside.stdout
+        beside.stdout.readline()
+        assert peak_memory() - before > 9e7
+        beside.communicate(b"\n")
 
 
 def test_what_libraries_print_does_not_mix_with_the_answers(
