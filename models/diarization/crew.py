@@ -65,7 +65,8 @@ class Crew:
     def grow(self, chunks: int) -> None:
         """As many processes as these and all chunks before them are worth, with a core for each."""
         self._chunks += chunks
-        most = min(all_cores(), self._chunks // WORTH, MOST) if os.name == "posix" else 1
+        able = os.name == "posix" and sys.executable
+        most = min(all_cores(), self._chunks // WORTH, MOST) if able else 1
         while self._count < most - 1 and not self._closed and available_memory() > ROOM:
             self._count += 1
             Thread(
@@ -156,7 +157,7 @@ class Crew:
 def _tend(crew: Crew, *source: Any) -> None:
     """In a thread of its own: gives one process its tasks, from its start to its end."""
     task, ready = None, 0
-    with _process() as pipe, suppress(EOFError, OSError):
+    with suppress(EOFError, OSError), _process() as pipe:  # it may not begin at all
         pipe.send(source)
         ready = pipe.recv()
         crew.came(ready)

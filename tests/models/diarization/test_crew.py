@@ -129,6 +129,18 @@ def test_a_fault_is_told_as_it_is_here(joined: Joined) -> None:
             pipeline._crew.made([task])
 
 
+def test_where_no_process_can_begin_all_is_heard_here(
+    bundle: Path, speech: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(crew, "all_cores", lambda: 2)
+    monkeypatch.setattr(sys, "executable", str(bundle / "no-python"))
+    pipeline = SpeakerDiarizationPipeline(bundle, "cpu")
+    ended = threading.active_count()
+    pipeline._crew.grow(2 * crew.WORTH)
+    until(lambda: threading.active_count() <= ended, "it was tried")
+    assert pipeline.analyse([speech]).samples == len(speech)
+
+
 def test_another_bundle_in_its_place_is_not_heard_with(
     bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
