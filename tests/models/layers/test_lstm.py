@@ -119,7 +119,7 @@ def test_a_gate_that_is_nearly_shut_keeps_its_digits(form: Any) -> None:
 
 
 def test_numpys_threads_are_given_back() -> None:
-    read, _ = cpu._openblas("numpy")
+    read, _ = cpu._openblas()
     if read is None:
         pytest.skip("this numpy has no OpenBLAS of its own")
     before = read()
