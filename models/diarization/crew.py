@@ -26,13 +26,13 @@ from pathlib import Path
 from threading import Condition, Thread
 from typing import Any
 
+from samevoice.machine import THREADS
 from samevoice.models.diarization.memory import available_memory
 from samevoice.models.fast.cpu import all_cores, on_cores
 
 WORTH = 8  # chunks a process must have to hear
 MOST = 16  # processes; more were not tried
 ROOM = 2**30  # bytes that must be free for each, more than one takes
-THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 @dataclass(eq=False)
@@ -67,7 +67,9 @@ class Crew:
         self._chunks += chunks
         able = os.name == "posix" and sys.executable
         most = min(all_cores(), self._chunks // WORTH, MOST) if able else 1
-        while self._count < most - 1 and not self._closed and available_memory() > ROOM:
+        # Those that are not ready have taken nothing yet.
+        room = self.ready + int(available_memory() // ROOM)
+        for _ in range(0 if self._closed else min(most - 1, room) - self._count):
             self._count += 1
             Thread(
                 target=_tend, args=(self, self._stamp, self._kind, *self.source), daemon=True
@@ -157,7 +159,7 @@ class Crew:
 def _tend(crew: Crew, *source: Any) -> None:
     """In a thread of its own: gives one process its tasks, from its start to its end."""
     task, ready = None, 0
-    with suppress(EOFError, OSError), _process() as pipe:  # it may not begin at all
+    with suppress(Exception), _process() as pipe:  # whatever befalls it, its task is done here
         pipe.send(source)
         ready = pipe.recv()
         crew.came(ready)
@@ -208,6 +210,6 @@ def serve(descriptor: int) -> None:
 
 
 def _stamp(folder: Path) -> list[tuple[str, int, int]]:
-    """What tells a bundle's files from others in their place."""
-    files = sorted(folder.rglob("*.*"))
+    """What tells a bundle's weights from others in their place."""
+    files = sorted(folder.rglob("*.safetensors"))
     return [(file.name, (found := file.stat()).st_mtime_ns, found.st_size) for file in files]

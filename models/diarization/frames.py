@@ -101,8 +101,3 @@ class Chunks:
 def windows(audio: np.ndarray, size: int, step: int) -> np.ndarray:
     """(N,) -> (B, size), a view."""
     return np.lib.stride_tricks.sliding_window_view(audio, size)[::step]
-
-
-def samples_of(chunks: np.ndarray, step: int) -> np.ndarray:
-    """The way back: (B, size) -> (N,)."""
-    return np.concatenate([chunks[:-1, :step].reshape(-1), chunks[-1]])

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlx.core as mx
 
-CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
+from samevoice.machine import CONTAINER
 
 
 def available_memory() -> float:

@@ -42,7 +42,7 @@ from samevoice.models.diarization.clustering import (
     refuse_unknown_count,
 )
 from samevoice.models.diarization.crew import Crew, Task
-from samevoice.models.diarization.frames import Chunks, samples_of, windows
+from samevoice.models.diarization.frames import Chunks, windows
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.segmenter import Segmenter
@@ -53,6 +53,7 @@ from samevoice.models.diarization.settings import (
     threshold_fault,
 )
 from samevoice.models.diarization.shared_trunk import APART, SharedTrunk, shareable
+from samevoice.models.fast.sincnet import samples_of
 
 PART = 4  # a multiple of so many chunks is segmented at once: products then round as of all of them
 
@@ -212,7 +213,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         with self.on_device():
             with clock("embeddings"):
                 silent = self.silent_embedding()
-            self._refuse_other_plda(silent)
+            self._refuse_unfit(silent)
             shared = self._shared(silent) if self.fast else None
             known = int((duration or 0) * self.frames.sample_rate)
             self._call_others(self.frames.num_chunks(known) if known else 0)
@@ -293,7 +294,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         self._refuse_damage(self._folder / "embedding", [made])
         return made
 
-    def _refuse_other_plda(self, voice: np.ndarray) -> None:
+    def _refuse_unfit(self, voice: np.ndarray) -> None:
         self._refuse_damage(self._folder / "embedding", [voice])
         if self.plda is not None and len(voice) != len(self.plda.mean1):
             raise BundleError(

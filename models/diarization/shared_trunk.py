@@ -143,15 +143,11 @@ class Group:
         if len(self.spoken) < 4:
             return (self,)
         middle = self.spoken[len(self.spoken) // 2]
-        return tuple(
-            Group(
-                *(
-                    {k: v for k, v in of.items() if (k < middle) == early}
-                    for of in (self.masks, self.means)
-                )
-            )
-            for early in (True, False)
-        )
+        return self._part(0, middle), self._part(middle, math.inf)
+
+    def _part(self, first: int, end: float) -> Group:
+        own = (self.masks, self.means)
+        return Group(*({k: v for k, v in one.items() if first <= k < end} for one in own))
 
     @property
     def spoken(self) -> tuple[int, ...]:

@@ -21,10 +21,11 @@ import mlx.core as mx
 import numpy as np
 from numpy.typing import NDArray
 
+from samevoice.machine import CONTAINER
+
 if TYPE_CHECKING:
     from concurrent.futures import Future, ThreadPoolExecutor
 
-CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
 Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
 

@@ -79,7 +79,7 @@ class CpuSincNet:
 
         with one_blas_thread():
             if step and step % self.stride == 0:
-                run = np.concatenate([waveforms[:-1, :step].reshape(-1), waveforms[-1]])
+                run = samples_of(waveforms, step)
                 share = together if cores() > 1 else alone
                 whole = convolved(run[:, None], self.filters, share, self.stride)
             return stacked(count, one)
@@ -108,6 +108,11 @@ def overlap(waveforms: Floats) -> int:
     (count, size), (row, sample) = waveforms.shape, waveforms.strides
     shared = count > 1 and sample == waveforms.itemsize and 0 < row < size * sample
     return row // sample if shared else 0
+
+
+def samples_of(rows: Floats, step: int) -> Floats:
+    """What rows lie in that begin so many samples after each other: (B, N) -> (M,)."""
+    return np.concatenate([rows[:-1, :step].reshape(-1), rows[-1]])
 
 
 # Layers -------------------------------------------------------------------------------------------

@@ -8,6 +8,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+CONTAINER = Path("/sys/fs/cgroup")  # where Linux says what a container may take
+# What the libraries beneath the networks ask how many threads they may have.
+THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
+
 
 def peak_memory() -> int:
     """The most this process ever held, in bytes, or since it was forgotten, and its children did.

@@ -16,6 +16,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from samevoice.machine import THREADS
 from samevoice.workers.engine import (
     TRIES,
     Done,
@@ -25,9 +26,6 @@ from samevoice.workers.engine import (
     attempt_elsewhere,
     portable,
 )
-
-# What the libraries beneath the networks ask how many threads they may have.
-_THREADS = ("OMP_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 
 
 @dataclass(frozen=True)
@@ -141,7 +139,7 @@ def _work(pipe: Connection, job: Job) -> None:
 @contextmanager
 def _as_a_worker(threads: int) -> Iterator[None]:
     """What is started now has so many threads, and leaves Ctrl-C to this process."""
-    added = [name for name in _THREADS if name not in os.environ]
+    added = [name for name in THREADS if name not in os.environ]
     os.environ.update(dict.fromkeys(added, str(threads)))
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

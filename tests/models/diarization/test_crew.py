@@ -147,7 +147,7 @@ def test_another_bundle_in_its_place_is_not_heard_with(
     monkeypatch.setattr(crew, "all_cores", lambda: 2)
     folder = shutil.copytree(bundle, tmp_path / "bundle")
     pipeline = SpeakerDiarizationPipeline(folder, "cpu")
-    (folder / "embedding" / "README.md").write_text("converted again")
+    os.utime(folder / "embedding" / "model.safetensors", (0, 0))  # converted again
     before, ended = others(), threading.active_count()
     pipeline._crew.grow(2 * crew.WORTH)
     until(lambda: others() <= before and threading.active_count() <= ended, "it has ended")
@@ -194,7 +194,14 @@ print(*(one.read_text() for one in pathlib.Path("/proc/self/task").glob("*/child
 
 @pytest.mark.parametrize(
     ("cores", "chunks", "free", "started"),
-    [(1, 1000, 2**40, 0), (2, 15, 2**40, 0), (2, 16, 2**40, 1), (4, 1000, 2**40, 3), (4, 99, 0, 0)],
+    [
+        (1, 1000, 2**40, 0),
+        (2, 15, 2**40, 0),
+        (2, 16, 2**40, 1),
+        (4, 1000, 2**40, 3),
+        (4, 99, 0, 0),
+        (4, 32, 2 * crew.ROOM, 2),
+    ],
 )
 def test_as_many_as_are_worth_it(
     bundle: Path,
