@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.models.layers import named_arrays
+from samevoice.models.layers import EPSILON, named_arrays
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
@@ -39,7 +39,7 @@ def layer_of(path: str, module: Any) -> Layer:
     kind = _kind(module) if path else "network"
     if kind == "fbank":
         return _fbank(path, module)
-    inner = kind in ("network", "bilstm", "attention")
+    inner = kind in ("network", "bilstm", "attention", "attentive pool")
     own = {name: x for name, x in module.items() if hasattr(x, "shape")}
     held = named_arrays(module) if inner else own
     return Layer(
@@ -57,6 +57,7 @@ def _kind(module: Any) -> str:
         ("", "scales" in module or "Transpose" in name or "Embedding" in name),
         ("fbank", hasattr(module, "mel_banks")),
         ("pool", name == "StatsPool"),
+        ("attentive pool", hasattr(module, "score_layers")),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -89,6 +90,9 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
         return {"rows": module.rows}
+    if kind == "attentive pool":
+        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows")
+        return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
     if kind == "attention":
         return {"heads": int(getattr(module, "num_heads", 1))}
     return {}

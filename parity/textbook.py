@@ -187,6 +187,55 @@ def pool(x: Array, t: Tensors, s: Settings) -> Array:
     return np.stack(found, axis=1)
 
 
+def attentive_pool(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, C), (B, S, T') or None -> (B[, S], 2C): moments weighed by a softmax over time."""
+    masks = s["masks"] if s["masked"] else None
+    weights = _attention(x, t, s)
+    if not s.get("no_softmax"):
+        weights = softmax(weights, axis=-1 if s.get("over") == "channels" else 1)
+    if masks is None:
+        vector = _weighed(x, weights, s)
+        return vector[:, None] if s.get("rows") == 1 else vector
+    if s.get("unweighted"):
+        return np.stack([_weighed(x, weights, s)] * masks.shape[1], axis=1)
+    masks = masks.swapaxes(1, 2) if s.get("masks_transposed") else masks
+    found = []
+    each = _resampled(np.asarray(masks, np.float64), x.shape[1], bool(s.get("linear_masks")))
+    for mask in each.swapaxes(0, 1)[..., None]:
+        sums = (weights * mask).sum(axis=1, keepdims=True) + s.get("tiny", 1e-8)
+        found.append(_weighed(x, weights * mask / (1.0 if s.get("as_they_are") else sums), s))
+    return np.stack(found, axis=1)
+
+
+def _attention(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, C) -> (B, T, C): how much each frame counts, before the softmax."""
+    first, norm, last = (
+        {n.removeprefix(f"{one}."): x for n, x in t.items() if one and n.startswith(f"{one}.")}
+        for one in s["score_layers"]
+    )
+    y = x
+    if context := s["context"]:
+        unbiased = context == "unbiased"
+        mean = x.mean(axis=1, keepdims=True)
+        var = x.var(axis=1, keepdims=True, ddof=int(unbiased))
+        deviation = np.sqrt(var + 1e-7 if unbiased else np.maximum(var, s["floor"]))
+        beside = (deviation, mean) if s.get("context_exchanged") else (mean, deviation)
+        share = 0.0 if s.get("no_context") else 1.0
+        y = np.concatenate([x, *(np.broadcast_to(share * one, x.shape) for one in beside)], -1)
+    y = linear(y, first, s)
+    if norm:
+        y = batch_norm(np.maximum(y, 0.0), norm, s)
+    return linear(np.tanh(y) if s["has_tanh"] else y, last, s)
+
+
+def _weighed(x: Array, weights: Array, s: Settings) -> Array:
+    mean = (weights * x).sum(axis=1)
+    var = (weights * x * x).sum(axis=1) - mean * mean
+    var = np.maximum(var, s.get("least", s["floor"]))
+    parts = (mean, var if s.get("variance") else np.sqrt(var))
+    return np.concatenate(parts[::-1] if s.get("deviations_first") else parts, axis=-1)
+
+
 def _vector(mean: Array, var: Array, s: Settings) -> Array:
     """(B, F, C) twice -> (B, 2CF)."""
     parts = (mean, var if s.get("variance") else np.sqrt(var))
@@ -269,5 +318,6 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "sinc": sinc,
     "fbank": fbank,
     "pool": pool,
+    "attentive pool": attentive_pool,
     "function": function,
 }

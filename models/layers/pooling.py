@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from typing import Any
+
 import mlx.core as mx
 import numpy as np
 
-from samevoice.models.layers import Module, total
+from samevoice.models.layers import Module, relu, total
 
 TINY = 1e-8  # pyannote's; without it an empty or a one-frame mask divides by zero
 
@@ -75,3 +78,71 @@ def flatten(x: mx.array) -> mx.array:
     # The next Linear expects C-major order. F-major has the same shape, loads
     # without complaint and gives wrong embeddings.
     return x.swapaxes(1, 2).reshape(x.shape[0], -1)
+
+
+class AttentivePool(Module):
+    """Mean and deviation of each channel, every frame weighed by what it says of that channel.
+
+    (B, T, C), (B, S, T') or None -> (B, S, 2C); without masks (B, 2C), or (B, 1, 2C) with ``rows``
+    1. A network names the layers that weigh the frames as its authors do, and says in
+    ``score_layers`` which they are: a linear layer, a norm with a ReLU before it or "", and a
+    linear layer.
+    """
+
+    score_layers = ("linear1", "", "linear2")
+    has_tanh = True  # before the last of them
+    # What stands beside each frame, the whole's mean and deviation: "" for nothing, "biased", or
+    # "unbiased" with 1e-7 added to the variance.
+    context = ""
+    floor = 1e-7  # of the variance
+    masked = False  # whether it takes masks, which then multiply the weights
+    rows: int | None = None
+
+    def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        weights = mx.softmax(self.scores(frames).astype(mx.float32), axis=1)
+        x = frames.astype(mx.float32)
+        if masks is not None:
+            each = resample(masks.astype(mx.float32), x.shape[1]).swapaxes(0, 1)
+            found = mx.stack([self._masked(x, weights * mask[..., None]) for mask in each], axis=1)
+        else:
+            found = self._stats(x, weights, 0.0)
+            found = found[:, None] if self.rows == 1 else found
+        return found.astype(frames.dtype)
+
+    def scores(self, frames: mx.array) -> mx.array:
+        """(B, T, C) -> (B, T, C), before the softmax over time."""
+        first, norm, last = self.score_layers
+        y = _at(self, first)(self.with_context(frames) if self.context else frames)
+        if norm:
+            y = _at(self, norm)(relu(y))
+        scored: mx.array = _at(self, last)(mx.tanh(y) if self.has_tanh else y)
+        return scored
+
+    def with_context(self, frames: mx.array) -> mx.array:
+        """(B, T, C) -> (B, T, 3C)."""
+        x, count = frames.astype(mx.float32), frames.shape[1]
+        mean = total(x, 1)[:, None] / count
+        squares = total(mx.square(x - mean), 1)[:, None]
+        if self.context == "biased":
+            var = mx.maximum(squares / count, self.floor)
+        else:  # one frame alone is 0 / 0 = NaN, as in torch
+            var = squares / mx.array(count - 1, dtype=mx.float32) + 1e-7
+        beside = (mx.broadcast_to(one, x.shape) for one in (mean, mx.sqrt(var)))
+        return mx.concatenate([frames, *(one.astype(frames.dtype) for one in beside)], axis=-1)
+
+    def _masked(self, x: mx.array, weights: mx.array) -> mx.array:
+        sums = total(weights, 1)[:, None] + TINY
+        return self._stats(x, weights / sums, TINY / sums)
+
+    def _stats(self, x: mx.array, weights: mx.array, missing: mx.array | float) -> mx.array:
+        """Of weights that add up to 1, but for what is ``missing``."""
+        mean = total(weights * x, 1)[:, None]
+        # The mean of squares less the mean's square, in a form that does not cancel.
+        var = total(weights * mx.square(x - mean), 1)[:, None] + missing * mx.square(mean)
+        return mx.concatenate([mean, mx.sqrt(mx.maximum(var, self.floor))], axis=-1)[:, 0]
+
+
+def _at(module: Any, path: str) -> Any:
+    """The layer at a path below: "tdnn.conv"."""
+    parts = (int(part) if part.isdigit() else part for part in path.split("."))
+    return reduce(lambda inner, part: inner[part], parts, module)
