@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 FBANK = "fbank"
+LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
 
@@ -52,7 +53,9 @@ class Names:
             if rest != source and target.endswith(f".{rest}"):
                 return target.removesuffix(f".{rest}")
         parent, _, own = path.rpartition(".")
-        above = self.tap(parent) if parent else None
+        if not parent:  # of the whole's own modules, one without tensors has its name on both sides
+            return None if any(one.startswith(f"{path}.") for one in self.modules) else path
+        above = self.tap(parent)
         return None if above is None else f"{above}.{own}"
 
 
@@ -106,25 +109,32 @@ class Seams:
 def seams_of(module: torch.nn.Module, names: Names) -> Seams:
     """The seams at which the rules pair a torch module and its port.
 
-    Every module with tensors, and every module of pyannote's own that has a name in the port: the
+    Every module with tensors, and every module of the authors' own that has a name in the port: the
     blocks and the pooling. A module that is the only one in its parent is seen at the parent,
-    which calls it or uses its tensors in its own way.
+    which calls it or uses its tensors in its own way. Of several that are one layer in the port,
+    the outermost is seen.
     """
     modules = dict(module.named_modules())
+    for path in names.modules:
+        if path not in modules:
+            raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
+    seen = {_seen_at(modules, path): tap for path, tap in names.modules.items()}
+    names = Names({**names.modules, **seen}, names.lstms)
     found: dict[str, str] = {}
     for path, one in modules.items():
-        own = path in names.modules or not type(one).__module__.startswith("torch.nn.")
+        own = path in names.modules or not type(one).__module__.startswith(LIBRARIES)
         tap = names.tap(path) if path and own and path not in names.lstms else None
         if tap is None or _is_only_child(modules, path):
             continue
-        found[tap] = path
-    for path, tap in names.modules.items():
-        if path not in modules:
-            raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
-        while _is_only_child(modules, path):
-            path = path.rpartition(".")[0]
-        found[tap] = path
+        if not path.startswith(f"{found.get(tap)}."):
+            found[tap] = path
     return Seams(found, names.lstms, fbank=hasattr(module, "compute_fbank"))
+
+
+def _seen_at(modules: Mapping[str, torch.nn.Module], path: str) -> str:
+    while _is_only_child(modules, path):
+        path = path.rpartition(".")[0]
+    return path
 
 
 def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
@@ -158,6 +168,12 @@ def block_channels_first(module: torch.nn.Module) -> bool:
     """The same of a block of layers, which gives what the last of them gives."""
     inner = [one for one in module.modules() if one is module or _holds_tensors(one)]
     return channels_first(module) or channels_first(inner[-1])
+
+
+def _takes_channels_first(module: torch.nn.Module) -> bool:
+    """An original may say of a module of its own what it takes; pyannote's pooling says nothing."""
+    pools = type(module).__name__ == "StatsPool"
+    return bool(getattr(module, "takes_channels_first", pools or block_channels_first(module)))
 
 
 def _holds_tensors(module: torch.nn.Module) -> bool:
@@ -220,8 +236,7 @@ class Listener:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
             if not args or not hasattr(args[0], "detach"):
                 return None
-            # An original may say of a module of its own what it takes.
-            first = getattr(module, "takes_channels_first", block_channels_first(module))
+            first = _takes_channels_first(module)
             name = again(self.seen.inputs, tap)
             self.seen.note_input(name, to_mlx(args[0], first))
             if name not in self.fed:

@@ -89,7 +89,7 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows}
+        return {"rows": module.rows, "flat": module.flat}
     if kind == "attentive pool":
         said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows")
         return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}

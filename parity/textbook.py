@@ -163,12 +163,12 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
 def pool(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, F, T, C), (B, S, T') or None -> (B[, S], 2CF): mean, then unbiased deviation, over T.
 
-    Of (B, T, C) there is one row of frequencies, and S is 1 without masks.
+    Of (B, T, C) there is one row of frequencies, and S is 1 without masks, unless that is ``flat``.
     """
     masks = s["masks"]
     if x.ndim == 3:
         pooled = pool(x[:, None], t, s)
-        return pooled[:, None] if masks is None else pooled
+        return pooled if s["flat"] or masks is not None else pooled[:, None]
     x = x.swapaxes(1, 2) if s.get("over") == "frequency" else x
     if masks is None or s.get("unweighted"):
         mean, var = x.mean(axis=2), x.var(axis=2, ddof=0 if s.get("biased") else 1)

@@ -16,17 +16,17 @@ TINY = 1e-8  # pyannote's; without it an empty or a one-frame mask divides by ze
 class StatsPool(Module):
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF), in the type of the frames.
 
-    With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks.
+    With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks, unless that is ``flat``.
     """
 
-    def __init__(self, rows: int | None = None) -> None:
+    def __init__(self, rows: int | None = None, flat: bool = False) -> None:
         super().__init__()
-        self.rows = rows
+        self.rows, self.flat = rows, flat or rows != 1
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
-        alone = self.rows == 1
-        stats = stats_pool(frames[:, None] if alone else frames, masks).astype(frames.dtype)
-        return stats[:, None] if alone and masks is None else stats
+        stats = stats_pool(frames[:, None] if self.rows == 1 else frames, masks)
+        stats = stats if self.flat or masks is not None else stats[:, None]
+        return stats.astype(frames.dtype)
 
 
 def stats_pool(x: mx.array, weights: mx.array | None = None) -> mx.array:
