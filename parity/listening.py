@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,11 +38,13 @@ class ReferenceError(SamevoiceError):
 class Names:
     """Torch module path -> tap, as the rules pair their tensors.
 
-    ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it.
+    ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it;
+    ``methods`` is a family's own.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]]
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     def tap(self, path: str) -> str | None:
         """The tap of a module that holds no tensors itself, from those below or above it."""
@@ -73,27 +75,27 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
 
 
 def names_of_part(part: Part) -> Names:
-    return names_of(
-        [
-            (source, target)
-            for move in part.plan.moves
-            for source in move.sources
-            for target in move.targets
-        ]
-    )
+    pairs = [
+        (source, target)
+        for move in part.plan.moves
+        for source in move.sources
+        for target in move.targets
+    ]
+    return replace(names_of(pairs), methods=part.family.methods)
 
 
 @dataclass(frozen=True)
 class Seams:
     """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
 
-    ``as_mlx`` lays what a module gives out as MLX does; "output" is the tap of the whole. With
-    ``fbank`` the filterbank is listened to; with ``blocks`` a block that gives several tensors is
-    heard by the first.
+    ``methods`` is tap -> torch path and the method of the module there. ``as_mlx`` lays what a
+    module gives out as MLX does; "output" is the tap of the whole. With ``fbank`` the filterbank is
+    listened to; with ``blocks`` a block that gives several tensors is heard by the first.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
+    methods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
         x, not is_output(tap) and block_channels_first(module)
     )
@@ -119,7 +121,7 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
         if path not in modules:
             raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
     seen = {_seen_at(modules, path): tap for path, tap in names.modules.items()}
-    names = Names({**names.modules, **seen}, names.lstms)
+    names = replace(names, modules={**names.modules, **seen})
     found: dict[str, str] = {}
     for path, one in modules.items():
         own = path in names.modules or not type(one).__module__.startswith(LIBRARIES)
@@ -128,7 +130,13 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
             continue
         if not path.startswith(f"{found.get(tap)}."):
             found[tap] = path
-    return Seams(found, names.lstms, fbank=hasattr(module, "compute_fbank"))
+    methods = {
+        f"{tap}.{inner}": (path, method)
+        for tap, path in found.items()
+        for method, inner in names.methods.items()
+        if hasattr(modules[path], method)
+    }
+    return Seams(found, names.lstms, methods, fbank=hasattr(module, "compute_fbank"))
 
 
 def _seen_at(modules: Mapping[str, torch.nn.Module], path: str) -> str:
@@ -227,6 +235,9 @@ class Listener:
             for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
+            for tap, (path, method) in self.seams.methods.items():
+                one = self.module.get_submodule(path)
+                stack.enter_context(self._method(tap, one, method))
             if self.seams.fbank:
                 stack.enter_context(self._fbank())
             stack.callback(self.module.register_forward_hook(self._whole).remove)
@@ -286,9 +297,22 @@ class Listener:
 
         return hook
 
-    @contextmanager
-    def _fbank(self) -> Iterator[None]:
-        """The filterbank is a method, not a module: it is wrapped on this one object."""
+    def _method(
+        self, tap: str, module: torch.nn.Module, method: str
+    ) -> AbstractContextManager[None]:
+        """A method that the port has as a layer is heard as one."""
+        compute = getattr(module, method)
+        before, after = self._before(tap), self._after(tap)
+
+        def computing(*args: torch.Tensor) -> torch.Tensor:
+            output: torch.Tensor = compute(*(before(module, args) or args))
+            after(module, args, output)
+            return output
+
+        return _wrapped(module, method, computing)
+
+    def _fbank(self) -> AbstractContextManager[None]:
+        """The filterbank is a method, not a module."""
         module: Any = self.module
         compute = module.compute_fbank
 
@@ -298,11 +322,17 @@ class Listener:
             self.seen.note_output(name, to_mlx(features, first=False))
             return features
 
-        module.compute_fbank = computing
-        try:
-            yield
-        finally:
-            del module.compute_fbank
+        return _wrapped(module, "compute_fbank", computing)
+
+
+@contextmanager
+def _wrapped(module: torch.nn.Module, method: str, computing: Callable[..., Any]) -> Iterator[None]:
+    """Another method in the place of one, on this one object."""
+    setattr(module, method, computing)
+    try:
+        yield
+    finally:
+        delattr(module, method)
 
 
 def layers_of(lstm: torch.nn.LSTM) -> list[torch.nn.LSTM]:

@@ -9,7 +9,7 @@ chooses code: it names an architecture, and an installed family answers to it or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -47,6 +47,8 @@ class Family:
     network: str = ""
     original: str = ""
     prefix: str = ""  # of the table's names; checkpoints may go without
+    # What the original has as a method of a module and the network as a module in it, by name.
+    methods: Mapping[str, str] = field(default_factory=dict)
     # Of data without a network, what its reader wants: such values are never rounded.
     shapes_of_data: Callable[[Mapping[str, Any]], dict[str, Shape]] | None = None
     package: str = OWN  # where it comes from
