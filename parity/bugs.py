@@ -277,7 +277,8 @@ BUGS: tuple[Bug, ...] = (
     Bug("the variance taken for the deviation", ("batch norm",), setting(no_root=True),
         "loud channels vanish"),
     Bug("eps 1e-3", NORM, setting(eps=1e-3), "quiet channels shrink", may_idle=True),
-    Bug("the layer left out", NORM, setting(left_out=True), "one layer's scale is lost"),
+    Bug("the layer left out", (*NORM, "simam"), setting(left_out=True),
+        "one layer's scale is lost"),
     Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
     Bug("the unbiased variance", ("norm",), setting(ddof=1),
         "short inputs come out too small", may_idle=True),
@@ -345,6 +346,13 @@ BUGS: tuple[Bug, ...] = (
         "a channel that never changes becomes NaN or 0", may_idle=True),
     Bug("masks without a new sum", ("attentive pool",), _masks_as_they_are,
         "who speaks less has a smaller mean"),
+    # SimAM.
+    Bug("the mean over time alone", ("simam",), setting(over="time"),
+        "each frequency is weighed for itself"),
+    Bug("the biased variance", ("simam",), setting(biased=True),
+        "short inputs are weighed a little too much", may_idle=True),
+    Bug("without its half", ("simam",), setting(half=0.0), "every weight is too small"),
+    Bug("without its sigmoid", ("simam",), setting(linear=True), "what stands out explodes"),
     # All weights of a network.
     Bug("all weights rounded to float16 and called float32", ("network",), _rounded(np.float16),
         "eleven bits where twenty-four are claimed", may_idle=True),

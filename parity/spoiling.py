@@ -58,6 +58,7 @@ def _kind(module: Any) -> str:
         ("fbank", hasattr(module, "mel_banks")),
         ("pool", name == "StatsPool"),
         ("attentive pool", hasattr(module, "score_layers")),
+        ("simam", name == "SimAM"),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),

@@ -261,6 +261,18 @@ def _resampled(masks: Array, frames: int, between: bool) -> Array:
     return found
 
 
+def simam(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, F, T, C): each value weighed by its distance from its channel's mean over the image."""
+    axes = (2,) if s.get("over") == "time" else (1, 2)
+    squares = np.square(x - x.mean(axis=axes, keepdims=True))
+    variance = squares.mean(axis=axes, keepdims=True)
+    if not s.get("biased"):
+        count = math.prod(x.shape[axis] for axis in axes)
+        variance = variance * count / (count - 1)
+    energy = squares / (4 * (variance + s.get("lambda", 1e-4))) + s.get("half", 0.5)
+    return x * (energy if s.get("linear") else expit(energy))
+
+
 # Functions between layers -------------------------------------------------------------------------
 
 
@@ -319,5 +331,6 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "fbank": fbank,
     "pool": pool,
     "attentive pool": attentive_pool,
+    "simam": simam,
     "function": function,
 }
