@@ -270,7 +270,8 @@ def simam(x: Array, t: Tensors, s: Settings) -> Array:
         count = math.prod(x.shape[axis] for axis in axes)
         variance = variance * count / (count - 1)
     energy = squares / (4 * (variance + s.get("lambda", 1e-4))) + s.get("half", 0.5)
-    return x * (energy if s.get("linear") else expit(energy))
+    found: Array = x * (energy if s.get("linear") else expit(energy))
+    return found
 
 
 # Functions between layers -------------------------------------------------------------------------

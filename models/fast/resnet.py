@@ -175,7 +175,8 @@ def gate(image: Floats, size: Size, added: Floats, share: Share) -> None:
 
 def _over_pixels(strip: Floats) -> NDArray[np.float64]:
     """(R, 2, W, C) -> (C,): row by row, then all rows in float64."""
-    return strip.sum(axis=2).sum(axis=(0, 1), dtype=np.float64)
+    found: NDArray[np.float64] = strip.sum(axis=2).sum(axis=(0, 1), dtype=np.float64)
+    return found
 
 
 # Convolutions -------------------------------------------------------------------------------------
