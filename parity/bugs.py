@@ -123,7 +123,8 @@ def _rounded(dtype: type) -> Change:
 
 
 def _frequency_major(layer: Layer) -> Layer | None:
-    return None if layer.settings.get("rows") == 1 else layer.having(flatten="frequency")
+    image = layer.settings.get("image", layer.settings.get("rows") != 1)
+    return layer.having(flatten="frequency") if image else None
 
 
 def _with_masks(**values: Any) -> Change:
@@ -319,7 +320,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("over frequency", ("pool",), setting(over="frequency"), "statistics over the wrong axis"),
     Bug("a biased deviation", ("pool",), setting(biased=True), "short turns drift most"),
     Bug("variances for deviations", POOLS, setting(variance=True), "loud parts count squared"),
-    Bug("frequency-major flattening", ("pool",), _frequency_major,
+    Bug("frequency-major flattening", POOLS, _frequency_major,
         "the same shape, other voices"),
     Bug("deviations before means", POOLS, setting(deviations_first=True),
         "the same shape, other voices"),

@@ -90,9 +90,9 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows, "flat": module.flat}
+        return {"rows": module.rows, "flat": module.flat, "added": module.added}
     if kind == "attentive pool":
-        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows")
+        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
         return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
     if kind == "attention":
         return {"heads": int(getattr(module, "num_heads", 1))}

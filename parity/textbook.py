@@ -188,7 +188,13 @@ def pool(x: Array, t: Tensors, s: Settings) -> Array:
 
 
 def attentive_pool(x: Array, t: Tensors, s: Settings) -> Array:
-    """(B, T, C), (B, S, T') or None -> (B[, S], 2C): moments weighed by a softmax over time."""
+    """(B, T, C), (B, S, T') or None -> (B[, S], 2C): moments weighed by a softmax over time.
+
+    An image (B, F, T, C) is flattened to (B, T, CF).
+    """
+    if x.ndim == 4:
+        axes = (0, 2, 1, 3) if s.get("flatten") == "frequency" else (0, 2, 3, 1)
+        x = x.transpose(axes).reshape(len(x), x.shape[2], -1)
     masks = s["masks"] if s["masked"] else None
     weights = _attention(x, t, s)
     if not s.get("no_softmax"):
@@ -238,7 +244,7 @@ def _weighed(x: Array, weights: Array, s: Settings) -> Array:
 
 def _vector(mean: Array, var: Array, s: Settings) -> Array:
     """(B, F, C) twice -> (B, 2CF)."""
-    parts = (mean, var if s.get("variance") else np.sqrt(var))
+    parts = (mean, var if s.get("variance") else np.sqrt(var + s.get("added", 0.0)))
     if s.get("flatten") != "frequency":
         parts = (parts[0].swapaxes(1, 2), parts[1].swapaxes(1, 2))
     parts = parts[::-1] if s.get("deviations_first") else parts
