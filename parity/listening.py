@@ -97,7 +97,7 @@ class Seams:
     lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
     methods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
-        x, not is_output(tap) and block_channels_first(module)
+        x, not is_output(tap) and gives_channels_first(module)
     )
 
     fbank: bool = False
@@ -182,6 +182,11 @@ def _takes_channels_first(module: torch.nn.Module) -> bool:
     """An original may say of a module of its own what it takes; pyannote's pooling says nothing."""
     pools = type(module).__name__ == "StatsPool"
     return bool(getattr(module, "takes_channels_first", pools or block_channels_first(module)))
+
+
+def gives_channels_first(module: torch.nn.Module) -> bool:
+    """The same, or what an original says of a module of its own: a pooling has no time left."""
+    return bool(getattr(module, "gives_channels_first", block_channels_first(module)))
 
 
 def _holds_tensors(module: torch.nn.Module) -> bool:
