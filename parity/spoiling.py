@@ -39,7 +39,7 @@ def layer_of(path: str, module: Any) -> Layer:
     kind = _kind(module) if path else "network"
     if kind == "fbank":
         return _fbank(path, module)
-    inner = kind in ("network", "bilstm", "attention", "attentive pool")
+    inner = kind in ("network", "bilstm", "attention", "attentive pool", "fusion")
     own = {name: x for name, x in module.items() if hasattr(x, "shape")}
     held = named_arrays(module) if inner else own
     return Layer(
@@ -59,6 +59,8 @@ def _kind(module: Any) -> str:
         ("pool", name == "StatsPool"),
         ("attentive pool", hasattr(module, "score_layers")),
         ("simam", name == "SimAM"),
+        ("clipped", hasattr(module, "ceiling")),
+        ("fusion", "local_att" in module),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -94,6 +96,10 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "attentive pool":
         said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
         return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
+    if kind == "clipped":
+        return {"ceiling": float(module.ceiling)}
+    if kind == "fusion":  # one layer inside takes both images
+        return {"eps": EPSILON, "before": f"{path}.local_att.0.input"}
     if kind == "attention":
         return {"heads": int(getattr(module, "num_heads", 1))}
     return {}

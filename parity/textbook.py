@@ -215,10 +215,7 @@ def attentive_pool(x: Array, t: Tensors, s: Settings) -> Array:
 
 def _attention(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, T, C) -> (B, T, C): how much each frame counts, before the softmax."""
-    first, norm, last = (
-        {n.removeprefix(f"{one}."): x for n, x in t.items() if one and n.startswith(f"{one}.")}
-        for one in s["score_layers"]
-    )
+    first, norm, last = (_below(t, one) if one else {} for one in s["score_layers"])
     y = x
     if context := s["context"]:
         unbiased = context == "unbiased"
@@ -280,6 +277,28 @@ def simam(x: Array, t: Tensors, s: Settings) -> Array:
     return found
 
 
+def clipped(x: Array, t: Tensors, s: Settings) -> Array:
+    """A ReLU with a ceiling."""
+    return np.clip(x, 0.0, s["ceiling"])
+
+
+def fusion(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, F, T, 2C), two images side by side -> (B, F, T, C): each weighed by what both say."""
+    first, norm, second, last = (_below(t, f"local_att.{n}") for n in range(4))
+    y = batch_norm(linear(x, first, s), norm, s)
+    weights = np.tanh(batch_norm(linear(y * expit(y), second, s), last, s))
+    one, other = np.split(x, 2, axis=-1)
+    one, other = (other, one) if s.get("exchanged") else (one, other)
+    mean = 0.0 if s.get("alone") else 1.0
+    return one * (mean + weights) + other * (mean + (1 if s.get("alike") else -1) * weights)
+
+
+def _below(t: Tensors, path: str) -> Tensors:
+    """The tensors of a layer inside."""
+    inside = f"{path}."
+    return {name.removeprefix(inside): x for name, x in t.items() if name.startswith(inside)}
+
+
 # Functions between layers -------------------------------------------------------------------------
 
 
@@ -339,5 +358,7 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "pool": pool,
     "attentive pool": attentive_pool,
     "simam": simam,
+    "clipped": clipped,
+    "fusion": fusion,
     "function": function,
 }
