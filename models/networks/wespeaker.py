@@ -12,7 +12,7 @@ from samevoice.models.layers import BatchNorm, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.layers.residual import Trunk
-from samevoice.models.network import Embedding
+from samevoice.models.network import FbankEmbedding
 
 
 class Layout(NamedTuple):
@@ -50,7 +50,7 @@ class ResNet(Trunk):
         return self.seg_2(self.seg_bn_1(relu(first))) if "seg_2" in self else first
 
 
-class WeSpeakerResNet(Embedding):
+class WeSpeakerResNet(FbankEmbedding):
     """(B, F, T', C) is what the pooling averages."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
