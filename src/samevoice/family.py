@@ -37,8 +37,9 @@ class Family:
     ``anchors`` are names of tensors that together only this kind has; what stands before them in a
     checkpoint is a wrapper's. ``network`` and ``original`` are "module:name", imported when first
     used: the class of the MLX network, which takes the config, and the function that builds the
-    PyTorch module of a config. ``reference`` names a third: it takes a folder and whether the shape
-    is to be small, and writes a checkpoint with seeded weights there.
+    PyTorch module of a config. ``reference`` names a third: it takes a folder, whether the shape is
+    to be small and, where there are several, which architecture, and writes a checkpoint with
+    seeded weights there.
     """
 
     role: str
@@ -63,8 +64,9 @@ class Family:
     def build_network(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.network)(config)
 
-    def write_reference(self, folder: Path, *, small: bool) -> None:
-        named_object(self.reference)(folder, small)
+    def write_reference(self, folder: Path, architecture: str, *, small: bool) -> None:
+        which = (architecture,) if len(self.architectures) > 1 else ()
+        named_object(self.reference)(folder, small, *which)
 
     def build_original(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.original)(config)
