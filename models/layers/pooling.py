@@ -26,12 +26,12 @@ class StatsPool(Module):
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
         image = frames[:, None] if self.rows == 1 else frames
-        stats = stats_pool(image, masks, self.added)
+        stats = stats_pool(image, masks, added=self.added)
         stats = stats if self.flat or masks is not None else stats[:, None]
         return stats.astype(frames.dtype)
 
 
-def stats_pool(x: mx.array, weights: mx.array | None = None, added: float = 0.0) -> mx.array:
+def stats_pool(x: mx.array, weights: mx.array | None = None, *, added: float = 0.0) -> mx.array:
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF): mean, then unbiased std, over T.
 
     Weights of another length than T are read at the nearest index below.
@@ -54,9 +54,7 @@ def plain_stats(x: mx.array, added: float = 0.0) -> tuple[mx.array, mx.array]:
     return mean[:, :, 0], mx.sqrt(var + added)
 
 
-def weighted_stats(
-    x: mx.array, weights: mx.array, added: float = 0.0
-) -> tuple[mx.array, mx.array]:
+def weighted_stats(x: mx.array, weights: mx.array, added: float = 0.0) -> tuple[mx.array, mx.array]:
     """(B, F, T, C), (B, T) -> mean and std, each (B, F, C); zeros where the mask is empty."""
     w = weights[:, None, :, None]
     v1 = w.sum(axis=2) + TINY
