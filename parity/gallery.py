@@ -23,6 +23,7 @@ from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import Array, Pair, measured_floor, rms
 from samevoice.parity.result import Cause
+from samevoice.parity.run import shortest_for
 from samevoice.parity.textbook import Layer, compute
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ class Spoiler:
             self.candidate = Candidate.load(Path(folder) / "port", "cpu")
         if self.role.gallery is None:
             raise ParityError(f"{source} is a {self.role.name}: only networks have a gallery")
-        chosen = self.role.gallery()
+        chosen = self.role.gallery(shortest_for(self.candidate.network.num_frames))
         self.traces = [trace(self.reference, one) for one in chosen]
         self.order = order_of(self.reference, chosen)
         self.layers = spoiling.layers_of(self.candidate.network)

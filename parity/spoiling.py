@@ -231,8 +231,11 @@ def function_at(tap: str, order: Sequence[str], arrays: Mapping[str, Array]) -> 
     if not outputs or tap not in arrays:
         return None
     given, got = arrays[outputs[-1]], arrays[tap]
-    width = given.shape[1] // got.shape[1] if given.ndim == got.ndim == 3 and got.shape[1] else 1
-    form = {"width": width} if got.ndim == given.ndim else {"image": "frequency by time"}
+    same = got.ndim == given.ndim
+    if not same and (given.ndim, got.ndim) != (3, 4):
+        return None
+    width = given.shape[1] // max(got.shape[1], 1) if same and got.ndim == 3 else 1
+    form = {"width": max(width, 1)} if same else {"image": "frequency by time"}
     for name in FUNCTIONS:
         layer = Layer("function", tap, {}, {"name": name, "before": outputs[-1], **form})
         found = compute(layer, given)

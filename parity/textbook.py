@@ -163,7 +163,7 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
 
 def mel(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, N) -> (B, T, M), or with cosines an image (B, K, T, 1): log energies of mel bands."""
-    size, window = s["fft"], t["window"]
+    size, window = s["fft"], _symmetric(t["window"]) if s.get("symmetric") else t["window"]
     x = np.pad(x.reshape(len(x), -1), [(0, 0), (s["pad"], s["pad"])])
     x = np.pad(x, [(0, 0), (s["reach"], s["reach"])], mode=s["pad_mode"])
     left = (size - len(window)) // 2
@@ -180,6 +180,14 @@ def mel(x: Array, t: Tensors, s: Settings) -> Array:
         levels = (levels @ t["cosines"]).swapaxes(1, 2)[..., None]
     found: Array = levels
     return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
+
+
+def _symmetric(window: Array) -> Array:
+    """With the first sample as the last, too, which a window that repeats itself leaves out."""
+    size = len(window)
+    at = np.arange(size) * size / max(size - 1, 1)
+    found: Array = np.interp(at, np.arange(size + 1), [*window, window[0]])
+    return found
 
 
 def pool(x: Array, t: Tensors, s: Settings) -> Array:
