@@ -62,7 +62,8 @@ def convolution(x: Array, t: Tensors, s: Settings) -> Array:
     axes = range(1, weight.ndim - 1)
     count = len(axes)
     strides, dilations = s.get("stride", (1,) * count), s.get("dilation", (1,) * count)
-    x = np.pad(x, [(0, 0), *s.get("padding", [(0, 0)] * count), (0, 0)])
+    pads = [(0, 0), *s.get("padding", [(0, 0)] * count), (0, 0)]
+    x = np.pad(x, pads, mode="reflect" if s.get("pads") == "reflect" else "constant")
     spans = [d * (weight.shape[a] - 1) + 1 for a, d in zip(axes, dilations, strict=True)]
     windows = np.lib.stride_tricks.sliding_window_view(x, spans, axis=tuple(axes))
     steps = tuple(slice(None, None, n) for n in strides)
@@ -158,6 +159,35 @@ def fbank(x: Array, t: Tensors, s: Settings) -> Array:
         features = features / math.log(10.0)
     found: Array = features
     return found - found.mean(axis=1, keepdims=True) if s.get("centred", True) else found
+
+
+def mel(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, N) -> (B, T, M), or with cosines an image (B, K, T, 1): log energies of mel bands."""
+    size, window = s["fft"], _symmetric(t["window"]) if s.get("symmetric") else t["window"]
+    x = np.pad(x.reshape(len(x), -1), [(0, 0), (s["pad"], s["pad"])])
+    x = np.pad(x, [(0, 0), (s["reach"], s["reach"])], mode=s["pad_mode"])
+    left = (size - len(window)) // 2
+    window = np.pad(window, (left, size - len(window) - left))
+    frames = np.lib.stride_tricks.sliding_window_view(x, size, axis=1)[:, :: s["step"]]
+    energies = (s["scale"] * np.abs(np.fft.rfft(frames * window))) ** s["power"] @ t["banks"]
+    if s["log"] == "offset":
+        levels = np.log(energies + 1e-6)
+    else:
+        levels = np.maximum(energies, 1e-10)
+        levels = 10 * np.log10(levels) if s["log"] == "decibels" else np.log(levels)
+        levels = np.maximum(levels, levels.max(axis=(1, 2), keepdims=True) - s.get("range", 80.0))
+    if "cosines" in t:
+        levels = (levels @ t["cosines"]).swapaxes(1, 2)[..., None]
+    found: Array = levels
+    return found - found.mean(axis=1, keepdims=True) if s["centred"] else found
+
+
+def _symmetric(window: Array) -> Array:
+    """With the first sample as the last, too, which a window that repeats itself leaves out."""
+    size = len(window)
+    at = np.arange(size) * size / max(size - 1, 1)
+    found: Array = np.interp(at, np.arange(size + 1), [*window, window[0]])
+    return found
 
 
 def pool(x: Array, t: Tensors, s: Settings) -> Array:
@@ -355,6 +385,7 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "lstm": lstm,
     "sinc": sinc,
     "fbank": fbank,
+    "mel": mel,
     "pool": pool,
     "attentive pool": attentive_pool,
     "simam": simam,

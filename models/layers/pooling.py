@@ -116,12 +116,15 @@ class AttentivePool(Module):
 
     def scores(self, frames: mx.array) -> mx.array:
         """(B, T, C) -> (B, T, C), before the softmax over time."""
-        first, norm, last = self.score_layers
-        y = _at(self, first)(self.with_context(frames) if self.context else frames)
-        if norm:
-            y = _at(self, norm)(relu(y))
-        scored: mx.array = _at(self, last)(mx.tanh(y) if self.has_tanh else y)
+        y = self.hidden(self.with_context(frames) if self.context else frames)
+        scored: mx.array = _at(self, self.score_layers[2])(mx.tanh(y) if self.has_tanh else y)
         return scored
+
+    def hidden(self, x: mx.array) -> mx.array:
+        """What the first layer and the norm behind it give; a block of both is called instead."""
+        first, norm, _ = self.score_layers
+        y: mx.array = _at(self, first)(x)
+        return _at(self, norm)(relu(y)) if norm else y
 
     def with_context(self, frames: mx.array) -> mx.array:
         """(B, T, C) -> (B, T, 3C)."""
