@@ -178,10 +178,14 @@ def block_channels_first(module: torch.nn.Module) -> bool:
     return channels_first(module) or channels_first(inner[-1])
 
 
-def _takes_channels_first(module: torch.nn.Module) -> bool:
-    """An original may say of a module of its own what it takes; pyannote's pooling says nothing."""
-    pools = type(module).__name__ == "StatsPool"
-    return bool(getattr(module, "takes_channels_first", pools or block_channels_first(module)))
+def _takes_channels_first(module: torch.nn.Module, like_before: bool) -> bool:
+    """An original may say of a module of its own what it takes.
+
+    One without tensors, such as a pooling, takes what the layer before gave as it lies.
+    """
+    without = not any(map(_holds_tensors, module.modules()))
+    known = block_channels_first(module) or (without and like_before)
+    return bool(getattr(module, "takes_channels_first", known))
 
 
 def gives_channels_first(module: torch.nn.Module) -> bool:
@@ -229,6 +233,7 @@ class Listener:
     ) -> None:
         self.seen = Recording()
         self.module, self.seams, self.fed = module, seams, fed or {}
+        self._last: Any = None  # the shape of what came last, where its channels came first
 
     @contextmanager
     def listening(self) -> Iterator[Recording]:
@@ -252,7 +257,7 @@ class Listener:
         def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
             if not args or not hasattr(args[0], "detach"):
                 return None
-            first = _takes_channels_first(module)
+            first = _takes_channels_first(module, args[0].shape == self._last)
             name = again(self.seen.inputs, tap)
             self.seen.note_input(name, to_mlx(args[0], first))
             if name not in self.fed:
@@ -269,6 +274,7 @@ class Listener:
             name = again(self.seen.outputs, tap)
             if hasattr(first, "detach"):
                 self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
+                self._last = first.shape if gives_channels_first(module) else None
             else:
                 self.seen.forget(name)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from samevoice.models.layers import EPSILON, named_arrays
+from samevoice.models.network import CutEmbedding
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
@@ -26,6 +27,8 @@ def layers_of(network: Any) -> dict[str, Layer]:
     found = {}
     for path, module in sorted(network.named_modules(), key=lambda one: _in_order(one[0])):
         layer = layer_of(path, module)
+        if layer.kind == "pool" and isinstance(network, CutEmbedding):
+            layer = layer.having(masked=False)
         if layer.kind:
             found[layer.path] = layer
     return found

@@ -11,7 +11,8 @@ import pytest
 
 from samevoice.models.layers import BatchNorm, Conv1d
 from samevoice.models.layers.mel import MFCC, MelDecibels
-from samevoice.models.layers.pooling import AttentivePool
+from samevoice.models.layers.pooling import AttentivePool, StatsPool
+from samevoice.models.network import CutEmbedding
 from samevoice.parity import bugs, spoiling
 from samevoice.parity.textbook import Layer, compute
 
@@ -181,3 +182,26 @@ def test_mel_spectra_by_the_textbook(kind: str) -> None:
             assert not np.allclose(spoilt, got, atol=1e-3) or bug.may_idle, bug.name
             changes += 1
     assert changes >= 4
+
+
+def test_a_pooling_of_voices_that_are_cut_out_has_no_bugs_with_masks() -> None:
+    class Cut(CutEmbedding):
+        def __init__(self) -> None:
+            super().__init__({})
+            self.pool = StatsPool(rows=1, flat=True)
+
+    class Weighed(nn.Module):  # type: ignore[misc]
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool = StatsPool(rows=1, flat=True)
+
+    x = np.random.default_rng(0).standard_normal((2, 9, 3)).astype(np.float32)
+    masks = np.ones((2, 4, 9), np.float32)
+    for kind, shape, with_masks in ((Cut, (2, 6), False), (Weighed, (2, 4, 6), True)):
+        layer = spoiling.layers_of(kind())["pool"]
+        found = compute(layer, x, masks)
+        assert found is not None
+        assert found.shape == shape
+        named = {bug.name for bug in bugs.bugs_of(layer) if bug.change(layer)}
+        assert "a biased deviation" in named
+        assert ("masks ignored" in named) is with_masks

@@ -234,14 +234,16 @@ def test_wrapped_layers_show_the_block_around_them_and_what_holds_no_tensors_its
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.as_tensor(self.last(self.first(x)))
 
-    class StatsPool(torch.nn.Module):
+    class Means(torch.nn.Module):
+        """A pooling, whose name says nothing."""
+
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return x.mean(dim=2)
 
     class Whole(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.scores, self.pool = Scores(), StatsPool()
+            self.scores, self.pool = Scores(), Means()
 
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.as_tensor(self.pool(self.scores(x)))
