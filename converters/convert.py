@@ -152,7 +152,10 @@ class Part:
     @property
     def notes(self) -> tuple[str, ...]:
         """What the reader must know: said on the terminal, in the card and in the provenance."""
-        said = [f"the checkpoint does not say, assumed: {text}" for text in self.config["assumed"]]
+        said = [
+            f"the checkpoint does not say, assumed: {text}"
+            for text in self.config.get("assumed", ())
+        ]
         if self.checkpoint.lost:
             names = ", ".join(self.checkpoint.lost)
             said.append(f"left out, and not kept for the way back: {names}")

@@ -28,7 +28,7 @@ from samevoice.converters.bundle import alone, written_aside
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
 from samevoice.errors import MissingExtraError, SourceError
-from samevoice.files import cache_folder
+from samevoice.files import cache_folder, sha256
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -68,14 +68,15 @@ def build(kind: str) -> Path:
     ``kind`` is one of ``KINDS``, or an architecture that has one, with "/small" behind it for a
     small shape. Where another process makes it, this one waits.
     """
-    make = _BUILDERS.get(kind) or _of_family(kind)
+    make, name = _BUILDERS.get(kind) or _of_family(kind), kind
+    if kind not in _BUILDERS:
+        name = f"{kind.replace('/', '-')}-{_written_by(kind)}"
     try:
         made_with = f"torch-{version('torch')}-pyannote-{version('pyannote.audio')}"
     except PackageNotFoundError as error:
         raise MissingExtraError(
             "pyannote.audio, which the reference checkpoints are built with,", "parity"
         ) from error
-    name = kind.replace("/", "-")
     folder = cache_folder() / "reference" / f"{RECIPE}-{made_with}" / name
     if not folder.exists():
         with alone(folder.with_name(f"{name}.made"), wait=True):
@@ -97,10 +98,16 @@ def _of_family(kind: str) -> Callable[[Path], None]:
         known = ", ".join(f"reference:{one}" for one in kinds())
         raise SourceError(
             f"there is no 'reference:{kind}': choose one of {known}; /small behind an "
-            "architecture makes it small"
+            "architecture makes it small" + "".join(f"; {one}" for one in families.find().broken)
         )
     write = families.named(name).write_reference
     return partial(write, architecture=name, small=bool(slash))
+
+
+def _written_by(kind: str) -> str:
+    """What tells the file that writes a family's reference: once it is edited, another is made."""
+    spec = find_spec(families.named(kind.partition("/")[0]).reference.partition(":")[0])
+    return sha256(Path(spec.origin), SourceError)[:8] if spec and spec.origin else ""
 
 
 def segmentation(folder: Path) -> None:

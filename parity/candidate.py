@@ -17,6 +17,7 @@ import ml_dtypes
 import mlx.core as mx
 import numpy as np
 
+from samevoice.errors import told
 from samevoice.models import registry
 from samevoice.models.layers import named_arrays, taps
 from samevoice.models.layers.fbank import Fbank
@@ -69,7 +70,7 @@ class Candidate:
             try:
                 return {name: as_numpy(x) for name, x in taps.outputs_of(call())}, ""
             except Exception as error:
-                return {}, one_line(error)
+                return {}, told(error, type(self.network).__module__)
 
     def _called(self, example: Example) -> Any:
         return example.call(self.network, lambda x: mx.array(np.asarray(x)), port=True)
@@ -91,7 +92,7 @@ class Candidate:
             try:
                 self._called(example)
             except Exception as error:
-                seen.error = one_line(error)
+                seen.error = told(error, type(self.network).__module__)
             inputs, outputs = heard.inputs, heard.outputs
             if only is not None:
                 inputs = {name: x for name, x in inputs.items() if into(name) in only}
@@ -126,11 +127,7 @@ def _evaluated(lazy: dict[str, mx.array], seen: Recording) -> Iterator[tuple[str
         try:
             yield name, as_numpy(lazy.pop(name))
         except (RuntimeError, ValueError) as error:
-            seen.error = seen.error or one_line(error)
-
-
-def one_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+            seen.error = seen.error or told(error)
 
 
 def as_numpy(x: mx.array) -> Array:

@@ -344,4 +344,6 @@ def sentence(result: Result, output: str | Path | None = None) -> str:
     first = failed[0]
     where = "" if output is None else f"; reproduction in {Path(output) / REPRODUCTION}"
     why = f"; proven cause: {result.cause.bug}" if result.cause else ""
+    if not why and (errors := result.details.get("errors")):
+        why = f"; the port broke off: {next(iter(errors.values()))}"
     return f"{result.model_type} diverges first at {first.label}: {first.reasons[0]}{why}{where}"

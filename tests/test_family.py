@@ -6,11 +6,14 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
+
+from samevoice.family import Family, FamilyError
 
 PLUGIN = """
 from samevoice.converters.layers import affine
@@ -97,6 +100,24 @@ def test_a_plug_in_brings_a_model(site: Path, tmp_path: Path) -> None:
     done = command(None, "export", bundle, "--output", tmp_path / "x.bin")
     assert done.returncode == 2
     assert "no installed family knows the architecture 'Whisker'" in done.stderr
+
+
+def test_a_fault_of_a_plug_in_is_told_as_its_own_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "paw.py").write_text("def build(config):\n    return config['claws']\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    made = Family("embedding", ("Paw",), (), lambda *_: {}, lambda _: (), package="cat-models")
+    made = replace(made, network="pww:Network", original="paw:build")
+    with pytest.raises(FamilyError, match=r"paw:build of cat-models .*KeyError.*paw\.py, line 2\)"):
+        made.build_original({})
+    with pytest.raises(FamilyError, match=r"pww:Network of cat-models .* No module named 'pww'"):
+        made.build_network({})
+    with pytest.raises(KeyError):
+        replace(made, package="samevoice").build_original({})
+    (tmp_path / "claw.py").write_text("import another_package\n")
+    with pytest.raises(ModuleNotFoundError):  # which may be one of an extra
+        replace(made, original="claw:build").build_original({})
 
 
 def test_the_doctor_names_them_and_the_broken_one_is_one_line(site: Path) -> None:

@@ -14,12 +14,13 @@ from samevoice.models import backend  # isort: split
 import mlx.core as mx
 import numpy as np
 
+from samevoice.errors import told
 from samevoice.models.diarization import clustering, reconstruction, vbx
 from samevoice.models.diarization.audio import open_audio
 from samevoice.models.diarization.clustering import Bounds, Clustering
 from samevoice.models.diarization.pipeline import Analysis, SpeakerDiarizationPipeline, Stages
 from samevoice.models.diarization.settings import algorithm
-from samevoice.parity.candidate import as_numpy, one_line
+from samevoice.parity.candidate import as_numpy
 from samevoice.parity.inputs import RATE
 from samevoice.parity.metrics import Array
 from samevoice.parity.pipeline import stages
@@ -90,7 +91,7 @@ class PortRun:
         try:
             yield
         except Exception as error:
-            self.errors[what] = one_line(error)
+            self.errors[what] = told(error)
 
 
 def run_port(candidate: Listening, recording: Recorded, original: TorchRun) -> PortRun:

@@ -6,6 +6,9 @@ exceptions, all of them ``SamevoiceError``.
 
 from __future__ import annotations
 
+from pathlib import Path
+from traceback import walk_tb
+
 
 class SamevoiceError(Exception):
     """Bad usage or bad input."""
@@ -48,3 +51,12 @@ class BundleError(SamevoiceError):
 
 class SlowerWarning(UserWarning):
     """Something fast was left out for something slower that is as right."""
+
+
+def told(error: BaseException, module: str = "") -> str:
+    """Its kind, what it says, and the line of this module that led to it."""
+    frames = [(one.f_code, one.f_globals, line) for one, line in walk_tb(error.__traceback__)]
+    lines = [(code, line) for code, names, line in frames if names.get("__name__") == module]
+    where = f" ({Path(lines[-1][0].co_filename).name}, line {lines[-1][1]})" if lines else ""
+    said = " ".join(str(error).split()) or (f"in {frames[-1][0].co_name}" if frames else "")
+    return f"{type(error).__name__}: {said}{where}"

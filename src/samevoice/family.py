@@ -17,7 +17,7 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from samevoice.errors import SamevoiceError
+from samevoice.errors import SamevoiceError, told
 
 if TYPE_CHECKING:
     from samevoice.converters.rules import Shape, Table, Tensor
@@ -62,14 +62,27 @@ class Family:
         return self.shapes_of_data is not None
 
     def build_network(self, config: Mapping[str, Any]) -> Any:
-        return named_object(self.network)(config)
+        return self._called(self.network, config)
 
     def write_reference(self, folder: Path, architecture: str, *, small: bool) -> None:
         which = (architecture,) if len(self.architectures) > 1 else ()
-        named_object(self.reference)(folder, small, *which)
+        self._called(self.reference, folder, small, *which)
 
     def build_original(self, config: Mapping[str, Any]) -> Any:
-        return named_object(self.original)(config)
+        return self._called(self.original, config)
+
+    def _called(self, name: str, *given: Any) -> Any:
+        """What a name gives for this; a fault of a plug-in is told as its own."""
+        try:
+            return named_object(name)(*given)
+        except Exception as error:
+            module = name.partition(":")[0]
+            known = isinstance(error, SamevoiceError) or self.package == OWN
+            lacks = getattr(error, "name", None) if isinstance(error, ModuleNotFoundError) else None
+            if known or (lacks and lacks.partition(".")[0] != module.partition(".")[0]):
+                raise
+            said = f"{name} of {self.package} breaks off: {told(error, module)}"
+            raise FamilyError(f"{said}; --debug shows more") from error
 
 
 @dataclass(frozen=True)

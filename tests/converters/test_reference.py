@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import os
 import subprocess
 import sys
@@ -14,8 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from samevoice import family as families
 from samevoice import files
 from samevoice.converters import reference
+from samevoice.errors import SourceError
+from samevoice.family import Broken, Family
 
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
 
@@ -30,6 +34,28 @@ def test_another_process_makes_the_same_bytes(
     folder = Path(made.stdout.strip().splitlines()[-1])
     assert folder.is_relative_to(tmp_path)
     assert hashes(folder) == hashes(references["full"])
+
+
+def test_a_familys_reference_is_made_anew_once_its_writer_is_edited(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = tmp_path / "paw.py"
+    family = Family("embedding", ("Paw",), (), lambda *_: {}, lambda _: (), reference="paw:write")
+    broken = Broken("snout", "dog-models", "no snout today")
+    monkeypatch.setattr(families, "find", lambda: families.Found((family,), (broken,)))
+    monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.syspath_prepend(tmp_path)
+    found = []
+    for word in ("one", "another"):
+        writer.write_text(f"def write(folder, small):\n    (folder / '{word}').touch()\n")
+        sys.modules.pop("paw", None)
+        importlib.invalidate_caches()
+        found += [next(reference.build("Paw/small").iterdir()).name for _ in range(2)]
+    assert found == ["one", "one", "another", "another"]
+    with pytest.raises(
+        SourceError, match=r"reference:Paw; .*dog-models cannot be loaded: no snout"
+    ):
+        reference.build("Snout")
 
 
 def hashes(folder: Path) -> dict[str, str]:

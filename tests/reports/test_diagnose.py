@@ -14,6 +14,7 @@ from made_results import Spoil
 
 from samevoice.parity.judge import Tap
 from samevoice.parity.result import Artefact, Cause, Result
+from samevoice.parity.run import sentence
 from samevoice.reports import page
 from samevoice.reports.diagnose import MOST, SIGNATURES, diagnose
 from samevoice.reports.view import view
@@ -55,6 +56,8 @@ def test_a_missing_tap_is_told_from_a_port_that_stopped() -> None:
     found = diagnose(replace(made_results.missing(), details=errors))
     assert "stopped with an error before resnet.pool" in found[0].headline
     assert "shapes do not fit" in found[0].why
+    told = sentence(replace(made_results.missing(), details=errors))
+    assert told.endswith("; the port broke off: ValueError: shapes do not fit")
 
 
 def test_the_task_alone_may_fail() -> None:
