@@ -57,6 +57,7 @@ def _kind(module: Any) -> str:
         ("", "scales" in module or "Transpose" in name or "Embedding" in name),
         ("fbank", hasattr(module, "mel_banks")),
         ("pool", name == "StatsPool"),
+        ("mixture", name == "Mixture"),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -90,8 +91,16 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "pool":
         return {"rows": module.rows}
     if kind == "attention":
-        return {"heads": int(getattr(module, "num_heads", 1))}
+        return _of_attention(module)
     return {}
+
+
+def _of_attention(module: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"heads": int(getattr(module, "num_heads", 1))}
+    for positions in getattr(module, "shared", ()):
+        table = as_numpy(positions.weight)
+        found |= {"positions": table, "distance": positions.distance, "kept": module.kept}
+    return found
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:
