@@ -207,7 +207,8 @@ def function_at(tap: str, order: Sequence[str], arrays: Mapping[str, Array]) -> 
     if not outputs or tap not in arrays:
         return None
     given, got = arrays[outputs[-1]], arrays[tap]
-    width = given.shape[1] // got.shape[1] if given.ndim == got.ndim == 3 and got.shape[1] else 1
+    longer = given.ndim == got.ndim == 3 and 0 < got.shape[1] < given.shape[1]
+    width = given.shape[1] // got.shape[1] if longer else 1
     form = {"width": width} if got.ndim == given.ndim else {"image": "frequency by time"}
     for name in FUNCTIONS:
         layer = Layer("function", tap, {}, {"name": name, "before": outputs[-1], **form})
