@@ -166,6 +166,23 @@ class SharesFrames(Embeds, Protocol):
     def shared_frames(self, features: mx.array, *, between: bool) -> mx.array: ...
 
 
+class Stream(Protocol):
+    """One recording in pieces of any length (N,) -> (T, classes), the frames that are complete."""
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray: ...
+
+    def end(self) -> np.ndarray:
+        """The frames that are left."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A segmentation that remembers what it heard, and hears a recording in pieces."""
+
+    def stream(self) -> Stream: ...
+
+
 def interleaved(x: mx.array, y: mx.array) -> mx.array:
     """(..., T, C), (..., T or T - 1, C) -> x's first frame, y's first, x's second, ..."""
     count, channels = x.shape[-2:]

@@ -3,6 +3,7 @@
 Its VoiceActivityDetection (its version 4 has it still) and OverlappedSpeechDetection (its version 3
 had it): the segmentation's masks, or its labels' scores, become one number a frame and chunk,
 overlapping chunks are averaged, and a region begins above one threshold and ends below another.
+A network that streams hears the recording as a whole, without chunks.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from samevoice.models.diarization.pipeline import Clock, Hook, nobody, timed
 from samevoice.models.diarization.reconstruction import SHORTEST, joined
 from samevoice.models.diarization.segmenter import Segmenter
 from samevoice.models.diarization.settings import THRESHOLDS, detection_fault
+from samevoice.models.network import Streams
 
 STEP = 0.1  # of a chunk, where the network needs no time to warm up
 
@@ -128,7 +130,17 @@ class DetectionPipeline(Segmenter):
         most = self.config["num_classes"] if classes is None else classes.sum(axis=1).max()
         if task == "overlap" and most < 2:
             raise DiarizationError(f"{folder} tells one speaker at a time, and so no overlap")
+        if self.streams and not (chunk_duration is step is batch_size is None):
+            raise DiarizationError(
+                f"{folder} hears a recording as a whole: it takes no chunk duration, step or batch "
+                "size"
+            )
         self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the network remembers what it heard, from one end of a recording to the other."""
+        return isinstance(self.segmentation, Streams)
 
     @property
     def reference_only(self) -> bool:
@@ -174,6 +186,8 @@ class DetectionPipeline(Segmenter):
     ) -> tuple[np.ndarray, int]:
         """Blocks of mono audio -> (T,) in float32, and how many samples there were."""
         clock, tell = clock or Clock(), tell or nobody
+        if self.streams:
+            return self._streamed(timed(blocks, clock), clock, tell, duration)
         chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
         said = []
         with self.on_device():
@@ -186,6 +200,24 @@ class DetectionPipeline(Segmenter):
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
         return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples
+
+    def _streamed(
+        self, blocks: Iterable[np.ndarray], clock: Clock, tell: Hook, duration: float | None
+    ) -> tuple[np.ndarray, int]:
+        """The same from a network that hears one block after the other."""
+        stream, said, samples = self.segmentation.stream(), [], 0
+        with self.on_device():
+            for block in blocks:
+                with clock("segmentation"):
+                    said.append(stream(block))
+                samples += len(block)
+                done = min(self._seconds(samples), duration or math.inf)
+                tell("reading", None, completed=done, total=duration)
+            with clock("segmentation"):
+                said.append(stream.end())
+        scores = np.concatenate(said)
+        self._refuse_damage(self._segmenting, [scores])
+        return TASKS[self.task].of_masks(scores), samples
 
 
 def thresholds(folder: Path, task: str, given: Mapping[str, float | None]) -> dict[str, float]:

@@ -207,8 +207,12 @@ def _by_gate(weights: Sequence[Floats]) -> Floats:
     return np.ascontiguousarray(turned)
 
 
-def recur(inputs: Sequence[Floats], gates: Gates) -> Floats:
+def recur(
+    inputs: Sequence[Floats], gates: Gates, state: tuple[Floats, ...] | None = None
+) -> Floats:
     """An LSTM layer in numpy: (T, B, D) for each direction, in its own order -> (T, W, B, H).
+
+    ``state``: hidden and cell (W, B, H), with which it goes on and which it brings up to date.
 
     The input's products run a block ahead of the steps, on another core where there is one. The
     steps themselves stay on one: a direction or half a batch on each of two threads took 1.1 to 1.5
@@ -218,6 +222,8 @@ def recur(inputs: Sequence[Floats], gates: Gates) -> Floats:
     ways, units = gates.wh.shape[1:3]
     states = np.zeros((steps + 1, ways, batch, units), dtype=np.float32)
     cell = np.zeros_like(states[0])
+    if state is not None:
+        states[0], cell = state
     with one_blas_thread(), np.errstate(over="ignore"):
         # exp(100) is infinite, and its sigmoid rightly 0
         done = 0
@@ -225,6 +231,8 @@ def recur(inputs: Sequence[Floats], gates: Gates) -> Floats:
             count = projected.shape[2]
             _step(states[done : done + count + 1], cell, projected, gates.wh)
             done += count
+    if state is not None:
+        state[0][:] = states[-1]
     return states[1:]
 
 
