@@ -23,6 +23,7 @@ from samevoice.files import read_text
 from samevoice.models.diarization.clustering import Clustering
 from samevoice.models.diarization.output import Turns
 from samevoice.models.diarization.vbx import Steps
+from samevoice.parity import authors
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part, seams_of
 from samevoice.parity.metrics import Array
@@ -161,7 +162,7 @@ class ReferencePipeline:
         from pyannote.audio import Pipeline
 
         config = _config(planned, parts)
-        with _taking_modules(config["pipeline"]["params"], references["embedding"], parts):
+        with _taking_modules(config["pipeline"], references["embedding"], parts):
             pipeline = Pipeline.from_pretrained(config)
         if pipeline is None:
             raise ReferenceError("pyannote.audio cannot load this pipeline")
@@ -288,6 +289,7 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
     assert planned.pipeline is not None
     text = planned.pipeline.root / planned.pipeline.files[0]
     config: dict[str, Any] = plain_yaml.load(read_text(text, ReferenceError))
+    config["pipeline"]["params"] = config["pipeline"].get("params") or {}
     for name, part in parts.items():
         root, files = part.source.root, part.source.files
         where = root if part.family.is_data else root / files[0]
@@ -297,22 +299,24 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
 
 @contextmanager
 def _taking_modules(
-    params: dict[str, Any], embedding: Reference, parts: Mapping[str, Part]
+    block: dict[str, Any], embedding: Reference, parts: Mapping[str, Part]
 ) -> Iterator[None]:
     """pyannote's pipeline loads its own models; an embedding of others is handed over as it is.
 
-    Where there is no PLDA, pyannote would fetch one that it does not use.
+    Where there is no PLDA, pyannote would fetch one that it does not use; suplime does not.
     """
-    from pyannote.audio import Model
     from pyannote.audio.core.plda import PLDA
     from pyannote.audio.pipelines import speaker_verification
 
-    if not any(part.family.is_data for part in parts.values()):
+    params = block["params"]
+    if block["name"].startswith("suplime."):
+        authors.load(authors.SUPLIME, "suplime")
+    elif not any(part.family.is_data for part in parts.values()):
         params["plda"] = PLDA.__new__(PLDA)
-    module: Any = embedding.module
-    if isinstance(module, Model):
+    if "pyannote.audio" in parts["embedding"].checkpoint.entries:
         yield
         return
+    module: Any = embedding.module
     config = parts["embedding"].config
     module.audio = SimpleNamespace(sample_rate=config["sample_rate"])
     module.dimension = embedding.run(_example(noise(CHUNK)[None])).shape[-1]
