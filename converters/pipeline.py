@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from samevoice.models.diarization.settings import (
     NUMBERS,
     OVERLAP,
     THRESHOLDS,
+    TOGETHER,
     VBX,
     detection_fault,
     fault,
@@ -36,7 +38,7 @@ _PARAMS = {
     "segmentation",
     "embedding",
     "clustering",
-    "segmentation_batch_size",
+    TOGETHER,
     "segmentation_step",
     "embedding_batch_size",
     "der_variant",  # how pyannote scores while it tunes
@@ -62,6 +64,7 @@ _SUPLIME = _Kind(
     {
         "clustering": AGGLOMERATIVE,
         OVERLAP: True,
+        TOGETHER: 32,
         "segmentation": {"checkpoint": "rewayai/suplime", "subfolder": "segmentation"},
         "embedding": {"checkpoint": "rewayai/suplime", "subfolder": "embedding"},
     },
@@ -148,7 +151,7 @@ def _loaded(text: str, where: str) -> Any:
         raise ConversionError(f"{where} is no readable YAML ({error})") from error
 
 
-def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], set[str]]) -> None:
+def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], AbstractSet[str]]) -> None:
     """Keys that are not known: the pipeline would do what is not converted."""
     for given, known in pairs:
         if strangers := sorted({*map(str, given)} - known):
@@ -177,6 +180,8 @@ def _settings(text: str, where: str) -> Settings:
         OVERLAP: params[OVERLAP] is True,
         "clustering": clustering,
     }
+    if TOGETHER in kind.built:
+        found[TOGETHER] = params[TOGETHER]
     if (threshold := (tuned.get("segmentation") or {}).get("threshold")) is not None:
         found[LABELS] = threshold
     if wrong := fault(found):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
@@ -89,6 +89,7 @@ class Silent:
 
     waveform: Array  # (samples,)
     chunks: Array  # (C, samples)
+    batches: tuple[int, ...]  # how many chunks were segmented at once
     scores: Array  # (C, F, classes)
     segmentations: Array  # (C, F, S)
     counts: Array  # (T,)
@@ -147,8 +148,11 @@ class SpokenTruth(Truth):
 class ReferencePipeline:
     """A pyannote pipeline and the references of its two networks."""
 
-    def __init__(self, pipeline: Any, segmentation: Reference, embedding: Reference) -> None:
+    def __init__(
+        self, pipeline: Any, segmentation: Reference, embedding: Reference, *, levels: bool = False
+    ) -> None:
         self.pipeline, self.segmentation, self.embedding = pipeline, segmentation, embedding
+        self.levels = levels  # whether the segmentation levels all chunks of a batch together
         # Found by trial on first use: not while somebody listens.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -176,7 +180,8 @@ class ReferencePipeline:
             name: Reference(networks[name], seams_of(networks[name], names_of_part(parts[name])))
             for name in networks
         }
-        return cls(pipeline, made["segmentation"], made["embedding"])
+        levels = bool(parts["segmentation"].config.get("normalize_waveform"))
+        return cls(pipeline, made["segmentation"], made["embedding"], levels=levels)
 
     def run(self, waveform: Array, uri: str = "recording") -> TorchRun:
         """(samples,) at 16 kHz -> what pyannote makes of it, stage by stage."""
@@ -201,7 +206,8 @@ class ReferencePipeline:
     def truth(self, run: TorchRun) -> Truth:
         """The networks in float64, and pyannote's clustering of what they say then."""
         scores = _batched(
-            lambda at: self.segmentation.run(_example(run.chunks[at]), "float64"), run.chunks
+            lambda at: self.segmentation.run(_example(run.chunks[at]), "float64"),
+            run.batches if self.levels else _sizes(run.chunks),
         )
         if not isinstance(run, Spoke):
             return Truth(scores)
@@ -210,7 +216,7 @@ class ReferencePipeline:
         with _quietly(), _overheard(double, "compute_fbank", fbanks, _output("fbank")):
             embeddings = _batched(
                 lambda at: self.embedding.run(_example(run.chunks[at], weights[at]), "float64"),
-                run.chunks,
+                _sizes(run.chunks),
             )
         found = self.cluster(embeddings, run.segmentations)
         others = (self.cluster(x, run.segmentations) for x in as_far_off(embeddings, run))
@@ -425,6 +431,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     common = {
         "waveform": waveform,
         "chunks": np.concatenate(notes["chunks"]),
+        "batches": tuple(map(len, notes["chunks"])),
         "scores": np.concatenate(notes["scores"]),
         "segmentations": segmentations,
         "counts": np.asarray(counts[:, 0], dtype=np.int64),
@@ -469,6 +476,13 @@ def _example(chunks: Array, weights: Array | None = None) -> Example:
     return Example("", chunks[:, None], weights)
 
 
-def _batched(run: Callable[[slice], Array], chunks: Array) -> Array:
+def _sizes(chunks: Array) -> list[int]:
     starts = range(0, len(chunks), BATCH)
-    return np.concatenate([run(slice(start, start + BATCH)) for start in starts])
+    return [len(chunks[start : start + BATCH]) for start in starts]
+
+
+def _batched(run: Callable[[slice], Array], sizes: Sequence[int]) -> Array:
+    ends = np.cumsum(sizes).tolist()
+    return np.concatenate(
+        [run(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+    )

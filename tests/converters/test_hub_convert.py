@@ -264,6 +264,7 @@ def test_suplimes_pipeline_and_its_licence(
         "embedding_exclude_overlap": True,
         "min_duration_off": 0.0,
         "segmentation_step": 0.1,
+        "segmentation_batch_size": 32,
     }
     assert SpeakerDiarizationPipeline(tmp_path / "out").plda is None
     to_torch(tmp_path / "out", tmp_path / "back")
