@@ -15,6 +15,7 @@ import types
 import warnings
 import wave
 from contextlib import contextmanager
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -22,14 +23,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samevoice import family as families
 from samevoice.converters.bundle import alone, written_aside
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
-from samevoice.errors import MissingExtraError
+from samevoice.errors import MissingExtraError, SourceError
 from samevoice.files import cache_folder
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 SEED = 20260101
 KINDS = ("segmentation", "embedding", "full")
@@ -63,21 +65,41 @@ params:
 def build(kind: str) -> Path:
     """The folder of a reference checkpoint: made on the first call, then taken from the cache.
 
-    Where another process makes it, this one waits.
+    ``kind`` is one of ``KINDS``, or an architecture that has one, with "/small" behind it for a
+    small shape. Where another process makes it, this one waits.
     """
+    make = _BUILDERS.get(kind) or _of_family(kind)
     try:
         made_with = f"torch-{version('torch')}-pyannote-{version('pyannote.audio')}"
     except PackageNotFoundError as error:
         raise MissingExtraError(
             "pyannote.audio, which the reference checkpoints are built with,", "parity"
         ) from error
-    folder = cache_folder() / "reference" / f"{RECIPE}-{made_with}" / kind
+    name = kind.replace("/", "-")
+    folder = cache_folder() / "reference" / f"{RECIPE}-{made_with}" / name
     if not folder.exists():
-        with alone(folder.with_name(f"{kind}.made"), wait=True):
+        with alone(folder.with_name(f"{name}.made"), wait=True):
             if not folder.exists():
                 with written_aside(folder, overwrite=False) as aside:
-                    _BUILDERS[kind](aside)
+                    make(aside)
     return folder
+
+
+def kinds() -> tuple[str, ...]:
+    """All that there are."""
+    named = (one for one in families.find().families if one.reference)
+    return (*KINDS, *(name for one in named for name in one.architectures))
+
+
+def _of_family(kind: str) -> Callable[[Path], None]:
+    name, slash, shape = kind.partition("/")
+    if name in KINDS or name not in kinds() or (slash and shape != "small"):
+        known = ", ".join(f"reference:{one}" for one in kinds())
+        raise SourceError(
+            f"there is no 'reference:{kind}': choose one of {known}; /small behind an "
+            "architecture makes it small"
+        )
+    return partial(families.named(name).write_reference, small=bool(slash))
 
 
 def segmentation(folder: Path) -> None:
@@ -102,7 +124,7 @@ def segmentation(folder: Path) -> None:
         model.build()
         _leave_defaults(model)
         _spread_decisions(model.eval())
-        _save(model, folder)
+        save_pyannote(model, folder)
 
 
 def embedding(folder: Path) -> None:
@@ -126,7 +148,7 @@ def embedding(folder: Path) -> None:
         with torch.no_grad():
             model(torch.from_numpy(sample())[None, None])
         model.eval()
-        _save(model, folder)
+        save_pyannote(model, folder)
 
 
 _NORMS = ("norm1d.", ".bn1.", ".bn2.", ".shortcut.1.")
@@ -249,7 +271,7 @@ def seeded_torch(seed: int = SEED) -> Iterator[Any]:
         torch.set_num_threads(threads)
 
 
-def _save(model: Any, folder: Path) -> None:
+def save_pyannote(model: Any, folder: Path) -> None:
     """As pyannote saves: its own hook writes architecture and specifications."""
     import lightning
     import torch

@@ -12,6 +12,7 @@ import numpy as np
 from samevoice.models.layers import Module, geometry
 from samevoice.models.layers.fbank import Fbank
 from samevoice.models.layers.geometry import Window
+from samevoice.models.layers.pooling import resample
 
 Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 
@@ -57,32 +58,14 @@ class Network(Module):
 
 
 class Embedding(Network):
-    """Waveforms (B, 1, N) or (B, N), or filterbank features (B, T, M), to embeddings (B, E).
+    """Audio (B, 1, N) or (B, N), or what its front makes of it, to embeddings (B, E).
 
     With masks (B, T') the frames are weighted; with (B, S, T') there is one embedding a speaker,
     (B, S, E), all of them from one pass. Masks have any number of frames.
     """
 
-    def __init__(self, config: Mapping[str, Any]) -> None:
-        super().__init__(config)
-        self.fbank = Fbank.from_config(config)
-
     def __call__(self, x: mx.array, masks: mx.array | None = None) -> mx.array:
         return self.embed(self.frames(x), masks)
-
-    def compute_fbank(self, waveforms: mx.array) -> mx.array:
-        """(B, 1, N) or (B, N) -> (B, T, M)."""
-        return self.fbank(as_batch(waveforms))
-
-    def features(self, x: mx.array) -> mx.array:
-        """Waveforms, or features as they are -> (B, T, M)."""
-        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
-        return x if is_fbank else self.compute_fbank(x)
-
-    @property
-    def windows(self) -> tuple[Window, ...]:
-        """Those of the filterbank; a network that lays others over them adds its own."""
-        return (self.fbank.window,)
 
     def frames(self, x: mx.array) -> mx.array:
         """Waveforms or features -> what the pooling averages, a batch at a time."""
@@ -101,6 +84,59 @@ class Embedding(Network):
             raise ValueError(f"masks: {masks.shape} do not fit frames {frames.shape}")
         vectors = self.pooled(frames, masks).astype(mx.float32)
         return vectors[:, 0] if vectors.ndim == 3 and not several else vectors
+
+
+class FbankEmbedding(Embedding):
+    """One that hears Kaldi's filterbank: waveforms, or features (B, T, M)."""
+
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        super().__init__(config)
+        self.fbank = Fbank.from_config(config)
+
+    def compute_fbank(self, waveforms: mx.array) -> mx.array:
+        """(B, 1, N) or (B, N) -> (B, T, M)."""
+        return self.fbank(as_batch(waveforms))
+
+    def features(self, x: mx.array) -> mx.array:
+        """Waveforms, or features as they are -> (B, T, M)."""
+        is_fbank = x.ndim == 3 and x.shape[-1] == self.fbank.num_mel_bins
+        return x if is_fbank else self.compute_fbank(x)
+
+    @property
+    def windows(self) -> tuple[Window, ...]:
+        """Those of the filterbank; a network that lays others over them adds its own."""
+        return (self.fbank.window,)
+
+
+class CutEmbedding(Embedding):
+    """One whose pooling takes no masks: each voice is what its mask leaves, heard alone.
+
+    So does pyannote with such networks. Who has fewer than ``fewest_frames`` is not heard: the row
+    is zeros, which clustering leaves out.
+    """
+
+    fewest_frames = 1  # of what ``frames`` gives
+
+    def whole(self, frames: mx.array) -> mx.array:
+        """What ``frames`` gave, or a part of it, (B, T, ...) -> (B, E)."""
+        raise NotImplementedError
+
+    def pooled(self, frames: mx.array, masks: mx.array | None) -> mx.array:
+        if masks is None:
+            return self.whole(frames)
+        heard = np.array(resample(masks.astype(mx.float32), frames.shape[1])) > 0.5
+        pairs = [(x, np.flatnonzero(m)) for x, of in zip(frames, heard, strict=True) for m in of]
+        cut = (x[mx.array(kept)] for x, kept in pairs if len(kept) >= self.fewest_frames)
+        made = [self.whole(one[None])[0] for one in cut]
+        silent = mx.zeros_like(made[0]) if made else mx.zeros((self.dimension,))
+        voices = iter(made)
+        rows = [next(voices) if len(k) >= self.fewest_frames else silent for _, k in pairs]
+        return mx.stack(rows).reshape(*masks.shape[:2], -1)
+
+    @property
+    def dimension(self) -> int:
+        """How many values an embedding has."""
+        raise NotImplementedError
 
 
 @runtime_checkable

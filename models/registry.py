@@ -42,18 +42,30 @@ RANGES: Mapping[str, tuple[float, float]] = {
     "group_size": (1, 1024),
 }
 _FRACTIONS = ("frame_length", "frame_shift", "dither", "fbank_centering_span")
+_ELSEWHERE = 1e6  # no other number of a network is larger
 
 
-def _check_ranges(config: Mapping[str, Any], where: str = "") -> None:
+def _check_ranges(config: Mapping[Any, Any], where: str = "") -> None:
     for name, value in config.items():
-        if isinstance(value, Mapping) and name != "specifications":
-            _check_ranges(value, f"{where}{name}.")
-        if name not in RANGES or (name == "fbank_centering_span" and value is None):
+        if name == "specifications":
             continue
-        least, most = RANGES[name]
-        kind = (int, float) if name in _FRACTIONS else int
-        if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
-            raise ValueError(f"{where}{name} is {_short(value)}: {least:g} to {most:g} is wanted")
+        if isinstance(value, Mapping):
+            _check_ranges(value, f"{where}{name}.")
+        elif isinstance(value, list):
+            _check_ranges(dict(enumerate(value)), f"{where}{name}.")
+        elif name in RANGES:
+            _check_range(name, value, where)
+        elif isinstance(value, int | float) and not abs(value) <= _ELSEWHERE:
+            raise ValueError(f"{where}{name} is {_short(value)}: at most {_ELSEWHERE:g} is wanted")
+
+
+def _check_range(name: str, value: Any, where: str) -> None:
+    if name == "fbank_centering_span" and value is None:
+        return
+    least, most = RANGES[name]
+    kind = (int, float) if name in _FRACTIONS else int
+    if isinstance(value, bool) or not isinstance(value, kind) or not least <= value <= most:
+        raise ValueError(f"{where}{name} is {_short(value)}: {least:g} to {most:g} is wanted")
 
 
 def _short(value: object) -> str:

@@ -99,6 +99,9 @@ def checked_bound(metric: str, bound: float) -> float:
 # two by 1 / sqrt(n). Four times that is allowed, which one right port in thousands exceeds; with
 # many values the limit's own room is larger.
 LUCK, MANY = 4.0, 1000
+# An error of four times the reference's, as a noise ratio of few values may be, costs a cosine
+# sixteen times as much: it is 1 - r^2 / 2 for a relative error r.
+WITHIN_NOISE = 16.0
 
 
 @dataclass(frozen=True)
@@ -134,6 +137,17 @@ class Limit:
         wider = math.exp(LUCK / math.sqrt(max(values, 1)))
         why = f"{self.why}; {wider:.3g} times as much for {values} values"
         return replace(self, bound=self.bound * wider, why=why)
+
+    def where_noise_costs(self, lost: float) -> Limit:
+        """The limit of a cosine where the reference's own to the truth has lost so much.
+
+        A network that magnifies rounding does so on both sides. How they compare is for the noise
+        ratio to say; a cosine catches one bad row among many.
+        """
+        if not self.metric.endswith("cosine_min") or not 0.0 < lost < math.inf:
+            return self
+        why = f"{self.why}; less {WITHIN_NOISE:g} times what the reference's own error costs"
+        return replace(self, bound=max(-1.0, self.bound - WITHIN_NOISE * lost), why=why)
 
     @property
     def demand(self) -> str:

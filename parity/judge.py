@@ -107,6 +107,8 @@ class TapVerdict:
     cosine_min: float = -math.inf
     cosine_mean: float = -math.inf
     norm_ratio: float = math.inf
+    # What the reference's own error leaves of it: results before this was measured have none.
+    reference_cosine_min: float = 1.0
     # Candidate's RMS error over the reference's, and over the largest of equally valid references.
     noise_ratio: float = math.inf
     times_floor: float | None = None
@@ -134,7 +136,8 @@ class TapVerdict:
 
     def held(self, limits: Limits) -> dict[str, Limit]:
         """Metric -> the limit that holds here."""
-        return limits.at(self.name, output=self.output, values=math.prod(self.shape))
+        lost, values = 1 - self.reference_cosine_min, math.prod(self.shape)
+        return limits.at(self.name, output=self.output, values=values, lost=lost)
 
     def violations(self, limits: Limits) -> tuple[str, ...]:
         """In words, every limit that these figures break; what is not finite always breaks one."""
@@ -380,6 +383,7 @@ def _measured(verdict: TapVerdict, tap: Tap) -> TapVerdict:
         argmax_agreement=Pair(reference.got, candidate.got).argmax_agreement,
         reference_rms=reference.rms,
         reference_max_abs=reference.max_abs,
+        reference_cosine_min=reference.cosine_min,
         noise_floor=floor,
         worst=_worst(reference, candidate),
     )
@@ -416,7 +420,8 @@ def _number(value: object) -> float | None:
 def task_violations(task: Task, limits: Limits) -> tuple[str, ...]:
     """In words, every limit on the task that its figures break; a figure that is absent does."""
     found = []
-    for name, limit in limits.for_task.items():
+    lost = _number(task.get("similarity", {}).get("embedding_cosine_noise")) or 0.0
+    for name, limit in limits.of_task(lost).items():
         value = task.get(METRICS[name].task_section or "", {}).get(name)
         found.append(limit.violation(_number(value)))
     return tuple(words for words in found if words is not None)

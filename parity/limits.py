@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal, TypeAlias, get_args
 
 from samevoice.parity.bounds import (
@@ -316,24 +316,39 @@ class Limits:
     device: Device
     limits: tuple[Limit, ...]
 
-    def at(self, tap: str, *, output: bool, values: int = MANY) -> dict[str, Limit]:
+    def at(
+        self, tap: str, *, output: bool, values: int = MANY, lost: float = 0.0
+    ) -> dict[str, Limit]:
         """Metric -> the limit that holds at this tap, which has so many values.
 
-        Few values widen the default bounds; one that was set by hand holds as it was set.
+        Few values widen the default bounds, and so does what the reference has ``lost`` of its own
+        cosine; a bound that was set by hand holds as it was set.
         """
         chosen = {one.metric: one for one in self.limits if one.where == "tap" and one.tap is None}
         if output:
             chosen |= {one.metric: one for one in self.limits if one.where == "output"}
         chosen |= {one.metric: one for one in self.limits if one.tap == tap}
-        usual = {one.place for one in limits_for(self.family, self.dtype, self.device).limits}
         return {
-            metric: one.for_values(values) if one.place in usual else one
+            metric: one.for_values(values).where_noise_costs(lost)
+            if one.place in self._usual
+            else one
             for metric, one in chosen.items()
         }
 
     @property
     def for_task(self) -> dict[str, Limit]:
         return {one.metric: one for one in self.limits if one.where == "task"}
+
+    def of_task(self, lost: float) -> dict[str, Limit]:
+        """The same with room for what the reference has ``lost`` of its own cosines."""
+        return {
+            metric: one.where_noise_costs(lost) if one.place in self._usual else one
+            for metric, one in self.for_task.items()
+        }
+
+    @cached_property
+    def _usual(self) -> set[tuple[str, str, str | None, float]]:
+        return {one.place for one in limits_for(self.family, self.dtype, self.device).limits}
 
     @property
     def named_taps(self) -> set[str]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 import numpy as np
 
 from samevoice.converters.convert import Part
+from samevoice.converters.reading.stand_ins import decode
 from samevoice.errors import MissingExtraError
 from samevoice.parity.inputs import OUTPUT, Example, Recording
 from samevoice.parity.listening import Listener, ReferenceError, Seams, names_of_part, seams_of
@@ -189,7 +190,7 @@ def without_onednn() -> Iterator[None]:
 def load(part: Part) -> torch.nn.Module:
     """The module of a checkpoint that the converter has read, and so found harmless.
 
-    pyannote's own loader takes its own checkpoints. Any other state dict goes into its authors'
+    pyannote's own loader takes checkpoints of its own classes. Any other goes into its authors'
     class as the converter's config describes it. Either way every tensor is compared bit for bit.
     """
     try:
@@ -203,7 +204,10 @@ def load(part: Part) -> torch.nn.Module:
 def _is_pyannotes(part: Part) -> bool:
     single = len(part.source.files) == 1
     loaded = part.checkpoint
-    return single and loaded.container == "state_dict" and "pyannote.audio" in loaded.entries
+    if not single or loaded.container != "state_dict" or "pyannote.audio" not in loaded.entries:
+        return False
+    said = decode(loaded.beside["pyannote.audio"])
+    return str(said["architecture"]["module"]).startswith("pyannote.audio.")
 
 
 def _as_pyannote_loads(part: Part) -> torch.nn.Module:

@@ -114,6 +114,7 @@ class EmbeddingComparison:
     candidate: Floats
     noise: float
     labels: tuple[Hashable, ...] | None = None
+    lost: float = 0.0  # of the reference's cosines to the truth, at most
 
     @cached_property
     def similarity_reference(self) -> Floats:
@@ -189,6 +190,7 @@ class EmbeddingComparison:
         found: dict[str, dict[str, Any]] = {
             "similarity": {
                 "embedding_cosine_min": self.embedding_cosine_min,
+                "embedding_cosine_noise": self.lost,
                 "embedding_cosines": self.cosines.tolist(),
                 "similarity_gap": self.similarity_gap,
                 "reference": self.similarity_reference.tolist(),
@@ -229,9 +231,10 @@ def compare_embeddings(
     if labels is not None and len(labels) != len(pair.truth):
         raise TaskError(f"{len(labels)} labels for {len(pair.truth)} embeddings")
     noise = similarity_noise(pair.truth, truth)
-    return EmbeddingComparison(
-        pair.truth, pair.got, noise, None if labels is None else tuple(labels)
-    )
+    near = 1.0 if truth is None else float(row_cosines(pair.truth, truth).min(initial=1.0))
+    lost = 1 - near if math.isfinite(near) else 0.0
+    named = None if labels is None else tuple(labels)
+    return EmbeddingComparison(pair.truth, pair.got, noise, named, lost)
 
 
 def similarity_noise(reference: npt.ArrayLike, truth: npt.ArrayLike | None = None) -> float:

@@ -83,7 +83,7 @@ def labelled(folder: Path) -> Path:
         model.classifier.weight.mul_(30)
         model.classifier.bias.sub_(0.5)
     folder.mkdir(parents=True)
-    reference._save(model.eval(), folder)
+    reference.save_pyannote(model.eval(), folder)
     return folder
 
 

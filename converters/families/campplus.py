@@ -115,4 +115,5 @@ FAMILY = Family(
     table=table,
     network="samevoice.models.networks.campplus:CAMPPlus",
     original="samevoice.parity.originals.campplus:build",
+    reference="samevoice.parity.originals.campplus:reference",
 )

@@ -17,6 +17,8 @@ STAND_INS = (
     "pyannote.audio.core.model.Introspection",
     "torch.torch_version.TorchVersion",
 )
+# Where the class of a checkpoint that pyannote loads may lie.
+ARCHITECTURES = ("pyannote.audio.", "suplime.models")
 MOST_VALUES = 1_000_000  # of one entry beside the weights
 
 
@@ -82,8 +84,9 @@ def decode(value: Any) -> Any:
 
 
 def check_architecture(beside: Mapping[str, Any]) -> None:
-    """pyannote imports the module that a checkpoint names: it must be one of pyannote's."""
+    """pyannote imports the module that a checkpoint names: it must be one that is known."""
     said = beside.get("pyannote.audio")
     module = said["architecture"]["module"] if isinstance(said, Mapping) else "pyannote.audio."
-    if not str(module).startswith("pyannote.audio."):
-        raise CheckpointError(f"{module!r} is no module of pyannote.audio, so it is not written")
+    if not str(module).startswith(ARCHITECTURES):
+        known = " or ".join(name.removesuffix(".") for name in ARCHITECTURES)
+        raise CheckpointError(f"{module!r} is no module of {known}, so it is not written")

@@ -241,11 +241,11 @@ def means(x: np.ndarray, labels: np.ndarray) -> np.ndarray:
 
 
 def trainable(embeddings: np.ndarray, segmentations: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The slots that speak alone for long enough: chunks (N,), slots (N,)."""
+    """The slots that speak alone for long enough, and were heard: chunks (N,), slots (N,)."""
     alone = segmentations.sum(axis=2, keepdims=True) == 1
     clean = (segmentations * alone).sum(axis=1, dtype=np.int64)
     active = clean >= MIN_ACTIVE * segmentations.shape[1]
-    valid = ~np.isnan(embeddings).any(axis=2)
+    valid = embeddings.any(axis=2) & ~np.isnan(embeddings).any(axis=2)
     chunks, slots = np.nonzero(active & valid)
     return chunks, slots
 

@@ -17,7 +17,7 @@ from samevoice.models.layers import BatchNorm, Conv1d, Conv2d, Kept, Module, rel
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.layers.residual import Block
-from samevoice.models.network import Embedding, interleaved
+from samevoice.models.network import FbankEmbedding, interleaved
 
 SEGMENT = 100  # frames that share a context
 DILATIONS = (1, 2, 2)  # of the three dense blocks
@@ -184,7 +184,7 @@ class XVector(Module):
         return (Window(5, 2, 2), *reach)
 
 
-class CAMPPlus(Embedding):
+class CAMPPlus(FbankEmbedding):
     """(B, T', C) is what the pooling averages.
 
     An empty mask gives what the last norm makes of zeros, whatever the audio.

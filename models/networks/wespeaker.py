@@ -15,7 +15,7 @@ from samevoice.models.layers import BatchNorm, Conv2d, Kept, Module, relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import StatsPool
 from samevoice.models.layers.residual import Block
-from samevoice.models.network import Embedding, interleaved
+from samevoice.models.network import FbankEmbedding, interleaved
 
 
 class Layout(NamedTuple):
@@ -116,7 +116,7 @@ class ResNet(Module):
         return self.seg_2(self.seg_bn_1(relu(first))) if "seg_2" in self else first
 
 
-class WeSpeakerResNet(Embedding):
+class WeSpeakerResNet(FbankEmbedding):
     """(B, F, T', C) is what the pooling averages."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:

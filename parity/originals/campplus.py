@@ -1,31 +1,19 @@
-"""CAM++ as its authors wrote it, from the wheel of ``speakerlab``, with pyannote's way of calling.
-
-The wheel asks for packages that its network never imports, and for an old numpy. So it is not
-installed: it is fetched once, checked by its hash, and imported as the file that it is.
-"""
+"""CAM++ as its authors wrote it, called as pyannote calls its embeddings."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice.converters.families.campplus import FBANK
-from samevoice.converters.reading.wheels import WheelFile
-from samevoice.converters.reference import SEED, import_pyannote, sample, seeded_torch
-from samevoice.errors import MissingExtraError
+from samevoice.converters.reference import SEED, import_pyannote, seeded_torch
+from samevoice.parity import authors, seeding
 
 if TYPE_CHECKING:
     import torch
 
-WHEEL = WheelFile(
-    "speakerlab",
-    "0.0.6",
-    "speakerlab-0.0.6-py3-none-any.whl",
-    "f7c69a8ad7ac803f179572b54cfc76bce2888d699bc25663df741d933c337f2a",
-)
 SIZES = {
     "num_mel_bins": 80,
     "embedding_size": 192,
@@ -33,30 +21,11 @@ SIZES = {
     "bn_size": 4,
     "init_channels": 128,
 }
-# What the filterbank is told besides the sample rate, by the names that it shares with the config.
-OPTIONS = (
-    *("num_mel_bins", "frame_length", "frame_shift", "round_to_power_of_two"),
-    *("snip_edges", "dither", "window_type", "use_energy"),
-)
 
 
-# The package --------------------------------------------------------------------------------------
-
-
-@cache
 def _package() -> Any:
-    """The module with the authors' class; only this process sees the wheel, behind all else."""
-    try:
-        import_module("torch")
-    except ModuleNotFoundError as error:
-        raise MissingExtraError("torch, which runs the original,", "parity") from error
-    path = str(WHEEL.fetch())
-    if path not in sys.path:
-        sys.path.append(path)
-    return import_module("speakerlab.models.campplus.DTDNN")
-
-
-# The network --------------------------------------------------------------------------------------
+    """The module with the authors' class."""
+    return authors.load(authors.SPEAKERLAB, "speakerlab.models.campplus.DTDNN")
 
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
@@ -68,9 +37,9 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
 def _pool_class() -> Any:
     from pyannote.audio.models.blocks.pooling import StatsPool
 
-    authors, weighted = _package(), StatsPool()
+    weighted = StatsPool()
 
-    class Pool(authors.StatsPool):  # type: ignore[misc, name-defined]
+    class Pool(_package().StatsPool):  # type: ignore[misc]
         """The authors' pooling, or pyannote's where there are weights: (B, C, T) -> (B, S, 2C)."""
 
         takes_channels_first = True
@@ -83,26 +52,14 @@ def _pool_class() -> Any:
     return Pool
 
 
-def _fbank(waveforms: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
-    """(B, 1, N) -> (B, T, M)."""
-    import torch
-    from torchaudio.compliance import kaldi
-
-    given = {name: config[name] for name in OPTIONS}
-    given["sample_frequency"] = config["sample_rate"]
-    scaled = waveforms * config["full_scale"]
-    features = torch.stack([kaldi.fbank(one, **given) for one in scaled])
-    return features - features.mean(dim=1, keepdim=True)
-
-
 @cache
 def _wrapped_class() -> Any:
     import_pyannote()
     import torch
 
-    authors, pool = _package(), _pool_class()
+    package, pool = _package(), _pool_class()
 
-    class CAMPPlus(authors.CAMPPlus):  # type: ignore[misc, name-defined]
+    class CAMPPlus(package.CAMPPlus):  # type: ignore[misc, name-defined]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
 
         Its modules are the authors' own, by the authors' names; the pooling takes weights too.
@@ -115,7 +72,7 @@ def _wrapped_class() -> Any:
             self.xvector.stats = pool()
 
         def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return _fbank(waveforms, self.config)
+            return authors.kaldi_fbank(waveforms, self.config)
 
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
@@ -139,20 +96,14 @@ def _wrapped_class() -> Any:
 
 
 def seeded(seed: int = SEED, **sizes: int) -> torch.nn.Module:
-    """Random weights, the norms' statistics those of the recording that pyannote.audio ships.
-
-    No value is left where a fresh module has it: a port that forgets one must not pass.
-    """
-    with seeded_torch(seed) as torch, torch.no_grad():
+    """Random weights, and the norms' statistics of some sounds."""
+    with seeded_torch(seed):
         module = build({**FBANK, **SIZES, **sizes})
-        for name, value in module.named_parameters():
-            if name.endswith("bias"):
-                value.copy_(torch.randn_like(value) * 0.1)
-            elif value.dim() == 1:  # a norm's
-                value.copy_(torch.rand_like(value) + 0.5)
-        for one in module.modules():
-            if isinstance(one, torch.nn.modules.batchnorm._BatchNorm):
-                one.momentum = None  # a plain mean over all that was seen
-        # In pieces, so that the last norm has several embeddings to see.
-        module.train()(torch.from_numpy(sample()).reshape(10, 1, -1))
-    return module.eval()
+        seeding.leave_defaults(module)
+        seeding.calibrated(module, lambda: module(seeding.sounds()))
+    return module
+
+
+def reference(folder: Path, small: bool) -> None:
+    sizes = {"init_channels": 64, "growth_rate": 16, "embedding_size": 64}
+    seeding.save_state(seeded(**sizes if small else {}), folder)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,8 @@ class Family:
     ``anchors`` are names of tensors that together only this kind has; what stands before them in a
     checkpoint is a wrapper's. ``network`` and ``original`` are "module:name", imported when first
     used: the class of the MLX network, which takes the config, and the function that builds the
-    PyTorch module of a config.
+    PyTorch module of a config. ``reference`` names a third: it takes a folder and whether the shape
+    is to be small, and writes a checkpoint with seeded weights there.
     """
 
     role: str
@@ -46,6 +48,7 @@ class Family:
     table: Callable[[Mapping[str, Any]], Table]
     network: str = ""
     original: str = ""
+    reference: str = ""
     prefix: str = ""  # of the table's names; checkpoints may go without
     # Of data without a network, what its reader wants: such values are never rounded.
     shapes_of_data: Callable[[Mapping[str, Any]], dict[str, Shape]] | None = None
@@ -57,6 +60,9 @@ class Family:
 
     def build_network(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.network)(config)
+
+    def write_reference(self, folder: Path, *, small: bool) -> None:
+        named_object(self.reference)(folder, small)
 
     def build_original(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.original)(config)

@@ -17,6 +17,7 @@ from samevoice.converters.reading import wheels
 from samevoice.converters.reading.checkpoint import read
 from samevoice.converters.rules import Tensor
 from samevoice.errors import SourceError
+from samevoice.parity.authors import SPEAKERLAB
 from samevoice.parity.judge import Verdict
 from samevoice.parity.originals import campplus
 
@@ -31,7 +32,7 @@ def authors(pyannote: Any) -> Any:
     """The authors' module, fetched once."""
     del pyannote
     try:
-        campplus.WHEEL.fetch()
+        SPEAKERLAB.fetch()
     except SourceError as error:
         pytest.skip(str(error))
     return campplus._package()
@@ -196,9 +197,9 @@ def test_a_wheel_that_was_changed_is_never_imported(
         return folder / file.path
 
     monkeypatch.setattr(wheels, "download", fetched)
-    campplus.WHEEL.cached.parent.mkdir(parents=True)
-    campplus.WHEEL.cached.write_bytes(b"not the authors'")
+    SPEAKERLAB.cached.parent.mkdir(parents=True)
+    SPEAKERLAB.cached.write_bytes(b"not the authors'")
     before = list(sys.path)
     with pytest.raises(SourceError, match="has the SHA-256"):
-        campplus._package.__wrapped__()
+        campplus._package()
     assert sys.path == before

@@ -198,7 +198,10 @@ def test_outputs_are_held_to_more_than_taps() -> None:
         candidate[name] = (truth[name] + 2.5e-3).astype(np.float32)
     verdict = judged(truth, reference, candidate)
     assert [tap.name for tap in verdict.failed] == ["output"]
-    assert len(verdict.failed[0].reasons) == 2  # noise_ratio and cosine_min
+    assert len(verdict.failed[0].reasons) == 1  # the noise ratio
+    candidate["output"] = (truth["output"] + 5e-3).astype(np.float32)
+    (failed,) = judged(truth, reference, candidate).failed
+    assert len(failed.reasons) == 2  # and the cosine
 
 
 def test_several_valid_references_give_times_floor() -> None:
@@ -391,3 +394,41 @@ def test_a_task_figure_too_large_for_a_number_breaks_its_limit() -> None:
     limits = limits_for("embedding", "float32", "cpu")
     reasons = task_violations({"ranking": {"kendall_tau": 10**400}}, limits)
     assert "kendall_tau is inf, but must be at least 1" in reasons
+
+
+def test_a_cosine_is_held_to_what_the_reference_itself_keeps() -> None:
+    """Where a network magnifies rounding, neither side has a cosine of 1 to the truth."""
+    rng = np.random.default_rng(4)
+    truth = rng.standard_normal((4, 64))
+    noisy, right, wrong = (
+        (truth + size * rng.standard_normal(truth.shape)).astype(np.float32)
+        for size in (0.004, 0.006, 0.03)
+    )
+    limits = limits_for("embedding", "float32", "cpu")
+
+    def output(reference: Array, candidate: Array) -> TapVerdict:
+        verdict = judge(
+            {"output": truth}, {"output": reference}, {"output": candidate}, limits,
+            outputs=["output"],
+        )  # fmt: skip
+        return verdict.taps[0]
+
+    found = output(noisy, right)
+    assert found.cosine_min < 0.99999
+    assert found.passed, found.reasons
+    assert not output(noisy, wrong).passed
+    exact = truth.astype(np.float32)
+    assert any("cosine_min" in reason for reason in output(exact, right).reasons)
+
+
+def test_a_voice_is_held_to_what_the_reference_itself_keeps() -> None:
+    limits = limits_for("embedding", "float32", "cpu")
+
+    def reasons(cosine: float, noise: float) -> tuple[str, ...]:
+        figures = {"embedding_cosine_min": cosine, "embedding_cosine_noise": noise}
+        return task_violations({"similarity": figures, "ranking": {"kendall_tau": 1.0}}, limits)
+
+    assert not reasons(0.9999, 1e-5)
+    assert reasons(0.9999, 1e-6)
+    assert reasons(0.9999, 0.0)
+    assert reasons(-math.inf, math.inf)

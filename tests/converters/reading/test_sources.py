@@ -8,10 +8,10 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
+from samevoice.converters import reference
 from samevoice.converters.reading.licences import Licence, licence_in
 from samevoice.converters.reading.sources import Source, locate
 from samevoice.errors import SourceError
@@ -133,10 +133,7 @@ def test_the_home_folder_may_be_a_tilde(put: Put, monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def references(put: Put, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = put({"config.yaml": PIPELINE, "plda/plda.npz": "x", "plda/xvec_transform.npz": "x"})
-    module = ModuleType("samevoice.converters.reference")
-    module.KINDS = ("segmentation", "embedding", "full")  # type: ignore[attr-defined]
-    module.build = {"full": root}.__getitem__  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "samevoice.converters.reference", module)
+    monkeypatch.setattr(reference, "build", {"full": root}.__getitem__)
     return root
 
 
@@ -149,11 +146,18 @@ def test_a_reference_is_built_and_then_read_as_a_folder(references: Path) -> Non
     assert part.licence == OWN
 
 
-def test_an_unknown_reference_lists_the_known_ones(references: Path) -> None:
-    assert refusal("reference:vad") == (
+def test_an_unknown_reference_lists_the_known_ones() -> None:
+    said = refusal("reference:vad")
+    assert said.startswith(
         "there is no 'reference:vad': choose one of "
-        "reference:segmentation, reference:embedding, reference:full"
+        "reference:segmentation, reference:embedding, reference:full, "
     )
+    assert "reference:CAMPPlus" in said
+
+
+@pytest.mark.parametrize("word", ["CAMPPlus/large", "CAMPPlus/", "full/small", "PLDA", "../full"])
+def test_shapes_and_architectures_that_no_reference_has(word: str) -> None:
+    assert "there is no" in refusal(f"reference:{word}")
 
 
 # --- the licence --------------------------------------------------------------------------------

@@ -166,8 +166,18 @@ def test_a_slot_must_speak_alone_for_a_fifth_of_the_chunk() -> None:
     segmentations[0, 200:317, 1] = 1  # 117: too few
     segmentations[0, 400:589, 2] = 1
     segmentations[0, 400:589, 0] = 1  # all of the third's speech is overlapped
-    chunks, slots = clustering.trainable(np.zeros((1, 3, 4)), segmentations)
+    chunks, slots = clustering.trainable(np.ones((1, 3, 4)), segmentations)
     assert (chunks.tolist(), slots.tolist()) == ([0], [0])
+
+
+@pytest.mark.parametrize("unheard", [0.0, np.nan])
+def test_a_voice_that_was_not_heard_is_left_out(unheard: float) -> None:
+    segmentations = np.zeros((2, 10, 1), dtype=np.uint8)
+    segmentations[:, :5] = 1
+    embeddings = np.ones((2, 1, 4))
+    embeddings[0] = unheard
+    chunks, slots = clustering.trainable(embeddings, segmentations)
+    assert (chunks.tolist(), slots.tolist()) == ([1], [0])
 
 
 def test_no_two_slots_of_a_chunk_share_a_cluster() -> None:
