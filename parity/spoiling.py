@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.models.layers import named_arrays
+from samevoice.models.layers import EPSILON, named_arrays
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
@@ -39,7 +39,7 @@ def layer_of(path: str, module: Any) -> Layer:
     kind = _kind(module) if path else "network"
     if kind == "fbank":
         return _fbank(path, module)
-    inner = kind in ("network", "bilstm", "attention")
+    inner = kind in ("network", "bilstm", "attention", "attentive pool", "fusion")
     own = {name: x for name, x in module.items() if hasattr(x, "shape")}
     held = named_arrays(module) if inner else own
     return Layer(
@@ -57,6 +57,10 @@ def _kind(module: Any) -> str:
         ("", "scales" in module or "Transpose" in name or "Embedding" in name),
         ("fbank", hasattr(module, "mel_banks")),
         ("pool", name == "StatsPool"),
+        ("attentive pool", hasattr(module, "score_layers")),
+        ("simam", name == "SimAM"),
+        ("clipped", hasattr(module, "ceiling")),
+        ("fusion", "local_att" in module),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -88,7 +92,14 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows}
+        return {"rows": module.rows, "flat": module.flat, "added": module.added}
+    if kind == "attentive pool":
+        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
+        return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
+    if kind == "clipped":
+        return {"ceiling": float(module.ceiling)}
+    if kind == "fusion":  # one layer inside takes both images
+        return {"eps": EPSILON, "before": f"{path}.local_att.0.input"}
     if kind == "attention":
         return {"heads": int(getattr(module, "num_heads", 1))}
     return {}

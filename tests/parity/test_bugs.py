@@ -9,6 +9,8 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from samevoice.models.layers import BatchNorm
+from samevoice.models.layers.pooling import AttentivePool
 from samevoice.parity import bugs, spoiling
 from samevoice.parity.textbook import Layer, compute
 
@@ -99,3 +101,50 @@ def test_each_bug_changes_its_layer() -> None:
 def test_heads_lie_apart_and_interleaved() -> None:
     rows = np.arange(4.0)[:, None]
     assert bugs._by_head(rows, 2)[:, 0].tolist() == [0, 2, 1, 3]
+
+
+class Pool(AttentivePool):
+    score_layers = ("tdnn.conv", "", "conv")
+
+    def __init__(self, context: str, has_tanh: bool, masked: bool) -> None:
+        super().__init__()
+        self.context, self.has_tanh, self.masked = context, has_tanh, masked
+        self.tdnn = {"conv": nn.Linear(12 if context else 4, 3), "norm": BatchNorm(3)}
+        self.conv = nn.Linear(3, 4)
+
+
+class NormedPool(Pool):
+    score_layers = ("tdnn.conv", "tdnn.norm", "conv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "context", "has_tanh", "masked"),
+    [
+        (Pool, "", True, False),
+        (NormedPool, "biased", True, False),
+        (Pool, "unbiased", True, True),
+        (NormedPool, "", False, True),
+    ],
+)
+def test_attentive_pooling_by_the_textbook(
+    kind: type[Pool], context: str, has_tanh: bool, masked: bool
+) -> None:
+    """Both agree, and each bug that may not idle changes what comes out."""
+    network = nn.Module()
+    network.pool = kind(context, has_tanh, masked)
+    layer = spoiling.layers_of(network)["pool"]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 9, 4)).astype(np.float32)
+    soft = rng.random((2, 3, 5)).astype(np.float32)
+    soft[:, 2] = 0
+    given = (x, soft) if masked else (x,)
+    got = compute(layer, x, soft)
+    assert got is not None
+    theirs = np.array(network.pool(*map(mx.array, given)))
+    np.testing.assert_allclose(got, theirs, rtol=1e-5, atol=2e-6)
+    for bug in bugs.bugs_of(layer):
+        wrong = bug.change(layer)
+        if wrong is not None and not bug.may_idle:
+            spoilt = compute(wrong, x, soft)
+            assert spoilt is not None, bug.name
+            assert spoilt.shape != got.shape or not np.allclose(spoilt, got, rtol=1e-4), bug.name
