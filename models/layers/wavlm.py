@@ -12,15 +12,26 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers import EPSILON, InstanceNorm, LayerNorm, Module, as_float64, gelu, taps
-from samevoice.models.layers.attention import Attention, GatedAttention, PositionEmbedding
+from samevoice.models import fast
+from samevoice.models.fast import convolutions, cpu
+from samevoice.models.layers import (
+    EPSILON,
+    InstanceNorm,
+    Kept,
+    LayerNorm,
+    Module,
+    as_float64,
+    gelu,
+    taps,
+)
+from samevoice.models.layers.attention import Attention, GatedAttention, PositionEmbedding, on_host
 from samevoice.models.layers.geometry import Window
 
 NORMS = ("group_norm", "layer_norm")
 
 
 class Conv(Module):
-    """Without padding, or with as much on both sides: (B, T, I) -> (B, T', O)."""
+    """In one group without padding, in several without strides: (B, T, I) -> (B, T', O)."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False,
@@ -35,8 +46,16 @@ class Conv(Module):
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv1d(x, self.weight, self.stride, self.padding, groups=self.groups)
+        if fast.on_cpu():
+            y = mx.array(self._on_cpu(on_host(x), on_host(self.weight)), dtype=x.dtype)
+        else:
+            y = mx.conv1d(x, self.weight, self.stride, self.padding, groups=self.groups)
         return y + self.bias if "bias" in self else y
+
+    def _on_cpu(self, x: cpu.Floats, weight: cpu.Floats) -> cpu.Floats:
+        if self.groups > 1:
+            return convolutions.grouped(x, weight, self.padding, self.groups)
+        return convolutions.conv1d(x, weight, self.stride)
 
 
 class ConvLayerBlock(Module):
@@ -69,12 +88,36 @@ class FeatureExtractor(Module):
             norm = "" if mode == "group_norm" and number else mode
             self.conv_layers += [ConvLayerBlock((inputs, outputs, kernel, stride), bias, norm)]
             inputs = outputs
+        self._host: Kept[convolutions.Front] = Kept()
 
     def __call__(self, waveforms: mx.array) -> mx.array:
+        if fast.whole_on_cpu():
+            front = self._host.of(self.arrays, self._on_cpu)
+            return mx.array(front(on_host(waveforms)), dtype=self.conv_layers[0].conv.weight.dtype)
         x = waveforms[:, :, None].astype(self.conv_layers[0].conv.weight.dtype)
         for layer in self.conv_layers:
             x = layer(x)
         return x
+
+    def _on_cpu(self) -> convolutions.Front:
+        over_time = isinstance(self.conv_layers[0].get("layer_norm"), InstanceNorm)
+        layers = [
+            convolutions.FrontLayer(
+                on_host(one.conv.weight),
+                one.conv.stride,
+                on_host(one.conv.bias) if "bias" in one.conv else None,
+                None if over_time else _affine(one),
+                EPSILON,
+            )
+            for one in self.conv_layers
+        ]
+        return convolutions.Front(layers, _affine(self.conv_layers[0]) if over_time else None)
+
+
+def _affine(block: ConvLayerBlock) -> tuple[cpu.Floats, cpu.Floats] | None:
+    """Scale and shift of its norm, where it has one."""
+    norm = block.get("layer_norm")
+    return None if norm is None else (on_host(norm.weight), on_host(norm.bias))
 
 
 class FeatureProjection(Module):
@@ -250,5 +293,7 @@ class Mixture(Module):
 
 def normalised(x: mx.array) -> mx.array:
     """Mean 0 and (biased) variance 1 over all that is given, as ``layer_norm`` of its shape."""
-    x = x - x.mean()
-    return x * mx.rsqrt((x * x).mean() + EPSILON)
+    # In float64: what a long sum loses would be off in all that follows.
+    wide = as_float64(x)
+    wide -= wide.mean()
+    return mx.array(wide / np.sqrt(np.square(wide).mean() + EPSILON), dtype=mx.float32)

@@ -49,6 +49,8 @@ SMALL: dict[str, Any] = {
     "encoder_max_distance": 60,
     "encoder_ff_interm_features": 40,
 }
+CONFORMER = {"num_heads": 4, "ffn_dim": 256, "num_layers": 4, "depthwise_conv_kernel_size": 31}
+SMALL_CONFORMER = {"num_heads": 4, "ffn_dim": 32, "num_layers": 2, "depthwise_conv_kernel_size": 7}
 
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
@@ -78,12 +80,7 @@ def reference(folder: Path, small: bool) -> None:
     config = {
         "wav2vec": SMALL if small else BASE_PLUS,
         "wav2vec_layer": -1,
-        "conformer": {
-            "num_heads": 4,
-            "ffn_dim": 32 if small else 256,
-            "num_layers": 2 if small else 4,
-            "depthwise_conv_kernel_size": 7 if small else 31,
-        },
+        "conformer": SMALL_CONFORMER if small else CONFORMER,
         "normalize_waveform": False,
     }
     with seeded_torch():
