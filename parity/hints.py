@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 AS_MLX, CHANNELS_FIRST, TIME_FIRST = "as MLX", "channels first", "time first"
 _AXES, _SEVERAL, _CALLS = "_heard_axes", "_heard_by_first", "_heard_child"
-_MIXTURE, _INSIDE = "_heard_mixture", "_heard_inside"
+_MIXTURE, _INSIDE, _BLOCK = "_heard_mixture", "_heard_inside", "_heard_as_block"
+_WRITTEN_IN = ("torchaudio.", "diarizen.")
 # Of torchaudio's classes, and of copies under the same names: what gives several tensors, what
 # turns the channels to where MLX has them, what turns them away, what calls an only child, and
 # what normalises a whole batch as one.
@@ -20,6 +21,12 @@ _ATTENTIONS = ("SelfAttention", "WavLMSelfAttention", "MultiheadAttention")
 _GIVE_SEVERAL = (
     *("ConvLayerBlock", "FeatureExtractor", "EncoderLayer", "Conformer"),
     *_ATTENTIONS,
+)
+# Blocks that a port has, too, by the same names.
+_BLOCKS = (
+    *_GIVE_SEVERAL,
+    *("FeatureProjection", "ConvolutionalPositionalEmbedding", "FeedForward"),
+    *("ConformerLayer", "_FeedForwardModule", "_ConvolutionModule"),
 )
 _TURN_BACK = ("FeatureExtractor", "ConvolutionalPositionalEmbedding", "_ConvolutionModule")
 _TURN_AWAY = ("LayerNorm",)
@@ -36,6 +43,11 @@ def axes(module: Any) -> str | None:
     """How inputs and outputs lie, where that is not what the module's kind tells."""
     said: str | None = getattr(module, _AXES, None)
     return said
+
+
+def is_block(module: Any) -> bool:
+    """Whether it is a block of layers that a port has as well."""
+    return bool(getattr(module, _BLOCK, False))
 
 
 def by_first(module: Any) -> bool:
@@ -62,19 +74,21 @@ def mixture(module: Any) -> tuple[torch.nn.Module, torch.nn.Module] | None:
 def mark(module: torch.nn.Module) -> None:
     """Marks all modules in it."""
     for one in module.modules():
-        name = type(one).__name__
+        name, own = type(one).__name__, type(one).__module__.startswith(_WRITTEN_IN)
+        if not own and name != "MultiheadAttention":
+            continue
         if name in _GIVE_SEVERAL:
             setattr(one, _SEVERAL, True)
+        setattr(one, _BLOCK, name in _BLOCKS)
         if name in _ATTENTIONS:
             for path, inner in one.named_modules():
                 setattr(inner, _INSIDE, path.endswith("out_proj"))
-        if not type(one).__module__.startswith("torch.nn."):
-            if name in _TURN_BACK:
-                setattr(one, _AXES, AS_MLX)
-            if name in _TURN_AWAY:
-                setattr(one, _AXES, CHANNELS_FIRST)
-            if name in _CALL_THEIR_CHILD:
-                setattr(one, _CALLS, True)
+        if name in _TURN_BACK:
+            setattr(one, _AXES, AS_MLX)
+        if name in _TURN_AWAY:
+            setattr(one, _AXES, CHANNELS_FIRST)
+        if name in _CALL_THEIR_CHILD:
+            setattr(one, _CALLS, True)
         if (gates := getattr(one, "gru_rel_pos_linear", None)) is not None:
             setattr(gates, _AXES, AS_MLX)  # heads stand before frames, and there are no channels
         if name == "ConformerLayer" and hasattr(one, "conv_module"):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FBANK = "fbank"
 MIXTURE = "mixture"
+LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
 
@@ -40,12 +41,13 @@ class Names:
     """Torch module path -> tap, as the rules pair their tensors.
 
     ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it;
-    ``attentions``, for each of torch's own, those of its projections.
+    ``attentions``, for each of torch's own, those of its projections; ``methods`` is a family's.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]]
     attentions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     def tap(self, path: str) -> str | None:
         """The tap of a module that holds no tensors itself, from those below or above it."""
@@ -56,7 +58,9 @@ class Names:
             if rest != source and target.endswith(f".{rest}"):
                 return target.removesuffix(f".{rest}")
         parent, _, own = path.rpartition(".")
-        above = self.tap(parent) if parent else None
+        if not parent:  # of the whole's own modules, one without tensors has its name on both sides
+            return None if any(one.startswith(f"{path}.") for one in self.modules) else path
+        above = self.tap(parent)
         return None if above is None else f"{above}.{own}"
 
 
@@ -83,30 +87,30 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
 
 
 def names_of_part(part: Part) -> Names:
-    return names_of(
-        [
-            (source, target)
-            for move in part.plan.moves
-            for source in move.sources
-            for target in move.targets
-        ]
-    )
+    pairs = [
+        (source, target)
+        for move in part.plan.moves
+        for source in move.sources
+        for target in move.targets
+    ]
+    return replace(names_of(pairs), methods=part.family.methods)
 
 
 @dataclass(frozen=True)
 class Seams:
     """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
 
-    ``attentions``: tap -> the path of torch's own attention, and the taps of its projections.
-    ``as_mlx`` lays what a module gives out as MLX does; "output" is the tap of the whole. With
-    ``fbank`` the filterbank is listened to; with ``blocks`` a block that gives several tensors is
-    heard by the first.
+    ``methods`` is tap -> torch path and the method of the module there; ``attentions``: tap -> the
+    path of torch's own attention, and the taps of its projections. ``as_mlx`` lays what a module
+    gives out as MLX does; "output" is the tap of the whole. With ``fbank`` the filterbank is
+    listened to; with ``blocks`` a block that gives several tensors is heard by the first.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
+    methods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
-        x, not is_output(tap) and block_channels_first(module), hints.axes(module)
+        x, not is_output(tap) and gives_channels_first(module), hints.axes(module)
     )
     attentions: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     fbank: bool = False
@@ -120,33 +124,41 @@ class Seams:
 def seams_of(module: torch.nn.Module, names: Names) -> Seams:
     """The seams at which the rules pair a torch module and its port.
 
-    Every module with tensors, and every module of pyannote's own that has a name in the port: the
+    Every module with tensors, and every module of the authors' own that has a name in the port: the
     blocks and the pooling. A module that is the only one in its parent is seen at the parent,
-    which calls it or uses its tensors in its own way.
+    which calls it or uses its tensors in its own way. Of several that are one layer in the port,
+    the outermost is seen.
     """
     modules = dict(module.named_modules())
+    for path in names.modules:
+        if path not in modules:
+            raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
+    seen = {_seen_at(modules, path): tap for path, tap in names.modules.items()}
+    names = replace(names, modules={**names.modules, **seen})
     found: dict[str, str] = {}
     for path, one in modules.items():
-        own = path in names.modules or not type(one).__module__.startswith("torch.nn.")
+        library = type(one).__module__.startswith(LIBRARIES) and not hints.is_block(one)
+        own = path in names.modules or not library
         tap = names.tap(path) if path and own and path not in names.lstms else None
         if tap is None or _is_only_child(modules, path):
             continue
-        found[tap] = path
-    for path, tap in names.modules.items():
-        if path not in modules:
-            raise ReferenceError(f"the reference has no module {path!r}, which the rules name")
-        while _is_only_child(modules, path):
-            path = path.rpartition(".")[0]
-        found[tap] = path
-    attentions = {}
-    for path, projections in names.attentions.items():
-        tap = names.modules[path]
-        attentions[tap] = (path, projections)
-        # A layer around torch's own attention may use its tensors, and never call it.
-        if names.tap(parent := path.rpartition(".")[0]) == tap:
-            found[tap] = parent
+        if not path.startswith(f"{found.get(tap)}."):
+            found[tap] = path
+    methods = {
+        f"{tap}.{inner}": (path, method)
+        for tap, path in found.items()
+        for method, inner in names.methods.items()
+        if hasattr(modules[path], method)
+    }
+    attentions = {names.modules[path]: (path, taps) for path, taps in names.attentions.items()}
     fbank = hasattr(module, "compute_fbank")
-    return Seams(found, names.lstms, attentions=attentions, fbank=fbank)
+    return Seams(found, names.lstms, methods, attentions=attentions, fbank=fbank)
+
+
+def _seen_at(modules: Mapping[str, torch.nn.Module], path: str) -> str:
+    while _is_only_child(modules, path):
+        path = path.rpartition(".")[0]
+    return path
 
 
 def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
@@ -182,6 +194,17 @@ def block_channels_first(module: torch.nn.Module) -> bool:
     """The same of a block of layers, which gives what the last of them gives."""
     inner = [one for one in module.modules() if one is module or _holds_tensors(one)]
     return channels_first(module) or channels_first(inner[-1])
+
+
+def _takes_channels_first(module: torch.nn.Module) -> bool:
+    """An original may say of a module of its own what it takes; pyannote's pooling says nothing."""
+    pools = type(module).__name__ == "StatsPool"
+    return bool(getattr(module, "takes_channels_first", pools or block_channels_first(module)))
+
+
+def gives_channels_first(module: torch.nn.Module) -> bool:
+    """The same, or what an original says of a module of its own: a pooling has no time left."""
+    return bool(getattr(module, "gives_channels_first", block_channels_first(module)))
 
 
 def _holds_tensors(module: torch.nn.Module) -> bool:
@@ -248,6 +271,9 @@ class Listener:
             for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
                 stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
+            for tap, (path, method) in self.seams.methods.items():
+                one = self.module.get_submodule(path)
+                stack.enter_context(self._method(tap, one, method))
             if self.seams.fbank:
                 stack.enter_context(self._fbank())
             if mixture := hints.mixture(self.module):
@@ -260,8 +286,7 @@ class Listener:
             x: Any = args[0] if args else named.get("query")
             if not hasattr(x, "detach"):
                 return None
-            # An original may say of a module of its own what it takes.
-            first = getattr(module, "takes_channels_first", block_channels_first(module))
+            first = _takes_channels_first(module)
             axes, name = hints.axes(module), again(self.seen.inputs, tap)
             self.seen.note_input(name, to_mlx(x, first, axes))
             if hints.is_inside(module):
@@ -376,9 +401,23 @@ class Listener:
             del layers.extract_features
             hook.remove()
 
-    @contextmanager
-    def _fbank(self) -> Iterator[None]:
-        """The filterbank is a method, not a module: it is wrapped on this one object."""
+    def _method(
+        self, tap: str, module: torch.nn.Module, method: str
+    ) -> AbstractContextManager[None]:
+        """A method that the port has as a layer is heard as one."""
+        compute = getattr(module, method)
+        before, after = self._before(tap), self._after(tap)
+
+        def computing(*args: torch.Tensor) -> torch.Tensor:
+            fed = before(module, args, {})
+            output: torch.Tensor = compute(*(fed[0] if fed else args))
+            after(module, args, output)
+            return output
+
+        return _wrapped(module, method, computing)
+
+    def _fbank(self) -> AbstractContextManager[None]:
+        """The filterbank is a method, not a module."""
         module: Any = self.module
         compute = module.compute_fbank
 
@@ -388,11 +427,17 @@ class Listener:
             self.seen.note_output(name, to_mlx(features, first=False))
             return features
 
-        module.compute_fbank = computing
-        try:
-            yield
-        finally:
-            del module.compute_fbank
+        return _wrapped(module, "compute_fbank", computing)
+
+
+@contextmanager
+def _wrapped(module: torch.nn.Module, method: str, computing: Callable[..., Any]) -> Iterator[None]:
+    """Another method in the place of one, on this one object."""
+    setattr(module, method, computing)
+    try:
+        yield
+    finally:
+        delattr(module, method)
 
 
 def layers_of(lstm: torch.nn.LSTM) -> list[torch.nn.LSTM]:

@@ -107,26 +107,30 @@ class Reference:
         threads = torch.get_num_threads()
         other = 1 if threads > 1 else 2
         with _threads(other):
-            yield f"{other} threads", self.heard(example, deep=deep)
+            whole = self.heard(example, deep=deep)
+        yield f"{other} threads", whole
         if torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
             with without_onednn():
                 yield "without oneDNN", self.heard(example, deep=deep)
         if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
             yield "channels last", self.heard(example, module=self._channels_last, deep=deep)
         if len(example.waveforms) > 1 and not hints.hears_neighbours(self.module):
-            yield "one by one", self._one_by_one(example, deep)
+            yield "one by one", self._one_by_one(example, whole, deep)
 
     def _module(self, precision: Precision) -> torch.nn.Module:
         return self.module if precision == "float32" else self.double
 
-    def _one_by_one(self, example: Example, deep: bool) -> Recording:
+    def _one_by_one(self, example: Example, whole: Recording, deep: bool) -> Recording:
+        """Those taps that the batch has together; who cuts voices out hears them one by one."""
         count = len(example.waveforms)
         alone = [self.heard(example.item(k), deep=deep) for k in range(count)]
-        outputs = {}
-        for tap, first in alone[0].outputs.items():  # some are the same for all of a batch
-            of_batch = bool(first.shape) and first.shape[0] == 1
-            outputs[tap] = np.concatenate([a.outputs[tap] for a in alone]) if of_batch else first
-        return Recording(outputs=outputs)
+        found = {}
+        for tap, together in whole.outputs.items():
+            parts = [one.outputs[tap] for one in alone if tap in one.outputs]
+            rows = sum(len(one) for one in parts)
+            if {(rows, *one.shape[1:]) for one in parts} == {together.shape}:
+                found[tap] = np.concatenate(parts)
+        return Recording(outputs=found)
 
     @contextmanager
     def _running(self, precision: Precision) -> Iterator[None]:

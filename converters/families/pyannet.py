@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from math import comb
 from typing import Any
 
-from samevoice.converters.layers import affine, conv1d, lstm
-from samevoice.converters.rules import Drop, Rule, Table, Tensor, count_of, each, missing
+from samevoice.converters.layers import affine, lstm, sincnet
+from samevoice.converters.rules import Drop, Table, Tensor, count_of, each, missing
 from samevoice.errors import ConversionError
 from samevoice.family import Family
 
-_HERTZ = "cut-off frequencies in Hz: rounded to 16 bits they move by whole hertz"
-_FILTER = "enters the filters beside the frequencies, whose sines magnify any rounding"
 # What a PyanNet with three speakers, at most two at a time, answers with.
 _POWERSET_OF_THREE = 7
 
@@ -47,15 +45,8 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
 
 def table(config: Mapping[str, Any]) -> Table:
     """The rules for a PyanNet of these hyper-parameters."""
-    sinc = "sincnet.conv1d.0.filterbank"
     rules: Table = (
-        *affine("sincnet.wav_norm1d", "sincnet.wav_norm"),
-        Rule(f"{sinc}.low_hz_", "sincnet.conv.0.low_hz", exact=_HERTZ),
-        Rule(f"{sinc}.band_hz_", "sincnet.conv.0.band_hz", exact=_HERTZ),
-        Rule(f"{sinc}.window_", "sincnet.conv.0.window", exact=_FILTER),
-        Rule(f"{sinc}.n_", "sincnet.conv.0.time", exact=_FILTER),
-        *each(conv1d("sincnet.conv1d.{i}", "sincnet.conv.{i}"), i=(1, 2)),
-        *each(affine("sincnet.norm1d.{i}", "sincnet.norm.{i}"), i=range(3)),
+        *sincnet("sincnet", "sincnet"),
         *lstm_layers(config["lstm"]),
         *linear_layers(config["linear"]),
         *affine("classifier", "classifier"),

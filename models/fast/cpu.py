@@ -30,18 +30,20 @@ Floats = NDArray[np.float32]
 Share = Callable[[Callable[[int], None], Iterable[int]], None]
 
 
-def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int) -> mx.array:
-    """(B, T, I), (O, K, I), K odd -> (B, ceil(T / stride), O): a product for each tap.
+def conv1d(x: mx.array, weight: mx.array, stride: int, dilation: int, padding: int) -> mx.array:
+    """(B, T, I), (O, K, I), K odd -> (B, T', O): a product for each tap.
 
     MLX's own takes many times as long where it dilates.
     """
     taps = weight.astype(mx.float32).transpose(1, 2, 0)
-    frames, reach = x.shape[1], taps.shape[0] // 2 * dilation
-    padded = mx.pad(x.astype(mx.float32), [(0, 0), (reach, reach), (0, 0)])
+    padded = x.astype(mx.float32)
+    if padding:
+        padded = mx.pad(padded, [(0, 0), (padding, padding), (0, 0)])
+    count = padded.shape[1] - (taps.shape[0] - 1) * dilation
     total: mx.array | None = None
     for number, tap in enumerate(taps):
         start = number * dilation
-        run = padded[:, start : start + frames : stride]
+        run = padded[:, start : start + count : stride]
         total = run @ tap if total is None else mx.addmm(total, run, tap)
     assert total is not None
     return total.astype(x.dtype)

@@ -158,9 +158,10 @@ class BatchNorm(Module):
 
 
 class Conv1d(Module):
-    """An odd convolution along time, padded so that a stride of 1 keeps the frames.
+    """An odd convolution along time: (B, T, I) -> (B, T', O).
 
-    (B, T, I) -> (B, T', O).
+    Padded so that a stride of 1 keeps the frames: with "zeros", or with what lies before the edge,
+    in a mirror ("reflect"). With "nothing" it is not padded.
     """
 
     def __init__(
@@ -171,20 +172,32 @@ class Conv1d(Module):
         stride: int = 1,
         dilation: int = 1,
         bias: bool = False,
+        pads: str = "zeros",
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel)
         self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, inputs))
         if bias:
             self.bias = mx.random.uniform(-bound, bound, (outputs,))
-        self.stride, self.padding, self.dilation = stride, kernel // 2 * dilation, dilation
+        self.stride, self.dilation, self.pads = stride, dilation, pads
+        self.padding = 0 if pads == "nothing" else kernel // 2 * dilation
 
     def __call__(self, x: mx.array) -> mx.array:
+        padding = self.padding
+        if self.pads == "reflect":
+            x, padding = reflected(x, padding), 0
         if fast.on_cpu():
-            y = cpu.conv1d(x, self.weight, self.stride, self.dilation)
+            y = cpu.conv1d(x, self.weight, self.stride, self.dilation, padding)
         else:
-            y = mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
+            y = mx.conv1d(x, self.weight, self.stride, padding, self.dilation)
         return y + self.bias if "bias" in self else y
+
+
+def reflected(x: mx.array, reach: int) -> mx.array:
+    """(B, T, C) -> (B, T + 2 * reach, C): the frames before each edge once more, in a mirror."""
+    if x.shape[1] <= reach:
+        raise ValueError(f"{x.shape[1]} frames, but {reach} are reflected at either end")
+    return x[:, mx.array(np.pad(np.arange(x.shape[1]), reach, "reflect"))] if reach else x
 
 
 class Conv2d(Module):
