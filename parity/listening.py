@@ -140,7 +140,7 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
         library = type(one).__module__.startswith(LIBRARIES) and not hints.is_block(one)
         own = path in names.modules or not library
         tap = names.tap(path) if path and own and path not in names.lstms else None
-        if tap is None or _is_only_child(modules, path):
+        if tap is None or hints.is_function(one) or _is_only_child(modules, path):
             continue
         if not path.startswith(f"{found.get(tap)}."):
             found[tap] = path
@@ -241,6 +241,8 @@ def from_mlx(
     """The way back, in the type of the tensor that it stands in for."""
     import torch
 
+    if axes == hints.ROWS:
+        array = array.reshape(-1, array.shape[-1])
     if there := _turned(array.ndim, first, axes):
         array = array.transpose(np.argsort(there))
     if tuple(array.shape) != tuple(like.shape):
@@ -259,6 +261,7 @@ class Listener:
     ) -> None:
         self.seen = Recording()
         self.module, self.seams, self.fed = module, seams, fed or {}
+        self.batch = 1  # of the run that is listened to
 
     @contextmanager
     def listening(self) -> Iterator[Recording]:
@@ -274,12 +277,21 @@ class Listener:
             for tap, (path, method) in self.seams.methods.items():
                 one = self.module.get_submodule(path)
                 stack.enter_context(self._method(tap, one, method))
+            stack.callback(self.module.register_forward_pre_hook(self._begun).remove)
             if self.seams.fbank:
                 stack.enter_context(self._fbank())
             if mixture := hints.mixture(self.module):
                 stack.enter_context(self._mixture(*mixture))
             stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
+
+    def _begun(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        self.batch = len(args[0]) if args and hasattr(args[0], "detach") else 1
+
+    def _by_item(self, module: torch.nn.Module, array: Array) -> Array:
+        """(B * T, C) -> (B, T, C) where a module has all frames one after the other."""
+        rows = hints.axes(module) == hints.ROWS
+        return array.reshape(self.batch, -1, array.shape[-1]) if rows else array
 
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -288,7 +300,7 @@ class Listener:
                 return None
             first = _takes_channels_first(module)
             axes, name = hints.axes(module), again(self.seen.inputs, tap)
-            self.seen.note_input(name, to_mlx(x, first, axes))
+            self.seen.note_input(name, self._by_item(module, to_mlx(x, first, axes)))
             if hints.is_inside(module):
                 self.seen.inside.add(name)
             fed = from_mlx(self.fed[name], first, x, axes) if name in self.fed else x
@@ -339,7 +351,8 @@ class Listener:
             first = first_of(output) if one else output
             name = again(self.seen.outputs, tap)
             if hasattr(first, "detach"):
-                self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
+                array = self.seams.as_mlx(tap, module, first)
+                self.seen.note_output(name, self._by_item(module, array))
             else:
                 self.seen.forget(name)
 

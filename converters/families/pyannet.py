@@ -104,13 +104,13 @@ def task(
     if classes == _POWERSET_OF_THREE:
         assumed.append("log-softmax over 7 powerset classes of 3 speakers, at most 2 at a time")
         names = [f"speaker#{n}" for n in (1, 2, 3)]
-        return _specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
+        return specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
     assumed.append(f"sigmoid over {classes} independent classes")
     names = [f"class#{n + 1}" for n in range(classes)]
-    return _specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
+    return specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
 
 
-def _specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
+def specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
     return {
         "problem": problem,
         "resolution": "FRAME",

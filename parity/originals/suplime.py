@@ -22,7 +22,7 @@ QUIET = {
     "encoder_layer_drop": 0.0,
     "aux_num_out": None,
 }
-OURS = ("weight_norm", "source_num_layers")
+OURS = ("weight_norm", "source_num_layers", "packed")
 BASE_PLUS: dict[str, Any] = {
     "extractor_mode": "group_norm",
     "extractor_conv_layer_config": [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2],
@@ -107,10 +107,16 @@ def common(small: bool) -> dict[str, Any]:
 
 
 def write(module: Any, folder: Path) -> None:
+    import torch
+
+    fill(module, torch.from_numpy(sample()))
+    seeding.save_pyannote(module, folder)
+
+
+def fill(module: Any, speech: torch.Tensor) -> None:
     """With no value as a fresh module has it, and every class the winner somewhere."""
     import torch
 
-    speech = torch.from_numpy(sample())
     seeding.leave_defaults(module)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -118,7 +124,6 @@ def write(module: Any, folder: Path) -> None:
                 value.copy_(torch.rand_like(value) + 0.5)
     seeding.calibrated(module, lambda: module(speech[160_000:320_000].reshape(2, 1, -1)))
     spread_decisions(module, speech)
-    seeding.save_pyannote(module, folder)
 
 
 def spread_decisions(module: Any, speech: torch.Tensor) -> None:
