@@ -1,8 +1,8 @@
 """torch's files from before its version 1.6, read without torch.
 
-Five pickles stand one behind the other: a number, a version, what machine wrote it, the content, and
-the names of the storages. Behind them comes each storage: how many numbers, and their bytes. The
-file has no checksum.
+Five pickles stand one behind the other: a number, a version, what machine wrote it, the content,
+and the names of the storages. Behind them comes each storage: how many numbers, and their bytes.
+The file has no checksum.
 """
 
 from __future__ import annotations
