@@ -5,7 +5,7 @@ A name given here is the module's path on either side, without the trailing dot.
 
 from __future__ import annotations
 
-from samevoice.converters.rules import Drop, Rule, Table
+from samevoice.converters.rules import Drop, Rule, Table, each
 from samevoice.converters.transforms import (
     ADD_BIASES,
     GRU_BIASES,
@@ -16,6 +16,7 @@ from samevoice.converters.transforms import (
     OIHW_TO_OHWI,
     OIK_TO_OKI,
     SPLIT_QKV,
+    WEIGHT_NORM,
     Transform,
 )
 
@@ -56,6 +57,16 @@ def conv_transpose2d(source: str, target: str, *, bias: bool = True) -> Table:
 def _conv(source: str, target: str, layout: Transform, bias: bool) -> Table:
     weight = Rule(f"{source}.weight", f"{target}.weight", layout)
     return (weight, Rule(f"{source}.bias", f"{target}.bias")) if bias else (weight,)
+
+
+def weight_norm(source: str, target: str, parts: tuple[str, ...]) -> Table:
+    """A Conv1d with a norm and a direction for a weight, by these names; without, the weight."""
+    if not parts:
+        return conv1d(source, target)
+    return (
+        Rule(tuple(f"{source}.{part}" for part in parts), f"{target}.weight", WEIGHT_NORM),
+        Rule(f"{source}.bias", f"{target}.bias"),
+    )
 
 
 def batch_norm(source: str, target: str, *, affine: bool = True) -> Table:
@@ -114,3 +125,21 @@ def attention(
                 for short, name in zip("qkv", targets, strict=True)
             )
     return table
+
+
+_HERTZ = "cut-off frequencies in Hz: rounded to 16 bits they move by whole hertz"
+_FILTER = "enters the filters beside the frequencies, whose sines magnify any rounding"
+
+
+def sincnet(source: str, target: str) -> Table:
+    """pyannote's SincNet: the numbers that its filters are made of, convolutions and norms."""
+    first, made = f"{source}.conv1d.0.filterbank", f"{target}.conv.0"
+    return (
+        *affine(f"{source}.wav_norm1d", f"{target}.wav_norm"),
+        Rule(f"{first}.low_hz_", f"{made}.low_hz", exact=_HERTZ),
+        Rule(f"{first}.band_hz_", f"{made}.band_hz", exact=_HERTZ),
+        Rule(f"{first}.window_", f"{made}.window", exact=_FILTER),
+        Rule(f"{first}.n_", f"{made}.time", exact=_FILTER),
+        *each(conv1d(f"{source}.conv1d.{{i}}", f"{target}.conv.{{i}}"), i=(1, 2)),
+        *each(affine(f"{source}.norm1d.{{i}}", f"{target}.norm.{{i}}"), i=range(3)),
+    )

@@ -99,7 +99,8 @@ def _of_family(kind: str) -> Callable[[Path], None]:
             f"there is no 'reference:{kind}': choose one of {known}; /small behind an "
             "architecture makes it small"
         )
-    return partial(families.named(name).write_reference, small=bool(slash))
+    write = families.named(name).write_reference
+    return partial(write, architecture=name, small=bool(slash))
 
 
 def segmentation(folder: Path) -> None:

@@ -20,6 +20,8 @@ Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 class Network(Module):
     """Mono audio in; built from a bundle's config, which stays readable as ``config``."""
 
+    at_once: int | None = None  # chunks: of large networks more take memory and save no time
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         channels = config.get("num_channels", 1)

@@ -20,6 +20,7 @@ from samevoice.parity.textbook import FUNCTIONS, NOTHING, Layer
 Change = Callable[[Layer], Layer | None]  # None where there is nothing to get wrong
 
 CONV, NORM = ("conv1d", "conv2d"), ("batch norm", "norm")
+POOLS = ("pool", "attentive pool")
 WITH_WEIGHTS = (*CONV, "linear", "lstm", "gru")
 
 
@@ -89,6 +90,11 @@ def _other_side(layer: Layer) -> Layer | None:
     return layer.having(padding=moved) if any(map(sum, padding)) else None
 
 
+def _zeros_at_the_edges(layer: Layer) -> Layer | None:
+    mirrored = layer.settings.get("pads") == "reflect" and any(map(sum, layer.settings["padding"]))
+    return layer.having(pads="zeros") if mirrored else None
+
+
 def _dense(layer: Layer) -> Layer | None:
     """Without dilation, padded so that the shape stays."""
     dilation = layer.settings.get("dilation", ())
@@ -122,7 +128,45 @@ def _rounded(dtype: type) -> Change:
 
 
 def _frequency_major(layer: Layer) -> Layer | None:
-    return None if layer.settings.get("rows") == 1 else layer.having(flatten="frequency")
+    image = layer.settings.get("image", layer.settings.get("rows") != 1)
+    return layer.having(flatten="frequency") if image else None
+
+
+def _where(name: str, **values: Any) -> Change:
+    """Where that setting is on."""
+    return lambda layer: layer.having(**values) if layer.settings[name] else None
+
+
+def _other_ends(layer: Layer) -> Layer | None:
+    other = "reflect" if layer.settings["pad_mode"] == "constant" else "constant"
+    return layer.having(pad_mode=other) if layer.settings["reach"] else None
+
+
+def _natural(layer: Layer) -> Layer | None:
+    return layer.having(log="natural") if layer.settings["log"] == "decibels" else None
+
+
+def _not_orthonormal(cosines: Array) -> Array:
+    """As scipy and torchaudio give them without a norm."""
+    scale = np.full(cosines.shape[1], math.sqrt(2 * len(cosines)))
+    scale[0] *= math.sqrt(2)
+    found: Array = (cosines * scale).astype(cosines.dtype)
+    return found
+
+
+def _with_masks(**values: Any) -> Change:
+    """Where the pooling takes masks at all."""
+    return lambda layer: layer.having(**values) if layer.settings.get("masked", True) else None
+
+
+def _without_floor(layer: Layer) -> Layer | None:
+    """Nobody could tell where the floor lies below what float32 rounds off."""
+    return layer.having(least=0.0) if layer.settings["floor"] > 1e-9 else None
+
+
+def _other_context(layer: Layer) -> Layer | None:
+    other = {"biased": "unbiased", "unbiased": "biased"}.get(layer.settings["context"])
+    return layer.having(context=other) if other else None
 
 
 def _kaldi_scale(wrong: float) -> Change:
@@ -213,6 +257,19 @@ def _query_times(power: float) -> Change:
     return changed
 
 
+def _with(needed: str, **values: Any) -> Change:
+    """A setting, where the layer has another."""
+    return lambda layer: layer.having(**values) if needed in layer.settings else None
+
+
+def _ungated(layer: Layer) -> Layer | None:
+    return layer.having(ungated=True) if "gru_rel_pos_const" in layer.tensors else None
+
+
+def _other_axis(layer: Layer) -> Layer:
+    return layer.having(over="last" if layer.settings["over"] == "time" else "time")
+
+
 # The table ----------------------------------------------------------------------------------------
 
 OTHER_WEIGHTS = Bug(
@@ -231,6 +288,8 @@ BUGS: tuple[Bug, ...] = (
     Bug("the kernel turned round", CONV, tensors(_turned_round, "weight"),
         "a convolution where torch correlates"),
     Bug("padding all on one side", CONV, _other_side, "everything comes a frame late"),
+    Bug("zeros for a mirror at the edges", ("conv1d",), _zeros_at_the_edges,
+        "the first and the last frames hear something else"),
     Bug("the dilation forgotten", CONV, _dense, "neighbours are heard for distant frames"),
     Bug("the matrix not transposed", ("linear",), tensors(_transposed, "weight"),
         "a square matrix fits both ways"),
@@ -254,8 +313,10 @@ BUGS: tuple[Bug, ...] = (
     Bug("the variance taken for the deviation", ("batch norm",), setting(no_root=True),
         "loud channels vanish"),
     Bug("eps 1e-3", NORM, setting(eps=1e-3), "quiet channels shrink", may_idle=True),
-    Bug("the layer left out", NORM, setting(left_out=True), "one layer's scale is lost"),
+    Bug("the layer left out", (*NORM, "simam", "clipped"), setting(left_out=True),
+        "one layer's scale is lost"),
     Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
+    Bug("over the other axis", ("norm",), _other_axis, "time is taken for channels"),
     Bug("the unbiased variance", ("norm",), setting(ddof=1),
         "short inputs come out too small", may_idle=True),
     # LSTM and GRU.
@@ -276,6 +337,20 @@ BUGS: tuple[Bug, ...] = (
     Bug("heads interleaved", ("attention",), _interleaved, "each head sees a part of every other"),
     Bug("the scale forgotten", ("attention",), _query_times(0.5), "only the nearest is seen"),
     Bug("the scale squared", ("attention",), _query_times(-0.5), "all is seen alike"),
+    Bug("softmax over who looks", ("attention",), setting(over="who looks"),
+        "a frame's shares do not add up to one"),
+    Bug("the position bias dropped", ("attention",), _with("positions", unbiased=True),
+        "how far frames lie apart no longer counts"),
+    Bug("positions counted the other way", ("attention",), _with("positions", mirrored=True),
+        "what lies behind is taken for what lies before"),
+    Bug("the gates of the position bias dropped", ("attention",), _ungated,
+        "every frame looks as far as any other"),
+    # Mixtures of layers.
+    Bug("softmax of the weights forgotten", ("mixture",), setting(raw=True),
+        "the sum of layers has another level"),
+    Bug("an even mean of the layers", ("mixture",), setting(even=True), "what was learnt is lost"),
+    Bug("the layers in reverse", ("mixture",), tensors(lambda w: w[::-1], "weight"),
+        "the last layer has the first one's weight"),
     # Filters and features.
     Bug("low and band frequencies swapped", ("sinc",), _exchanged("low_hz", "band_hz"),
         "other filters altogether"),
@@ -289,22 +364,66 @@ BUGS: tuple[Bug, ...] = (
     Bug("without mean removal", ("fbank",), setting(centred=False),
         "the microphone becomes part of the voice"),
     Bug("without pre-emphasis", ("fbank",), setting(emphasis=0.0), "high bands fade"),
-    Bug("amplitudes for powers", ("fbank",), setting(power=1), "half the range of levels"),
+    Bug("amplitudes for powers", ("fbank", "mel"), setting(power=1), "half the range of levels"),
     Bug("the decimal logarithm", ("fbank",), setting(log10=True), "every level times 0.43"),
+    Bug("without mean removal", ("mel",), _where("centred", centred=False),
+        "the microphone becomes part of the voice"),
+    Bug("a symmetric window for a periodic one", ("mel",), setting(symmetric=True),
+        "every band off a little"),
+    Bug("the other padding at the ends", ("mel",), _other_ends,
+        "the first and the last frame hear something else"),
+    Bug("the natural logarithm for decibels", ("mel",), _natural, "every level times 0.23"),
+    Bug("quiet bands without their bound of 80 dB", ("mel",), setting(range=math.inf),
+        "silence counts", may_idle=True),
+    Bug("cosines that are not orthonormal", ("mel",), tensors(_not_orthonormal, "cosines"),
+        "loudness and timbre have other weights"),
     # Statistics pooling.
     Bug("over frequency", ("pool",), setting(over="frequency"), "statistics over the wrong axis"),
     Bug("a biased deviation", ("pool",), setting(biased=True), "short turns drift most"),
-    Bug("variances for deviations", ("pool",), setting(variance=True), "loud parts count squared"),
-    Bug("frequency-major flattening", ("pool",), _frequency_major,
+    Bug("variances for deviations", POOLS, setting(variance=True), "loud parts count squared"),
+    Bug("frequency-major flattening", POOLS, _frequency_major,
         "the same shape, other voices"),
-    Bug("deviations before means", ("pool",), setting(deviations_first=True),
+    Bug("deviations before means", POOLS, setting(deviations_first=True),
         "the same shape, other voices"),
-    Bug("masks interpolated linearly", ("pool",), setting(linear_masks=True),
+    Bug("masks interpolated linearly", POOLS, _with_masks(linear_masks=True),
         "frames at the edge of a turn count in part"),
-    Bug("masks transposed", ("pool",), setting(masks_transposed=True),
+    Bug("masks transposed", POOLS, _with_masks(masks_transposed=True),
         "speakers and frames change places"),
-    Bug("masks ignored", ("pool",), setting(unweighted=True), "everybody has everybody's voice"),
-    Bug("without its 1e-8", ("pool",), setting(tiny=0.0), "an empty mask becomes NaN"),
+    Bug("masks ignored", POOLS, _with_masks(unweighted=True), "everybody has everybody's voice"),
+    Bug("without its 1e-8", POOLS, _with_masks(tiny=0.0), "an empty mask becomes NaN"),
+    # Attentive pooling.
+    Bug("the softmax forgotten", ("attentive pool",), setting(no_softmax=True),
+        "scores count as weights, whatever they add up to"),
+    Bug("the softmax over channels", ("attentive pool",), setting(over="channels"),
+        "channels compete where frames should"),
+    Bug("no tanh before the last layer", ("attentive pool",), _where("has_tanh", has_tanh=False),
+        "a few frames get all of the weight"),
+    Bug("the context dropped", ("attentive pool",), _where("context", no_context=True),
+        "a frame is weighed without the recording around it"),
+    Bug("the context's deviation before its mean", ("attentive pool",),
+        _where("context", context_exchanged=True), "the same shape, other weights"),
+    Bug("the other deviation in the context", ("attentive pool",), _other_context,
+        "biased for unbiased, or the other way: short turns drift most"),
+    Bug("the variance without its floor", ("attentive pool",), _without_floor,
+        "a channel that never changes becomes NaN or 0", may_idle=True),
+    Bug("masks without a new sum", ("attentive pool",), _where("masked", as_they_are=True),
+        "who speaks less has a smaller mean"),
+    # SimAM.
+    Bug("the mean over time alone", ("simam",), setting(over="time"),
+        "each frequency is weighed for itself"),
+    Bug("the biased variance", ("simam",), setting(biased=True),
+        "short inputs are weighed a little too much", may_idle=True),
+    Bug("without its half", ("simam",), setting(half=0.0), "every weight is too small"),
+    Bug("without its sigmoid", ("simam",), setting(linear=True), "what stands out explodes"),
+    # A ReLU with a ceiling, and two images that are fused.
+    Bug("without its ceiling", ("clipped",), setting(ceiling=math.inf),
+        "loud parts weigh more than in training", may_idle=True),
+    Bug("the two inputs exchanged", ("fusion",), setting(exchanged=True),
+        "each image has the other's weights"),
+    Bug("both weighed alike", ("fusion",), setting(alike=True),
+        "the weight of one is not what the other lacks"),
+    Bug("weights that are not around 1", ("fusion",), setting(alone=True),
+        "what nothing speaks for is lost"),
     # All weights of a network.
     Bug("all weights rounded to float16 and called float32", ("network",), _rounded(np.float16),
         "eleven bits where twenty-four are claimed", may_idle=True),
@@ -317,6 +436,7 @@ INSTEAD: Mapping[str, tuple[str, ...]] = {
     "GELU": ("GELU's tanh form", "ReLU"),
     "GELU's tanh form": ("GELU",),
     "SiLU": ("ReLU", NOTHING),
+    "GLU": ("GLU with its halves exchanged", "GLU without its gate"),
     "an absolute value": (NOTHING,),
     "log-softmax": (NOTHING, "softmax"),
     "softmax": (NOTHING, "log-softmax"),

@@ -139,7 +139,7 @@ class _Trial:
 
     def _heard(self, *taps: str) -> Mapping[str, Array]:
         """The candidate's own, each layer fed with the reference's input."""
-        fed = self.traced.plain.inputs
+        fed = self.traced.plain.to_feed
         return self.candidate.record(self.traced.example, fed=fed, only=taps).taps
 
     # -- a layer
@@ -183,7 +183,7 @@ class _Trial:
     ) -> Cause | None:
         """Computed by definition: with the tensors that are there, then with the source's."""
         example = self.traced.example
-        x = self.traced.plain.inputs.get(tap)
+        x = self.traced.plain.taps.get(own.settings.get("before", f"{tap}{INTO}"))
         x = example.waveforms[:, 0] if x is None else x
         for both in (False, True) if wrong_tensors else (False,):
             held = right if both else replace(right, tensors=own.tensors)

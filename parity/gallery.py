@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from samevoice.models.layers import taps
 from samevoice.parity import causes, roles, spoiling
 from samevoice.parity.bugs import Case
 from samevoice.parity.engine import compare_traces, order_of, trace
@@ -23,6 +24,7 @@ from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import Array, Pair, measured_floor, rms
 from samevoice.parity.result import Cause
+from samevoice.parity.run import shortest_for
 from samevoice.parity.textbook import Layer, compute
 
 if TYPE_CHECKING:
@@ -76,9 +78,9 @@ class Spoiler:
             self.candidate = Candidate.load(Path(folder) / "port", "cpu")
         if self.role.gallery is None:
             raise ParityError(f"{source} is a {self.role.name}: only networks have a gallery")
-        chosen = self.role.gallery()
+        chosen = self.role.gallery(shortest_for(self.candidate.network.num_frames))
         self.traces = [trace(self.reference, one) for one in chosen]
-        self.order = order_of(self.reference, chosen)
+        self.order = order_of(self.reference, chosen[:1])  # which has all that a voice's run has
         self.layers = spoiling.layers_of(self.candidate.network)
         self.limits = limits_for(self.role.name, "float32", "cpu")
         if failed := self.verdict().failed:
@@ -129,12 +131,13 @@ class Spoiler:
         """The first tap that the bug must show at; "" where it changes nothing."""
         for tap in self.order:
             layer, wrong = self._at(tap, case)
-            if layer is not None and self._effect(layer, wrong) > FAINT:
+            if layer is not None and self._effect(tap, layer, wrong) > FAINT:
                 return tap
         return ""
 
     def _at(self, tap: str, case: Case) -> tuple[Layer | None, Layer]:
         """The layer at a tap, and what the bug makes of it; of a group its parts."""
+        tap = tap if tap.endswith(".input") else taps.path_of(tap)
         if tap == case.layer.path:
             return case.layer, case.wrong
         below = f"{case.layer.path}." if case.layer.path else ""
@@ -147,18 +150,20 @@ class Spoiler:
         }
         return part, part.with_tensors(**held)
 
-    def _effect(self, layer: Layer, wrong: Layer) -> float:
+    def _effect(self, tap: str, layer: Layer, wrong: Layer) -> float:
         """The largest error that the bug makes here, in float32 errors of the reference."""
         found = 0.0
         for one in self.traces:
             example, plain, exact = one.example, one.plain.taps, (one.local or one.truth).taps
-            before = str(layer.settings.get("before", f"{layer.path}.input"))
+            if tap not in plain:
+                continue
+            before = str(layer.settings.get("before", f"{tap}.input"))
             x = plain.get(before, example.waveforms[:, 0])
             right, made = (compute(side, x, example.masks) for side in (layer, wrong))
             if right is None or made is None:
                 same = all(np.array_equal(wrong.tensors[n], t) for n, t in layer.tensors.items())
                 return 0.0 if same else math.inf
-            found = max(found, _times(right, made, exact.get(layer.path), plain.get(layer.path)))
+            found = max(found, _times(right, made, exact.get(tap), plain.get(tap)))
         return found
 
 

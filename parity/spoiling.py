@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.models.layers import named_arrays
+from samevoice.models.layers import EPSILON, named_arrays
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
 from samevoice.parity.metrics import Array
@@ -37,9 +38,9 @@ def _in_order(path: str) -> list[tuple[int, str]]:
 def layer_of(path: str, module: Any) -> Layer:
     """A module, or a layer's tensors by name, as data."""
     kind = _kind(module) if path else "network"
-    if kind == "fbank":
-        return _fbank(path, module)
-    inner = kind in ("network", "bilstm", "attention")
+    if kind in ("fbank", "mel"):
+        return _fbank(path, module) if kind == "fbank" else _mel(path, module)
+    inner = kind in ("network", "bilstm", "attention", "attentive pool", "fusion")
     own = {name: x for name, x in module.items() if hasattr(x, "shape")}
     held = named_arrays(module) if inner else own
     return Layer(
@@ -55,8 +56,13 @@ def _kind(module: Any) -> str:
     dims = getattr(module.get("weight"), "ndim", 0)
     kinds = (
         ("", "scales" in module or "Transpose" in name or "Embedding" in name),
-        ("fbank", hasattr(module, "mel_banks")),
+        *(("fbank", hasattr(module, "mel_banks")), ("mel", hasattr(module, "banks"))),
         ("pool", name == "StatsPool"),
+        ("attentive pool", hasattr(module, "score_layers")),
+        ("simam", name == "SimAM"),
+        ("clipped", hasattr(module, "ceiling")),
+        ("fusion", "local_att" in module),
+        ("mixture", name == "Mixture"),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -79,6 +85,7 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
             "padding": tuple((n, n) for n in pads),
             "dilation": _each(getattr(module, "dilation", 1), len(kernel)),
             "groups": int(getattr(module, "groups", 1)),
+            "pads": getattr(module, "pads", "zeros"),
         }
     if kind in NORM:
         over = "time" if "InstanceNorm" in type(module).__name__ else "last"
@@ -88,10 +95,25 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows}
+        return {"rows": module.rows, "flat": module.flat, "added": module.added}
+    if kind == "attentive pool":
+        said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
+        return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
+    if kind == "clipped":
+        return {"ceiling": float(module.ceiling)}
+    if kind == "fusion":  # one layer inside takes both images
+        return {"eps": EPSILON, "before": f"{path}.local_att.0.input"}
     if kind == "attention":
-        return {"heads": int(getattr(module, "num_heads", 1))}
+        return _of_attention(module)
     return {}
+
+
+def _of_attention(module: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"heads": int(getattr(module, "num_heads", 1))}
+    for positions in getattr(module, "shared", ()):
+        table = as_numpy(positions.weight)
+        found |= {"positions": table, "distance": positions.distance, "kept": module.kept}
+    return found
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:
@@ -110,6 +132,24 @@ def _fbank(path: str, one: Any) -> Layer:
         "scale": one.full_scale,
     }
     return Layer("fbank", path, {"mel_banks": one.mel_banks}, settings)
+
+
+def _mel(path: str, one: Any) -> Layer:
+    frames = one.frames
+    settings = {
+        "fft": frames.fft_size,
+        "step": frames.hop,
+        "reach": frames.reach,
+        "pad": frames.pad,
+        "pad_mode": frames.numpys_mode,
+        "power": getattr(one, "power", 2.0),
+        "scale": math.sqrt(float(getattr(one, "scale", 1.0))),
+        "log": one.log,
+        "centred": one.centred,
+    }
+    names = ("window", "banks", "cosines")
+    held = {name: np.array(getattr(one, name)) for name in names if hasattr(one, name)}
+    return Layer("mel", path, held, settings)
 
 
 # The gallery of a network -------------------------------------------------------------------------
@@ -207,9 +247,11 @@ def function_at(tap: str, order: Sequence[str], arrays: Mapping[str, Array]) -> 
     if not outputs or tap not in arrays:
         return None
     given, got = arrays[outputs[-1]], arrays[tap]
-    longer = given.ndim == got.ndim == 3 and 0 < got.shape[1] < given.shape[1]
-    width = given.shape[1] // got.shape[1] if longer else 1
-    form = {"width": width} if got.ndim == given.ndim else {"image": "frequency by time"}
+    same = got.ndim == given.ndim
+    if not same and (given.ndim, got.ndim) != (3, 4):
+        return None
+    width = given.shape[1] // max(got.shape[1], 1) if same and got.ndim == 3 else 1
+    form = {"width": max(width, 1)} if same else {"image": "frequency by time"}
     for name in FUNCTIONS:
         layer = Layer("function", tap, {}, {"name": name, "before": outputs[-1], **form})
         found = compute(layer, given)

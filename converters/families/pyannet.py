@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from math import comb
 from typing import Any
 
-from samevoice.converters.layers import affine, conv1d, lstm
-from samevoice.converters.rules import Drop, Rule, Table, Tensor, count_of, each, missing
+from samevoice.converters.layers import affine, lstm, sincnet
+from samevoice.converters.rules import Drop, Table, Tensor, count_of, each, missing
 from samevoice.errors import ConversionError
 from samevoice.family import Family
 
-_HERTZ = "cut-off frequencies in Hz: rounded to 16 bits they move by whole hertz"
-_FILTER = "enters the filters beside the frequencies, whose sines magnify any rounding"
 # What a PyanNet with three speakers, at most two at a time, answers with.
 _POWERSET_OF_THREE = 7
 
@@ -21,8 +19,8 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     """Hyper-parameters as the MLX network wants them: sizes from the tensors, the rest as saved."""
     given = metadata.get("hyper_parameters", {})
     assumed: list[str] = []
-    classes = _size(tensors, "classifier.bias")
-    specifications, activation = _task(metadata.get("specifications"), classes, assumed)
+    classes = size_of(tensors, "classifier.bias")
+    specifications, activation = task(metadata.get("specifications"), classes, assumed)
     stride = given.get("sincnet", {}).get("stride")
     if stride is None:
         assumed.append("sincnet.stride 10: pyannote's default, the tensors do not show it")
@@ -30,8 +28,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     for name, value in (("sincnet.stride", stride), ("sample_rate", given.get("sample_rate", 1))):
         if not isinstance(value, int) or value < 1:
             raise ConversionError(f"{name} is {value!r}, which is no number of samples")
-    hidden = _size(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
-    linear = count_of(tensors, r"linear\.(\d+)\.")
+    hidden = size_of(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
     return {
         "model_type": "segmentation",
         "architecture": "PyanNet",
@@ -44,10 +41,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
             "bidirectional": any(name.endswith("_reverse") for name in tensors),
             "monolithic": _is_whole(tensors),
         },
-        "linear": {
-            "hidden_size": _size(tensors, "linear.0.bias") if linear else 0,
-            "num_layers": linear,
-        },
+        "linear": sizes_of_linear(tensors),
         "num_classes": classes,
         "activation": activation,
         "specifications": specifications,
@@ -57,17 +51,10 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
 
 def table(config: Mapping[str, Any]) -> Table:
     """The rules for a PyanNet of these hyper-parameters."""
-    sinc = "sincnet.conv1d.0.filterbank"
     rules: Table = (
-        *affine("sincnet.wav_norm1d", "sincnet.wav_norm"),
-        Rule(f"{sinc}.low_hz_", "sincnet.conv.0.low_hz", exact=_HERTZ),
-        Rule(f"{sinc}.band_hz_", "sincnet.conv.0.band_hz", exact=_HERTZ),
-        Rule(f"{sinc}.window_", "sincnet.conv.0.window", exact=_FILTER),
-        Rule(f"{sinc}.n_", "sincnet.conv.0.time", exact=_FILTER),
-        *each(conv1d("sincnet.conv1d.{i}", "sincnet.conv.{i}"), i=(1, 2)),
-        *each(affine("sincnet.norm1d.{i}", "sincnet.norm.{i}"), i=range(3)),
-        *_lstm(config["lstm"]),
-        *each(affine("linear.{i}", "linear.{i}"), i=range(config["linear"]["num_layers"])),
+        *sincnet("sincnet", "sincnet"),
+        *lstm_layers(config["lstm"]),
+        *linear_layers(config["linear"]),
         *affine("classifier", "classifier"),
     )
     return (
@@ -76,7 +63,19 @@ def table(config: Mapping[str, Any]) -> Table:
     )
 
 
-def _lstm(config: Mapping[str, Any]) -> Table:
+def sizes_of_linear(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    count = count_of(tensors, r"linear\.(\d+)\.")
+    return {
+        "hidden_size": size_of(tensors, "linear.0.bias") if count else 0,
+        "num_layers": count,
+    }
+
+
+def linear_layers(config: Mapping[str, Any]) -> Table:
+    return each(affine("linear.{i}", "linear.{i}"), i=range(config["num_layers"]))
+
+
+def lstm_layers(config: Mapping[str, Any]) -> Table:
     """One torch LSTM of many layers, or a list of one-layer ones: the same layers in MLX."""
     whole = config["monolithic"]
     directions = (
@@ -91,7 +90,7 @@ def _lstm(config: Mapping[str, Any]) -> Table:
     return rules
 
 
-def _task(
+def task(
     saved: Mapping[str, Any] | None, classes: int, assumed: list[str]
 ) -> tuple[dict[str, Any] | None, str]:
     """What the classes mean, and with it the last activation."""
@@ -148,7 +147,7 @@ def _first_lstm(tensors: Mapping[str, Tensor], what: str) -> str:
     return f"lstm.{what}_l0" if _is_whole(tensors) else f"lstm.0.{what}_l0"
 
 
-def _size(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
+def size_of(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
     if name not in tensors:
         raise missing(name)
     shape = tensors[name].shape

@@ -21,10 +21,15 @@ BLOCKS = {
 }
 
 _HEAD = "classifies the training speakers; the embedding comes before it"
+# What training leaves beside a network of WeSpeaker's.
+HEADS = (
+    *(Drop(f"{at}projection.{{path}}", why=_HEAD) for at in ("", PREFIX)),
+    Drop("loss_func.{path}", why="weights of the training loss; inference never reads it"),
+)
 
 # pyannote saves these with the checkpoint; a bare state dict means the values that it was
 # trained with, which are these defaults of pyannote's and WeSpeaker's.
-_FBANK = {
+FBANK = {
     "sample_rate": 16000,
     "num_mel_bins": 80,
     "frame_length": 25.0,
@@ -41,7 +46,7 @@ _FBANK = {
 def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
     """Hyper-parameters as the MLX network wants them: sizes from the tensors, fbank as saved."""
     given = metadata.get("hyper_parameters")
-    fbank = {name: (given or {}).get(name, default) for name, default in _FBANK.items()}
+    fbank = {name: (given or {}).get(name, default) for name, default in FBANK.items()}
     assumed = [] if given else ["fbank as pyannote computes it: 80 mel bins, 25/10 ms, Hamming"]
     return {
         "model_type": "embedding",
@@ -75,8 +80,7 @@ def table(config: Mapping[str, Any]) -> Table:
     return (
         *rules,
         BATCH_COUNTERS,
-        *(Drop(f"{at}projection.{{path}}", why=_HEAD) for at in ("", PREFIX)),
-        Drop("loss_func.{path}", why="weights of the training loss; inference never reads it"),
+        *HEADS,
         Identity("resnet.seg_bn_1", why="one embedding layer: pyannote puts nn.Identity here"),
         Identity("resnet.seg_2", why="one embedding layer: pyannote puts nn.Identity here"),
     )
@@ -98,7 +102,10 @@ def _architecture(tensors: Mapping[str, Tensor], named: str | None) -> str:
 FAMILY = Family(
     role="embedding",
     architectures=tuple(BLOCKS),
-    anchors=("layer1.0.conv1.weight", "layer4.0.conv1.weight"),
+    anchors=(
+        *("layer1.0.conv1.weight", "layer4.0.conv1.weight"),
+        *("layer1.0.conv2.weight", "seg_1.weight"),
+    ),
     config=config,
     table=table,
     network="samevoice.models.networks.wespeaker:WeSpeakerResNet",

@@ -24,7 +24,7 @@ from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import registry
 from samevoice.models.diarization import parts
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.frames import Chunks, Frames
+from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.pipeline import Clock, Hook, nobody, timed
 from samevoice.models.diarization.reconstruction import SHORTEST, joined
@@ -188,12 +188,12 @@ class DetectionPipeline(Segmenter):
         clock, tell = clock or Clock(), tell or nobody
         if self.streams:
             return self._streamed(timed(blocks, clock), clock, tell, duration)
-        chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        chunks = self.chunks(timed(blocks, clock))
         said = []
         with self.on_device():
             for batch in chunks:
                 with clock("segmentation"):
-                    found = self.segment(batch)
+                    found = self.segment(self.level(batch))
                     if self.classes is not None:
                         found = self.decode(found)
                     said.append(TASKS[self.task].of_masks(np.array(found, dtype=np.float32)))

@@ -25,6 +25,7 @@ from samevoice.models.fast.front import Front
 from samevoice.models.fast.front import of as front_of
 from samevoice.models.fast.winograd import TO_TILE, differences
 from samevoice.models.layers import BatchNorm, Conv2d, arrays_of
+from samevoice.models.layers.simam import LAMBDA, SimAM
 
 # Tiles that are worked on at once: enough for a product to be worth its call, few enough for what
 # they leave to be in the cache when it is wanted again.
@@ -71,6 +72,7 @@ class Step:
 
     convs: tuple[Conv, ...]
     shortcut: Conv | None = None
+    gated: bool = False  # by SimAM, before the shortcut is added
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,57 @@ def block(image: Floats, size: Size, step: Step, share: Share) -> tuple[Floats, 
         into, after = convolved(into, after, conv, share)
     if step.shortcut is not None:
         beside, _ = convolved(image, size, step.shortcut, share, rectified=False)
+    if step.gated:
+        made, after = convolved(into, after, step.convs[-1], share, rectified=False)
+        gate(made, after, beside, share)
+        return made, after
     return convolved(into, after, step.convs[-1], share, added=beside)
+
+
+def gate(image: Floats, size: Size, added: Floats, share: Share) -> None:
+    """SimAM, what is ``added`` and a ReLU, in place; zeros beyond the edges stay."""
+    height, width = size
+    edges = _strips(image.shape[0] // 2 - 1, image.shape[2] - 1)
+    parts = range(len(edges) - 1)
+    # The rows of each strip; zeros above and below belong to none.
+    strips = [image[2 * edges[k] + 1 : 2 * edges[k + 1] + 1] for k in parts]
+    sums = np.zeros((len(parts), image.shape[-1]))
+
+    def add(part: int) -> None:
+        sums[part] = _over_pixels(strips[part])
+
+    share(add, parts)
+    mean = (sums.sum(axis=0) / (height * width)).astype(np.float32)
+
+    def square(part: int) -> None:
+        sums[part] = _over_pixels(np.square(strips[part] - mean))
+
+    share(square, parts)
+    # Each zero that pads the image counted as one mean.
+    beyond = sum(strip[..., 0].size for strip in strips) - height * width
+    squares = sums.sum(axis=0) - beyond * np.square(mean.astype(np.float64))
+    with np.errstate(invalid="ignore"):  # of a single value
+        variance = squares / np.float64(height * width - 1)
+    inverse = (-0.25 / (variance + LAMBDA)).astype(np.float32)
+
+    def weigh(part: int) -> None:
+        strip = strips[part]
+        gates = np.square(strip - mean)
+        gates *= inverse
+        gates -= np.float32(0.5)
+        np.exp(gates, out=gates)
+        gates += np.float32(1)
+        np.divide(strip, gates, out=strip)
+        strip += added[2 * edges[part] + 1 : 2 * edges[part + 1] + 1]
+        np.maximum(strip, 0, out=strip)
+
+    share(weigh, parts)
+
+
+def _over_pixels(strip: Floats) -> NDArray[np.float64]:
+    """(R, 2, W, C) -> (C,): row by row, then all rows in float64."""
+    found: NDArray[np.float64] = strip.sum(axis=2).sum(axis=(0, 1), dtype=np.float64)
+    return found
 
 
 # Convolutions -------------------------------------------------------------------------------------
@@ -280,14 +332,14 @@ def whole(image: Floats, size: Size) -> Floats:
 
 
 def of(resnet: Any) -> Trunk | None:
-    """The form of a ``networks.wespeaker.ResNet``, or None where it would compute otherwise."""
+    """The form of a ``layers.residual.Trunk``, or None where it would compute otherwise."""
     blocks = [block for _, block in resnet.blocks]
-    if not are_plain([resnet.conv1, resnet.bn1, *blocks], (Conv2d, BatchNorm)):
+    if not are_plain([resnet.conv1, resnet.bn1, *blocks], (Conv2d, BatchNorm, SimAM)):
         return None
     steps = tuple(map(step_of, blocks))
     first, last = len(resnet.layer1), len(blocks) - len(resnet.layer4)
     # Sums over 32 channels are short: with the front's form the stage takes 0.57 of its time.
-    if any(step.shortcut or len(step.convs) > 2 for step in steps[:first]):
+    if any(step.shortcut or step.gated or len(step.convs) > 2 for step in steps[:first]):
         return Trunk(conv_of(resnet.conv1, resnet.bn1), steps[:last], steps[last:])
     front = front_of(resnet.conv1, resnet.bn1, resnet.layer1)
     return Trunk(front, steps[first:last], steps[last:])
@@ -297,7 +349,8 @@ def step_of(block: Any) -> Step:
     """Of a ``layers.residual.Block``."""
     numbers = range(1, block.depth + 1)
     convs = tuple(conv_of(block[f"conv{i}"], block[f"bn{i}"]) for i in numbers)
-    return Step(convs, conv_of(*block.shortcut) if "shortcut" in block else None)
+    shortcut = conv_of(*block.shortcut) if "shortcut" in block else None
+    return Step(convs, shortcut, "gate" in block)
 
 
 def conv_of(conv: Any, norm: Any) -> Conv:

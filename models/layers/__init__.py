@@ -109,6 +109,21 @@ class InstanceNorm(Module):
         return y.astype(x.dtype)
 
 
+class LayerNorm(Module):
+    """Each frame to mean 0 and (biased) variance 1 over its channels, then scaled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = mx.ones((channels,)), mx.zeros((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., C) -> (..., C)."""
+        if fast.on_cpu():  # MLX's own sums lose digits there
+            wide, *rest = (np.array(y.astype(mx.float32)) for y in (x, self.weight, self.bias))
+            return mx.array(cpu.layer_norm(wide, (rest[0], rest[1]), EPSILON), dtype=x.dtype)
+        return mx.fast.layer_norm(x, self.weight, self.bias, EPSILON)
+
+
 class BatchNorm(Module):
     """Batch normalisation as it runs after training: by the running statistics, never the batch's.
 
@@ -143,9 +158,10 @@ class BatchNorm(Module):
 
 
 class Conv1d(Module):
-    """An odd convolution along time, padded so that a stride of 1 keeps the frames.
+    """An odd convolution along time: (B, T, I) -> (B, T', O).
 
-    (B, T, I) -> (B, T', O).
+    Padded so that a stride of 1 keeps the frames: with "zeros", or with what lies before the edge,
+    in a mirror ("reflect"). With "nothing" it is not padded.
     """
 
     def __init__(
@@ -156,20 +172,32 @@ class Conv1d(Module):
         stride: int = 1,
         dilation: int = 1,
         bias: bool = False,
+        pads: str = "zeros",
     ) -> None:
         super().__init__()
         bound = 1 / math.sqrt(inputs * kernel)
         self.weight = mx.random.uniform(-bound, bound, (outputs, kernel, inputs))
         if bias:
             self.bias = mx.random.uniform(-bound, bound, (outputs,))
-        self.stride, self.padding, self.dilation = stride, kernel // 2 * dilation, dilation
+        self.stride, self.dilation, self.pads = stride, dilation, pads
+        self.padding = 0 if pads == "nothing" else kernel // 2 * dilation
 
     def __call__(self, x: mx.array) -> mx.array:
+        padding = self.padding
+        if self.pads == "reflect":
+            x, padding = reflected(x, padding), 0
         if fast.on_cpu():
-            y = cpu.conv1d(x, self.weight, self.stride, self.dilation)
+            y = cpu.conv1d(x, self.weight, self.stride, self.dilation, padding)
         else:
-            y = mx.conv1d(x, self.weight, self.stride, self.padding, self.dilation)
+            y = mx.conv1d(x, self.weight, self.stride, padding, self.dilation)
         return y + self.bias if "bias" in self else y
+
+
+def reflected(x: mx.array, reach: int) -> mx.array:
+    """(B, T, C) -> (B, T + 2 * reach, C): the frames before each edge once more, in a mirror."""
+    if x.shape[1] <= reach:
+        raise ValueError(f"{x.shape[1]} frames, but {reach} are reflected at either end")
+    return x[:, mx.array(np.pad(np.arange(x.shape[1]), reach, "reflect"))] if reach else x
 
 
 class Conv2d(Module):
@@ -200,6 +228,17 @@ def relu(x: mx.array) -> mx.array:
 def leaky_relu(x: mx.array) -> mx.array:
     """Negative values shrink to a hundredth, they do not vanish (torch's default slope)."""
     return mx.maximum(x, 0.01 * x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """By the error function, not by tanh."""
+    if fast.on_cpu():
+        return mx.array(cpu.gelu(np.array(x.astype(mx.float32))), dtype=x.dtype)
+    return x * 0.5 * (1 + mx.erf(x * math.sqrt(0.5)))
+
+
+def silu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(x)
 
 
 def as_float64(x: mx.array) -> np.ndarray:

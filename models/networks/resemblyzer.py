@@ -12,9 +12,10 @@ from mlx.nn.layers.linear import Linear
 from samevoice.models.layers import relu
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.lstm import LSTM
-from samevoice.models.layers.mel import Mel
+from samevoice.models.layers.slaney import MelPowers
 from samevoice.models.network import CutEmbedding, as_batch
 
+HOP = 160  # samples from one frame to the next
 PARTIAL = 160  # frames that the network hears at once: what it was trained on
 APART = 77  # frames from one beginning to the next: 1.3 times a second
 COVERED = 0.75  # of the last, by sound; with less it is left out
@@ -32,7 +33,7 @@ class VoiceEncoder(CutEmbedding):
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         bins, hidden = int(config["num_mel_bins"]), int(config["hidden_size"])
-        self.mel = Mel(int(config["sample_rate"]), bins)
+        self.mel = MelPowers(bins, int(config["sample_rate"]), hop=HOP)
         inputs = [bins, *[hidden] * (int(config["num_layers"]) - 1)]
         self.lstm = [LSTM(size, hidden) for size in inputs]
         self.linear = Linear(hidden, int(config["embedding_size"]))
@@ -43,7 +44,7 @@ class VoiceEncoder(CutEmbedding):
 
     def whole(self, frames: mx.array) -> mx.array:
         starts = beginnings(frames.shape[1])
-        missing = max(0, (starts[-1] + PARTIAL) * self.mel.step - frames.shape[1])
+        missing = max(0, (starts[-1] + PARTIAL) * HOP - frames.shape[1])
         mel = self.mel(mx.pad(frames, [(0, 0), (0, missing)]))
         parts = mx.stack([mel[:, start : start + PARTIAL] for start in starts], axis=1)
         heard = self.partial(parts.reshape(-1, *parts.shape[2:]))
@@ -62,7 +63,7 @@ class VoiceEncoder(CutEmbedding):
 
     @property
     def windows(self) -> tuple[Window, ...]:
-        return (self.mel.window,)
+        return (self.mel.frames.step,)
 
     @property
     def fewest_samples(self) -> int:
@@ -71,10 +72,9 @@ class VoiceEncoder(CutEmbedding):
 
 def beginnings(samples: int) -> list[int]:
     """The first frame of each part of so many samples."""
-    step = Mel.step
-    frames = math.ceil((samples + 1) / step)
+    frames = math.ceil((samples + 1) / HOP)
     starts = list(range(0, max(1, frames - PARTIAL + APART + 1), APART))
-    too_short = samples - starts[-1] * step < COVERED * PARTIAL * step
+    too_short = samples - starts[-1] * HOP < COVERED * PARTIAL * HOP
     return starts[:-1] if too_short and len(starts) > 1 else starts
 
 

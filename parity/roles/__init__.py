@@ -44,8 +44,8 @@ class Role:
     name: str
     judged: tuple[tuple[str, str], ...] = ()
     examples: Callable[[Array, int, bool], Iterator[Example]] | None = None
-    # Few and short, but with all that a bug needs to show.
-    gallery: Callable[[], list[Example]] | None = None
+    # Few and short, but with all that a bug needs to show, from the shortest that gives a number.
+    gallery: Callable[[int], list[Example]] | None = None
     # What a gallery of it holds beside the bugs of layers: its name, what it does, how often.
     decisions: Callable[[Array], Iterator[tuple[str, str, int]]] | None = None
     labels: tuple[str, ...] = ()  # of every piece of a recording that is given

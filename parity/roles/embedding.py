@@ -65,9 +65,9 @@ def masks(items: int, frames: int) -> Array:
     return made
 
 
-def gallery() -> list[Example]:
+def gallery(shortest: int) -> list[Example]:
     """Speech, quiet, and masks; soft ones, so that reading between two frames shows."""
-    speech, short = sample()[7 * RATE : 8 * RATE], 3 * RATE // 10
+    speech, short = sample()[7 * RATE : 8 * RATE], max(3 * RATE // 10, shortest + RATE // 10)
     quiet = speech[:short] * np.float32(2.0**-13)
     heard = batch([speech[:short], speech[RATE // 2 :][:short]])
     labels = tuple(f"voice {n}" for n in range(10))

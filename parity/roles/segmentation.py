@@ -41,7 +41,8 @@ def examples(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
         yield Example("batch of 32, 10 s", batch(pieces(speech, 32, CHUNK)), labels=LABELS)
 
 
-def gallery() -> list[Example]:
+def gallery(shortest: int) -> list[Example]:
+    del shortest
     speech = sample()[7 * RATE : 8 * RATE]
     sounds = batch([speech, noise(len(speech), seed=3)])
     return [Example("speech and noise", sounds, depth="full", labels=LABELS * 2)]

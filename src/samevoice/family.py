@@ -9,7 +9,7 @@ chooses code: it names an architecture, and an installed family answers to it or
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -37,8 +37,9 @@ class Family:
     ``anchors`` are names of tensors that together only this kind has; what stands before them in a
     checkpoint is a wrapper's. ``network`` and ``original`` are "module:name", imported when first
     used: the class of the MLX network, which takes the config, and the function that builds the
-    PyTorch module of a config. ``reference`` names a third: it takes a folder and whether the shape
-    is to be small, and writes a checkpoint with seeded weights there.
+    PyTorch module of a config. ``reference`` names a third: it takes a folder, whether the shape is
+    to be small and, where there are several, which architecture, and writes a checkpoint with
+    seeded weights there.
     """
 
     role: str
@@ -50,6 +51,8 @@ class Family:
     original: str = ""
     reference: str = ""
     prefix: str = ""  # of the table's names; checkpoints may go without
+    # What the original has as a method of a module and the network as a module in it, by name.
+    methods: Mapping[str, str] = field(default_factory=dict)
     # Of data without a network, what its reader wants: such values are never rounded.
     shapes_of_data: Callable[[Mapping[str, Any]], dict[str, Shape]] | None = None
     package: str = OWN  # where it comes from
@@ -61,8 +64,9 @@ class Family:
     def build_network(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.network)(config)
 
-    def write_reference(self, folder: Path, *, small: bool) -> None:
-        named_object(self.reference)(folder, small)
+    def write_reference(self, folder: Path, architecture: str, *, small: bool) -> None:
+        which = (architecture,) if len(self.architectures) > 1 else ()
+        named_object(self.reference)(folder, small, *which)
 
     def build_original(self, config: Mapping[str, Any]) -> Any:
         return named_object(self.original)(config)

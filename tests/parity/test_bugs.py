@@ -9,6 +9,9 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
+from samevoice.models.layers import BatchNorm, Conv1d
+from samevoice.models.layers.mel import MFCC, MelDecibels
+from samevoice.models.layers.pooling import AttentivePool
 from samevoice.parity import bugs, spoiling
 from samevoice.parity.textbook import Layer, compute
 
@@ -18,6 +21,7 @@ nn: Any = import_module("mlx.nn")
 def net() -> Any:
     """One of everything."""
     made = nn.Module()
+    made.mirror = Conv1d(4, 6, 5, dilation=2, bias=True, pads="reflect")
     made.conv = nn.Conv1d(4, 6, 3, padding=2, dilation=2)
     made.square = nn.Linear(6, 6)
     made.norm = nn.LayerNorm(6)
@@ -46,6 +50,7 @@ def test_the_module_tells_the_kind() -> None:
         "conv": "conv1d",
         "gru": "gru",
         "lstm": "lstm",
+        "mirror": "conv1d",
         "norm": "norm",
         "square": "linear",
     }
@@ -54,6 +59,7 @@ def test_the_module_tells_the_kind() -> None:
 @pytest.mark.parametrize(
     ("path", "names"),
     [
+        ("mirror", {"zeros for a mirror at the edges"}),
         ("conv", {"the dilation forgotten", "padding all on one side", "the kernel turned round"}),
         ("square", {"the matrix not transposed"}),
         ("gru", {"gates z, r, n for r, z, n"}),
@@ -66,11 +72,11 @@ def test_a_layer_has_the_bugs_of_its_kind(path: str, names: set[str]) -> None:
     assert names <= found
 
 
-@pytest.mark.parametrize("path", ["conv", "square", "norm"])
+@pytest.mark.parametrize("path", ["conv", "mirror", "square", "norm"])
 def test_the_textbook_agrees_with_mlx(path: str) -> None:
     network = net()
     layer = spoiling.layers_of(network)[path]
-    x = np.random.default_rng(0).standard_normal((2, 9, 4 if path == "conv" else 6))
+    x = np.random.default_rng(0).standard_normal((2, 9, 6 if path in ("square", "norm") else 4))
     got = compute(layer, x)
     assert got is not None
     theirs = np.array(network[path](mx.array(x.astype(np.float32))))
@@ -99,3 +105,79 @@ def test_each_bug_changes_its_layer() -> None:
 def test_heads_lie_apart_and_interleaved() -> None:
     rows = np.arange(4.0)[:, None]
     assert bugs._by_head(rows, 2)[:, 0].tolist() == [0, 2, 1, 3]
+
+
+class Pool(AttentivePool):
+    score_layers = ("tdnn.conv", "", "conv")
+
+    def __init__(self, context: str, has_tanh: bool, masked: bool) -> None:
+        super().__init__()
+        self.context, self.has_tanh, self.masked = context, has_tanh, masked
+        self.tdnn = {"conv": nn.Linear(12 if context else 4, 3), "norm": BatchNorm(3)}
+        self.conv = nn.Linear(3, 4)
+
+
+class NormedPool(Pool):
+    score_layers = ("tdnn.conv", "tdnn.norm", "conv")
+
+
+@pytest.mark.parametrize(
+    ("kind", "context", "has_tanh", "masked"),
+    [
+        (Pool, "", True, False),
+        (NormedPool, "biased", True, False),
+        (Pool, "unbiased", True, True),
+        (NormedPool, "", False, True),
+    ],
+)
+def test_attentive_pooling_by_the_textbook(
+    kind: type[Pool], context: str, has_tanh: bool, masked: bool
+) -> None:
+    """Both agree, and each bug that may not idle changes what comes out."""
+    network = nn.Module()
+    network.pool = kind(context, has_tanh, masked)
+    layer = spoiling.layers_of(network)["pool"]
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 9, 4)).astype(np.float32)
+    soft = rng.random((2, 3, 5)).astype(np.float32)
+    soft[:, 2] = 0
+    given = (x, soft) if masked else (x,)
+    got = compute(layer, x, soft)
+    assert got is not None
+    theirs = np.array(network.pool(*map(mx.array, given)))
+    np.testing.assert_allclose(got, theirs, rtol=1e-5, atol=2e-6)
+    for bug in bugs.bugs_of(layer):
+        wrong = bug.change(layer)
+        if wrong is not None and not bug.may_idle:
+            spoilt = compute(wrong, x, soft)
+            assert spoilt is not None, bug.name
+            assert spoilt.shape != got.shape or not np.allclose(spoilt, got, rtol=1e-4), bug.name
+
+
+@pytest.mark.parametrize("kind", ["speechbrain", "mfcc", "log mfcc"])
+def test_mel_spectra_by_the_textbook(kind: str) -> None:
+    rng = np.random.default_rng(0)
+    network = nn.Module()
+    if kind == "speechbrain":
+        network.mel = MelDecibels(20)
+    else:
+        said = {"n_mels": 9, "n_fft": 64, "win_length": 50, "pad": 3, "normalized": "window"}
+        config = {"n_mfcc": 7, "log_mels": kind == "log mfcc", "melkwargs": said}
+        network.mel = MFCC(16000, config)
+        network.mel.window = mx.array(np.hanning(51)[:50].astype(np.float32))
+        network.mel.banks = mx.array(rng.random((33, 9)).astype(np.float32))
+        network.mel.cosines = mx.array(rng.standard_normal((9, 7)).astype(np.float32))
+    layer = spoiling.layers_of(network)["mel"]
+    x = (rng.standard_normal((2, 900)) * [[1], [1e-3]]).astype(np.float32)
+    x[:, 500:] = 0
+    got = compute(layer, x)
+    assert got is not None
+    np.testing.assert_allclose(got, np.array(network.mel(mx.array(x))), atol=2e-4)
+    changes = 0
+    for bug in bugs.bugs_of(layer):
+        if (wrong := bug.change(layer)) is not None:
+            spoilt = compute(wrong, x)
+            assert spoilt is not None
+            assert not np.allclose(spoilt, got, atol=1e-3) or bug.may_idle, bug.name
+            changes += 1
+    assert changes >= 4

@@ -211,3 +211,45 @@ def test_an_lstm_that_runs_twice_has_taps_for_each_run() -> None:
         "lstm.forward.input", "lstm.forward", "lstm.forward#2.input", "lstm.forward#2", "output",
     ]  # fmt: skip
     np.testing.assert_array_equal(seen.outputs["lstm.forward#2"], seen.outputs["output"])
+
+
+def test_wrapped_layers_show_the_block_around_them_and_what_holds_no_tensors_its_own_name() -> None:
+    import torch
+
+    class Wrapped(torch.nn.Module):
+        """As speechbrain's convolutions: the layer alone in a module of its own."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv1d(2, 2, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.conv(x + 1))
+
+    class Scores(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.last = Wrapped(), Wrapped()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.last(self.first(x)))
+
+    class StatsPool(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x.mean(dim=2)
+
+    class Whole(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.scores, self.pool = Scores(), StatsPool()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return torch.as_tensor(self.pool(self.scores(x)))
+
+    names = names_of([(f"scores.{n}.conv.weight", f"scores.{n}.weight") for n in ("first", "last")])
+    module = Whole()
+    x = np.arange(8, dtype=np.float32).reshape(1, 2, 4)
+    seen = Reference(module, seams_of(module, names)).record(Example("x", arguments=(x,)))
+    assert list(seen.outputs) == ["scores.first", "scores.last", "scores", "pool", "output"]
+    np.testing.assert_array_equal(seen.inputs["scores.first"], x.swapaxes(1, 2))
+    np.testing.assert_array_equal(seen.inputs["pool"], seen.outputs["scores"])

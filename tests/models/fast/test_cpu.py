@@ -38,7 +38,7 @@ def test_same_as_mlx_convolution_along_time(
     weight = mx.random.normal((4, kernel, 3))
     padding = kernel // 2 * dilation
     want = mx.conv1d(x, weight, stride=stride, padding=padding, dilation=dilation)
-    got = cpu.conv1d(x, weight, stride, dilation)
+    got = cpu.conv1d(x, weight, stride, dilation, padding)
     assert got.shape == want.shape
     np.testing.assert_allclose(np.array(got), np.array(want), atol=1e-5)
 
@@ -59,7 +59,7 @@ def test_dtype_is_kept() -> None:
     got = cpu.conv2d(x, weight, (1, 1))
     assert got.dtype == mx.bfloat16
     assert got[0, 1, 1, 0].item() == 18
-    got = cpu.conv1d(x[0], weight[0], 1, 1)
+    got = cpu.conv1d(x[0], weight[0], 1, 1, 1)
     assert got.dtype == mx.bfloat16
     assert got[0, 1, 0].item() == 6
 

@@ -5,8 +5,9 @@ from typing import Any
 import mlx.core as mx
 import numpy as np
 import pytest
+from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers.pooling import resample, stats_pool
+from samevoice.models.layers.pooling import AttentivePool, resample, stats_pool
 
 # (B, F, T, C) = (1, 1, 4, 1): mean 4, squared distances 9 + 1 + 1 + 9 = 20
 FOUR = mx.array([1.0, 3.0, 5.0, 7.0]).reshape(1, 1, 4, 1)
@@ -80,3 +81,62 @@ def test_against_pyannote(pyannote: Any, make: Any, frames: int) -> None:
         truth, plain = pyannote.run(StatsPool(), x.reshape(2, 12, frames), *given)
         got = np.array(stats_pool(ours, *(mx.array(m) for m in given)))
         assert make.noise_ratio(truth, plain, got) < 2
+
+
+# Attentive pooling --------------------------------------------------------------------------------
+
+
+class Pool(AttentivePool):
+    def __init__(self, context: str = "") -> None:
+        super().__init__()
+        self.context, width = context, 6 if context else 2
+        self.linear1, self.linear2 = Linear(width, 3), Linear(3, 2)
+
+
+def attentive(context: str = "") -> Pool:
+    """Two channels; what a frame weighs depends on nothing but log 3 for a first channel of 2."""
+    pool = Pool(context)
+    pool.linear1.weight = mx.zeros(pool.linear1.weight.shape)
+    pool.linear1.bias = mx.zeros((3,))
+    pool.linear2.bias = mx.array([5.0, -7.0])
+    return pool
+
+
+# (B, T, C) = (1, 4, 2)
+FRAMES = mx.array([[[1.0, 2.0], [3.0, 2.0], [5.0, 2.0], [7.0, 2.0]]])
+
+
+@pytest.mark.parametrize("context", ["", "biased", "unbiased"])
+def test_equal_scores_give_the_mean_and_the_biased_deviation(context: str) -> None:
+    got = np.array(attentive(context)(FRAMES))
+    # A channel that never changes has the floor for its variance.
+    np.testing.assert_allclose(got, [[4, 2, np.sqrt(5), np.sqrt(1e-7)]], rtol=1e-5)
+
+
+def test_the_softmax_is_over_time_and_each_channel_has_its_own() -> None:
+    pool = attentive()
+    # tanh(artanh(0.5) * x / 1) for the first frame only: scores log 3 and 0.
+    pool.linear1.weight = mx.array([[np.arctanh(0.5), 0.0], [0.0, 0.0], [0.0, 0.0]])
+    pool.linear2.weight = mx.array([[2 * np.log(3), 0.0, 0.0], [0.0, 0.0, 0.0]])
+    got = np.array(pool(mx.array([[[1.0, 1.0], [0.0, 3.0]]])))
+    # Weights 3/4 and 1/4, then 1/2 and 1/2.
+    np.testing.assert_allclose(got, [[0.75, 2, np.sqrt(3) / 4, 1]], rtol=1e-5)
+
+
+def test_masks_multiply_the_weights_which_add_up_again() -> None:
+    pool = attentive()
+    masks = mx.array([[[1.0, 0.0], [0.0, 0.5], [0.0, 0.0]]])
+    got = np.array(pool(FRAMES, masks))
+    low = np.sqrt(1e-7)
+    want = [[[2, 2, 1, low], [6, 2, 1, low], [0, 0, low, low]]]
+    # As the mean of squares less the mean's square: 1e-8 of the weights is missing.
+    np.testing.assert_allclose(got[..., :3], np.array(want)[..., :3], rtol=1e-5)
+
+
+def test_the_context_is_what_the_first_layer_hears_beside_each_frame() -> None:
+    got = np.array(attentive("unbiased").with_context(FRAMES))
+    want = [4, 2, np.sqrt(20 / 3), np.sqrt(1e-7)]
+    np.testing.assert_allclose(got[0, :, 2:], [want] * 4, rtol=1e-5)
+    np.testing.assert_array_equal(got[..., :2], np.array(FRAMES))
+    biased = np.array(attentive("biased").with_context(FRAMES))
+    np.testing.assert_allclose(biased[0, 0, 4:], [np.sqrt(5), np.sqrt(1e-7)], rtol=1e-5)
