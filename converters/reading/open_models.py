@@ -121,6 +121,25 @@ OPEN = {
         config=_DIARIZATION,
         parts=("segmentation", "embedding"),
     ),
+    "resemblyzer": OpenModel(
+        "Resemblyzer's voice encoder (VoiceEncoder)",
+        Licence(
+            "apache-2.0",
+            gated=False,
+            link="https://github.com/resemble-ai/Resemblyzer",
+            attribution="Copyright 2019 Resemble.AI",
+        ),
+        "LibriSpeech (other), VoxCeleb1 and VoxCeleb2",
+        "telling voices apart, above all in English; small and old",
+        17_090_379,
+        15_747_704,
+        WheelFile(
+            "resemblyzer",
+            "0.1.4",
+            "resemblyzer/pretrained.pt",
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        ),
+    ),
     "vad": OpenModel(
         "Silero VAD for 16 kHz (SileroVAD)",
         Licence(

@@ -23,7 +23,9 @@ class MelPowers(Module):
     0 Hz to half the rate. Always float32.
     """
 
-    def __init__(self, mels: int, sample_rate: int = 16000, size: int = 400, hop: int = 160) -> None:
+    def __init__(
+        self, mels: int, sample_rate: int = 16000, size: int = 400, hop: int = 160
+    ) -> None:
         super().__init__()
         self.frames = Frames(size, size, hop)
         self.mels, self.sample_rate = mels, sample_rate
