@@ -16,6 +16,7 @@ from samevoice.converters.transforms import (
     OIHW_TO_OHWI,
     OIK_TO_OKI,
     SPLIT_QKV,
+    WEIGHT_NORM,
     Transform,
 )
 
@@ -56,6 +57,16 @@ def conv_transpose2d(source: str, target: str, *, bias: bool = True) -> Table:
 def _conv(source: str, target: str, layout: Transform, bias: bool) -> Table:
     weight = Rule(f"{source}.weight", f"{target}.weight", layout)
     return (weight, Rule(f"{source}.bias", f"{target}.bias")) if bias else (weight,)
+
+
+def weight_norm(source: str, target: str, parts: tuple[str, ...]) -> Table:
+    """A Conv1d with a norm and a direction for a weight, by these names; without, the weight."""
+    if not parts:
+        return conv1d(source, target)
+    return (
+        Rule(tuple(f"{source}.{part}" for part in parts), f"{target}.weight", WEIGHT_NORM),
+        Rule(f"{source}.bias", f"{target}.bias"),
+    )
 
 
 def batch_norm(source: str, target: str, *, affine: bool = True) -> Table:

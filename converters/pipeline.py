@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,35 +17,65 @@ from samevoice.converters.reading.sources import Source
 from samevoice.errors import ConversionError, SourceError
 from samevoice.files import read_text
 from samevoice.models.diarization.settings import (
+    AGGLOMERATIVE,
+    CENTROID,
     CLUSTERINGS,
     LABELS,
     NUMBERS,
     OVERLAP,
     THRESHOLDS,
+    TOGETHER,
     VBX,
     detection_fault,
     fault,
 )
 
 CONFIG_YAML = "config.yaml"
-_PIPELINES = (
-    "pyannote.audio.pipelines.SpeakerDiarization",
-    "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization",
-)
 # What pyannote's config.yaml may hold; more would change the pipeline in ways not converted.
 _KEYS = {"version", "dependencies", "pipeline", "params"}
 _PARTS = CLUSTERINGS[VBX].parts  # all that there are
 _PARAMS = {
-    *_PARTS,
+    "segmentation",
+    "embedding",
     "clustering",
-    "segmentation_batch_size",
+    TOGETHER,
     "segmentation_step",
     "embedding_batch_size",
     "der_variant",  # how pyannote scores while it tunes
     OVERLAP,
-    "legacy",
 }
 
+
+@dataclass(frozen=True)
+class _Kind:
+    """A class of pipelines: what it may be built with, and what it is where config.yaml is silent.
+
+    ``tuned`` are its clustering's numbers, which count where config.yaml has no ``params`` at all.
+    """
+
+    params: frozenset[str]
+    built: Mapping[str, Any]
+    tuned: Mapping[str, Any]
+
+
+_PYANNOTE = _Kind(frozenset({*_PARAMS, "plda", "legacy"}), {"clustering": VBX, OVERLAP: False}, {})
+_SUPLIME = _Kind(
+    frozenset(_PARAMS),
+    {
+        "clustering": AGGLOMERATIVE,
+        OVERLAP: True,
+        TOGETHER: 32,
+        "segmentation": {"checkpoint": "rewayai/suplime", "subfolder": "segmentation"},
+        "embedding": {"checkpoint": "rewayai/suplime", "subfolder": "embedding"},
+    },
+    {"method": CENTROID, "min_cluster_size": 12, "threshold": 0.72},
+)
+_PIPELINES: Mapping[str, _Kind] = {
+    "pyannote.audio.pipelines.SpeakerDiarization": _PYANNOTE,
+    "pyannote.audio.pipelines.speaker_diarization.SpeakerDiarization": _PYANNOTE,
+    "suplime.SuplimeDiarization": _SUPLIME,
+    "suplime.pipeline.SuplimeDiarization": _SUPLIME,
+}
 
 # Pipelines of one segmentation, and what ``diarize --task`` calls them.
 _DETECTIONS = {
@@ -120,7 +151,7 @@ def _loaded(text: str, where: str) -> Any:
         raise ConversionError(f"{where} is no readable YAML ({error})") from error
 
 
-def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], set[str]]) -> None:
+def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], AbstractSet[str]]) -> None:
     """Keys that are not known: the pipeline would do what is not converted."""
     for given, known in pairs:
         if strangers := sorted({*map(str, given)} - known):
@@ -130,22 +161,27 @@ def _refuse_strangers(where: str, *pairs: tuple[Mapping[Any, Any], set[str]]) ->
 def _settings(text: str, where: str) -> Settings:
     config = _loaded(text, where)
     block = config["pipeline"]
-    params, tuned = block.get("params") or {}, config.get("params") or {}
-    if block["name"] not in _PIPELINES:
+    kind = _PIPELINES.get(block["name"])
+    if kind is None:
         raise ConversionError(
-            f"pipeline {block['name']!r} is not supported; supported: {_PIPELINES[0]}, "
-            "VoiceActivityDetection and OverlappedSpeechDetection"
+            f"pipeline {block['name']!r} is not supported; supported: "
+            "pyannote.audio.pipelines.SpeakerDiarization, VoiceActivityDetection and "
+            "OverlappedSpeechDetection, and suplime.SuplimeDiarization"
         )
-    _refuse_strangers(where, (config, _KEYS), (params, _PARAMS))
-    clustering = params.get("clustering", VBX)
+    _refuse_strangers(where, (config, _KEYS), (block.get("params") or {}, kind.params))
+    params = {**kind.built, **(block.get("params") or {})}
+    tuned = config.get("params") or {"clustering": kind.tuned}
+    clustering = params["clustering"]
     said = {**params, **(tuned.get("segmentation") or {}), **(tuned.get("clustering") or {})}
     known = CLUSTERINGS.get(clustering) if isinstance(clustering, str) else None
     wanted = {**(known.settings if known else {}), **NUMBERS}
     found = {
         **{name: said.get(name, default) for name, default in wanted.items()},
-        OVERLAP: params.get(OVERLAP, False) is True,
+        OVERLAP: params[OVERLAP] is True,
         "clustering": clustering,
     }
+    if TOGETHER in kind.built:
+        found[TOGETHER] = params[TOGETHER]
     if (threshold := (tuned.get("segmentation") or {}).get("threshold")) is not None:
         found[LABELS] = threshold
     if wrong := fault(found):
@@ -197,11 +233,11 @@ def _locate(source: Source, part: str, where: Any) -> Source:
 def bundled_yaml(text: str) -> str:
     """config.yaml for the way back: as it was, but with every part beside it."""
     config = plain_yaml.load(text)
-    params = config["pipeline"]["params"]
-    wanted = {part: f"$model/{part}" for part in _PARTS if part in params}
-    if all(params[part] == where for part, where in wanted.items()):
+    params = config["pipeline"].get("params") or {}
+    wanted = {part: f"$model/{part}" for part in _settings(text, CONFIG_YAML).parts}
+    if all(params.get(part) == where for part, where in wanted.items()):
         return text
-    params.update(wanted)
+    config["pipeline"]["params"] = params | wanted
     rewritten: str = yaml.safe_dump(config, sort_keys=False)
     return rewritten
 

@@ -2,8 +2,8 @@
 
 A transform takes the source arrays of one rule and gives the target arrays. It must not look at
 the values, only move them: rules.py also runs it on arrays without memory to learn the shapes
-before anything is written. The two bias sums are the exceptions that compute, in float64; they have
-no exact inverse, so the engine keeps their sources in the bundle.
+before anything is written. The two bias sums and the weight norm are the exceptions that compute,
+in float64; they have no exact inverse, so the engine keeps their sources in the bundle.
 """
 
 from __future__ import annotations
@@ -66,6 +66,16 @@ def _gru_biases(b_ih: Array, b_hh: Array) -> Arrays:
     return np.concatenate([summed[:gates], b_ih[gates:]]), b_hh[gates:]
 
 
+def _weight_norm(norm: Array, direction: Array) -> Arrays:
+    """(1, 1, K), (O, I, K) -> (O, K, I) in float64: each tap as long as its norm says."""
+    if norm.shape != (1, 1, direction.shape[-1]):
+        raise ValueError(f"a norm for each tap is wanted, and {norm.shape} is there")
+    wide = direction.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # an array without memory holds zeros
+        weight = wide * (norm.astype(np.float64) / np.sqrt(np.square(wide).sum(axis=(0, 1))))
+    return (weight.transpose(0, 2, 1),)
+
+
 def _thirds(packed: Array) -> Arrays:
     """(3E, ...) -> three of (E, ...): query, key, value."""
     size = packed.shape[0] // 3
@@ -75,6 +85,7 @@ def _thirds(packed: Array) -> Arrays:
 # (4H,), (4H,) -> (4H,): MLX's LSTM has one bias; both frameworks order the gates i, f, g, o.
 ADD_BIASES = Transform("bias_ih + bias_hh", _sum, None)
 GRU_BIASES = Transform("bias_ih + bias_hh, n apart", _gru_biases, None)
+WEIGHT_NORM = Transform("norm times direction, OIK -> OKI", _weight_norm, None)
 SPLIT_QKV = Transform(
     "split q, k, v", _thirds, lambda q, k, v: (np.concatenate([q, k, v], axis=0),)
 )

@@ -20,6 +20,8 @@ Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 class Network(Module):
     """Mono audio in; built from a bundle's config, which stays readable as ``config``."""
 
+    at_once: int | None = None  # chunks: of large networks more take memory and save no time
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         channels = config.get("num_channels", 1)
@@ -164,6 +166,23 @@ class SharesFrames(Embeds, Protocol):
     def shared_windows(self) -> tuple[Window, ...]: ...
 
     def shared_frames(self, features: mx.array, *, between: bool) -> mx.array: ...
+
+
+class Stream(Protocol):
+    """One recording in pieces of any length (N,) -> (T, classes), the frames that are complete."""
+
+    def __call__(self, samples: np.ndarray) -> np.ndarray: ...
+
+    def end(self) -> np.ndarray:
+        """The frames that are left."""
+        ...
+
+
+@runtime_checkable
+class Streams(Protocol):
+    """A segmentation that remembers what it heard, and hears a recording in pieces."""
+
+    def stream(self) -> Stream: ...
 
 
 def interleaved(x: mx.array, y: mx.array) -> mx.array:

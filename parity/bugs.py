@@ -257,6 +257,19 @@ def _query_times(power: float) -> Change:
     return changed
 
 
+def _with(needed: str, **values: Any) -> Change:
+    """A setting, where the layer has another."""
+    return lambda layer: layer.having(**values) if needed in layer.settings else None
+
+
+def _ungated(layer: Layer) -> Layer | None:
+    return layer.having(ungated=True) if "gru_rel_pos_const" in layer.tensors else None
+
+
+def _other_axis(layer: Layer) -> Layer:
+    return layer.having(over="last" if layer.settings["over"] == "time" else "time")
+
+
 # The table ----------------------------------------------------------------------------------------
 
 OTHER_WEIGHTS = Bug(
@@ -303,6 +316,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("the layer left out", (*NORM, "simam", "clipped"), setting(left_out=True),
         "one layer's scale is lost"),
     Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
+    Bug("over the other axis", ("norm",), _other_axis, "time is taken for channels"),
     Bug("the unbiased variance", ("norm",), setting(ddof=1),
         "short inputs come out too small", may_idle=True),
     # LSTM and GRU.
@@ -323,6 +337,20 @@ BUGS: tuple[Bug, ...] = (
     Bug("heads interleaved", ("attention",), _interleaved, "each head sees a part of every other"),
     Bug("the scale forgotten", ("attention",), _query_times(0.5), "only the nearest is seen"),
     Bug("the scale squared", ("attention",), _query_times(-0.5), "all is seen alike"),
+    Bug("softmax over who looks", ("attention",), setting(over="who looks"),
+        "a frame's shares do not add up to one"),
+    Bug("the position bias dropped", ("attention",), _with("positions", unbiased=True),
+        "how far frames lie apart no longer counts"),
+    Bug("positions counted the other way", ("attention",), _with("positions", mirrored=True),
+        "what lies behind is taken for what lies before"),
+    Bug("the gates of the position bias dropped", ("attention",), _ungated,
+        "every frame looks as far as any other"),
+    # Mixtures of layers.
+    Bug("softmax of the weights forgotten", ("mixture",), setting(raw=True),
+        "the sum of layers has another level"),
+    Bug("an even mean of the layers", ("mixture",), setting(even=True), "what was learnt is lost"),
+    Bug("the layers in reverse", ("mixture",), tensors(lambda w: w[::-1], "weight"),
+        "the last layer has the first one's weight"),
     # Filters and features.
     Bug("low and band frequencies swapped", ("sinc",), _exchanged("low_hz", "band_hz"),
         "other filters altogether"),
@@ -408,6 +436,7 @@ INSTEAD: Mapping[str, tuple[str, ...]] = {
     "GELU": ("GELU's tanh form", "ReLU"),
     "GELU's tanh form": ("GELU",),
     "SiLU": ("ReLU", NOTHING),
+    "GLU": ("GLU with its halves exchanged", "GLU without its gate"),
     "an absolute value": (NOTHING,),
     "log-softmax": (NOTHING, "softmax"),
     "softmax": (NOTHING, "log-softmax"),

@@ -139,7 +139,7 @@ class _Trial:
 
     def _heard(self, *taps: str) -> Mapping[str, Array]:
         """The candidate's own, each layer fed with the reference's input."""
-        fed = self.traced.plain.inputs
+        fed = self.traced.plain.to_feed
         return self.candidate.record(self.traced.example, fed=fed, only=taps).taps
 
     # -- a layer

@@ -62,7 +62,7 @@ def trace(reference: Reference, example: Example) -> Trace:
     truth, plain = (reference.heard(example, x, deep=deep) for x in ("float64", "float32"))
     local = None
     if example.depth == FORCED:
-        local = reference.record(example, "float64", fed=plain.inputs)
+        local = reference.record(example, "float64", fed=plain.to_feed)
     return Trace(example, truth, plain, local, lambda: reference.floors(example, deep=deep))
 
 
@@ -141,7 +141,7 @@ def _tap(traced: Trace, tap: str, got: Array | None, shown: str = "") -> Tap:
 
 def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:
     """Every layer on the reference's own input, and what reaches a layer from those before it."""
-    recorded = candidate.record(traced.example, fed=traced.plain.inputs)
+    recorded = candidate.record(traced.example, fed=traced.plain.to_feed)
     name = traced.example.name
     if recorded.error:
         kept.errors[f"{name}, forced"] = recorded.error

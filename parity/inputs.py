@@ -112,6 +112,7 @@ class Recording:
     inputs: dict[str, Array] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     error: str = ""
+    inside: set[str] = field(default_factory=set)  # of a layer that is compared as a whole
 
     def note_input(self, name: str, array: Array) -> None:
         self.inputs[name] = array
@@ -125,6 +126,11 @@ class Recording:
         """Take back the note of an input, if there is one."""
         if self.inputs.pop(name, None) is not None:
             self.order.remove(into(name))
+
+    @property
+    def to_feed(self) -> dict[str, Array]:
+        """The inputs that layers are fed with, so that each is compared alone."""
+        return {name: x for name, x in self.inputs.items() if name not in self.inside}
 
     @property
     def final_outputs(self) -> list[str]:

@@ -16,6 +16,7 @@ import numpy as np
 from samevoice.converters.convert import Part
 from samevoice.errors import SamevoiceError
 from samevoice.models.layers.taps import again, first_of, outputs_of
+from samevoice.parity import hints
 from samevoice.parity.inputs import Recording, is_output
 from samevoice.parity.metrics import Array
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     import torch
 
 FBANK = "fbank"
+MIXTURE = "mixture"
 LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
@@ -39,11 +41,12 @@ class Names:
     """Torch module path -> tap, as the rules pair their tensors.
 
     ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it;
-    ``methods`` is a family's own.
+    ``attentions``, for each of torch's own, those of its projections; ``methods`` is a family's.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]]
+    attentions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     methods: Mapping[str, str] = field(default_factory=dict)
 
     def tap(self, path: str) -> str | None:
@@ -65,13 +68,22 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
     """Source and target tensors, as the rules move them -> whose output is which tap."""
     modules: dict[str, str] = {}
     lstms: dict[str, dict[tuple[int, bool], str]] = {}
+    attentions: dict[str, tuple[str, ...]] = {}
     for source, target in pairs:
         path, _, tensor = source.rpartition(".")
+        # A weight that torch computes from others belongs to the layer that it is computed for.
+        path = path.partition(".parametrizations.")[0]
         tap = target.rpartition(".")[0]
+        if tensor == "in_proj_weight":
+            attentions[path] = (*attentions.get(path, ()), tap)
+        if tensor.startswith("in_proj_"):
+            tap = tap.rpartition(".")[0]
         if inner := _LSTM_WEIGHT.fullmatch(tensor):
             lstms.setdefault(path, {})[int(inner[1]), inner[2] is not None] = tap
-        modules.setdefault(path, tap)
-    return Names({path: tap for path, tap in modules.items() if path not in lstms}, lstms)
+        if path:  # what the outermost module holds itself is nobody's output
+            modules.setdefault(path, tap)
+    alone = {path: tap for path, tap in modules.items() if path not in lstms}
+    return Names(alone, lstms, attentions)
 
 
 def names_of_part(part: Part) -> Names:
@@ -88,8 +100,9 @@ def names_of_part(part: Part) -> Names:
 class Seams:
     """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
 
-    ``methods`` is tap -> torch path and the method of the module there. ``as_mlx`` lays what a
-    module gives out as MLX does; "output" is the tap of the whole. With ``fbank`` the filterbank is
+    ``methods`` is tap -> torch path and the method of the module there; ``attentions``: tap -> the
+    path of torch's own attention, and the taps of its projections. ``as_mlx`` lays what a module
+    gives out as MLX does; "output" is the tap of the whole. With ``fbank`` the filterbank is
     listened to; with ``blocks`` a block that gives several tensors is heard by the first.
     """
 
@@ -97,9 +110,9 @@ class Seams:
     lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
     methods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
-        x, not is_output(tap) and gives_channels_first(module)
+        x, not is_output(tap) and gives_channels_first(module), hints.axes(module)
     )
-
+    attentions: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     fbank: bool = False
     blocks: bool = False
 
@@ -124,9 +137,10 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
     names = replace(names, modules={**names.modules, **seen})
     found: dict[str, str] = {}
     for path, one in modules.items():
-        own = path in names.modules or not type(one).__module__.startswith(LIBRARIES)
+        library = type(one).__module__.startswith(LIBRARIES) and not hints.is_block(one)
+        own = path in names.modules or not library
         tap = names.tap(path) if path and own and path not in names.lstms else None
-        if tap is None or _is_only_child(modules, path):
+        if tap is None or hints.is_function(one) or _is_only_child(modules, path):
             continue
         if not path.startswith(f"{found.get(tap)}."):
             found[tap] = path
@@ -136,7 +150,9 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
         for method, inner in names.methods.items()
         if hasattr(modules[path], method)
     }
-    return Seams(found, names.lstms, methods, fbank=hasattr(module, "compute_fbank"))
+    attentions = {names.modules[path]: (path, taps) for path, taps in names.attentions.items()}
+    fbank = hasattr(module, "compute_fbank")
+    return Seams(found, names.lstms, methods, attentions=attentions, fbank=fbank)
 
 
 def _seen_at(modules: Mapping[str, torch.nn.Module], path: str) -> str:
@@ -149,6 +165,8 @@ def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
     """Whether the parent is a module of its own kind around this one, not a list or a network."""
     parent = path.rpartition(".")[0]
     if not parent or type(modules[parent]).__module__.startswith("torch.nn."):
+        return False
+    if hints.calls_its_child(modules[parent]):
         return False
     return len(list(modules[parent].children())) == 1
 
@@ -198,25 +216,39 @@ def _holds_tensors(module: torch.nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
 
 
-def to_mlx(x: torch.Tensor, first: bool) -> Array:
-    """A copy with the channels last: NCHW -> NHWC, NCL -> NLC where they come first."""
+def to_mlx(x: torch.Tensor, first: bool, axes: str | None = None) -> Array:
+    """A copy with the channels last: NCHW -> NHWC, NCL -> NLC where they come first.
+
+    ``axes`` says otherwise.
+    """
     array = x.detach().numpy()
-    if array.ndim == 4:
-        array = array.transpose(0, 2, 3, 1)
-    elif array.ndim == 3 and first:
-        array = array.transpose(0, 2, 1)
+    if there := _turned(array.ndim, first, axes):
+        array = array.transpose(there)
     # A copy, always: the layer behind may change the tensor in place, as a residual sum does.
     return np.array(array, order="C")
 
 
-def from_mlx(array: Array, first: bool, like: torch.Tensor) -> torch.Tensor:
+def _turned(dims: int, first: bool, axes: str | None) -> tuple[int, ...]:
+    """The axes in the order that MLX has them; none where nothing is turned."""
+    if axes == hints.TIME_FIRST and dims == 3:
+        return (1, 0, 2)
+    if axes in (hints.TIME_FIRST, hints.AS_MLX):
+        return ()
+    if dims == 4:
+        return (0, 2, 3, 1)
+    return (0, 2, 1) if dims == 3 and (first or axes == hints.CHANNELS_FIRST) else ()
+
+
+def from_mlx(
+    array: Array, first: bool, like: torch.Tensor, axes: str | None = None
+) -> torch.Tensor:
     """The way back, in the type of the tensor that it stands in for."""
     import torch
 
-    if array.ndim == 4:
-        array = array.transpose(0, 3, 1, 2)
-    elif array.ndim == 3 and first:
-        array = array.transpose(0, 2, 1)
+    if axes == hints.ROWS:
+        array = array.reshape(-1, array.shape[-1])
+    if there := _turned(array.ndim, first, axes):
+        array = array.transpose(np.argsort(there))
     if tuple(array.shape) != tuple(like.shape):
         raise ReferenceError(f"a layer takes {tuple(like.shape)}, but was to be fed {array.shape}")
     return torch.from_numpy(np.array(array, order="C")).to(like.dtype)
@@ -233,6 +265,7 @@ class Listener:
     ) -> None:
         self.seen = Recording()
         self.module, self.seams, self.fed = module, seams, fed or {}
+        self.batch = 1  # of the run that is listened to
         self._last: Any = None  # the shape of what came last, where its channels came first
 
     @contextmanager
@@ -240,7 +273,8 @@ class Listener:
         with ExitStack() as stack:
             for tap, path in self.seams.modules.items():
                 one = self.module.get_submodule(path)
-                stack.callback(one.register_forward_pre_hook(self._before(tap)).remove)
+                before = one.register_forward_pre_hook(self._before(tap), with_kwargs=True)
+                stack.callback(before.remove)
                 stack.callback(one.register_forward_hook(self._after(tap)).remove)
             for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
@@ -248,32 +282,82 @@ class Listener:
             for tap, (path, method) in self.seams.methods.items():
                 one = self.module.get_submodule(path)
                 stack.enter_context(self._method(tap, one, method))
+            stack.callback(self.module.register_forward_pre_hook(self._begun).remove)
             if self.seams.fbank:
                 stack.enter_context(self._fbank())
+            if mixture := hints.mixture(self.module):
+                stack.enter_context(self._mixture(*mixture))
             stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
 
+    def _begun(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        self.batch = len(args[0]) if args and hasattr(args[0], "detach") else 1
+
+    def _by_item(self, module: torch.nn.Module, array: Array) -> Array:
+        """(B * T, C) -> (B, T, C) where a module has all frames one after the other."""
+        rows = hints.axes(module) == hints.ROWS
+        return array.reshape(self.batch, -1, array.shape[-1]) if rows else array
+
     def _before(self, tap: str) -> Callable[..., Any]:
-        def hook(module: torch.nn.Module, args: tuple[torch.Tensor, ...]) -> Any:
-            if not args or not hasattr(args[0], "detach"):
+        def hook(module: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
+            x: Any = args[0] if args else named.get("query")
+            if not hasattr(x, "detach"):
                 return None
-            first = _takes_channels_first(module, args[0].shape == self._last)
-            name = again(self.seen.inputs, tap)
-            self.seen.note_input(name, to_mlx(args[0], first))
-            if name not in self.fed:
+            first = _takes_channels_first(module, x.shape == self._last)
+            axes, name = hints.axes(module), again(self.seen.inputs, tap)
+            self.seen.note_input(name, self._by_item(module, to_mlx(x, first, axes)))
+            if hints.is_inside(module):
+                self.seen.inside.add(name)
+            fed = from_mlx(self.fed[name], first, x, axes) if name in self.fed else x
+            if tap in self.seams.attentions:
+                self._projections(tap, fed, axes)
+            if fed is x:
                 return None
-            return (from_mlx(self.fed[name], first, args[0]), *args[1:])
+            same = {key: fed if value is x else value for key, value in named.items()}
+            return (fed, *args[1:]) if args else (), same
 
         return hook
+
+    def _projections(self, tap: str, x: torch.Tensor, axes: str | None) -> None:
+        """torch's own attention tells nothing of what it makes of its input: it is made again."""
+        import torch
+
+        path, taps = self.seams.attentions[tap]
+        inner: Any = self.module.get_submodule(path)
+        made = torch.nn.functional.linear(x, inner.in_proj_weight, inner.in_proj_bias)
+        for one, part in zip(taps, made.chunk(3, dim=-1), strict=True):
+            self.seen.note_input(again(self.seen.inputs, one), to_mlx(x, False, axes))
+            self.seen.note_output(again(self.seen.outputs, one), to_mlx(part, False, axes))
+        if self.seams.modules[tap] == path:
+            self._last_projection(path, inner, made, axes)
+
+    def _last_projection(self, path: str, inner: Any, made: torch.Tensor, axes: str | None) -> None:
+        """Called as a whole, it never calls its last layer: (B, T, 3D) or (T, B, 3D)."""
+        import torch
+
+        last = next(t for t, one in self.seams.modules.items() if one == f"{path}.out_proj")
+        firsts = (x if inner.batch_first else x.transpose(0, 1) for x in made.chunk(3, dim=-1))
+        heads = inner.num_heads
+        parts = [x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in firsts]
+        query, key, value = parts
+        y = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+        y = y.transpose(1, 2).flatten(2)
+        given = y if inner.batch_first else y.transpose(0, 1)
+        name = again(self.seen.inputs, last)
+        self.seen.note_input(name, to_mlx(given, False, axes))
+        self.seen.inside.add(name)
+        found = torch.nn.functional.linear(given, inner.out_proj.weight, inner.out_proj.bias)
+        self.seen.note_output(again(self.seen.outputs, last), to_mlx(found, False, axes))
 
     def _after(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: Any, output: Any) -> None:
             # Of several tensors a layer's first counts.
-            one = self.seams.blocks or not any(True for _ in module.children())
+            one = self.seams.blocks or hints.by_first(module) or not list(module.children())
             first = first_of(output) if one else output
             name = again(self.seen.outputs, tap)
             if hasattr(first, "detach"):
-                self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
+                array = self.seams.as_mlx(tap, module, first)
+                self.seen.note_output(name, self._by_item(module, array))
                 self._last = first.shape if gives_channels_first(module) else None
             else:
                 self.seen.forget(name)
@@ -308,6 +392,34 @@ class Listener:
 
         return hook
 
+    @contextmanager
+    def _mixture(self, layers: Any, behind: torch.nn.Module) -> Iterator[None]:
+        """The mixture of a network's layers is a line of code: it is heard before and behind."""
+        import torch
+
+        extract = layers.extract_features
+
+        def extracting(*args: Any, **named: Any) -> Any:
+            found, lengths = extract(*args, **named)
+            stacked = torch.stack(found, dim=-1)
+            self.seen.note_input(MIXTURE, to_mlx(stacked, False, hints.AS_MLX))
+            if MIXTURE in self.fed:
+                stacked = from_mlx(self.fed[MIXTURE], False, stacked, hints.AS_MLX)
+                found = list(stacked.unbind(-1))
+            return found, lengths
+
+        def taking(module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+            self.seen.note_output(MIXTURE, to_mlx(args[0], False))
+
+        # Before the module's own hook, which may take something else.
+        hook = behind.register_forward_pre_hook(taking, prepend=True)
+        layers.extract_features = extracting
+        try:
+            yield
+        finally:
+            del layers.extract_features
+            hook.remove()
+
     def _method(
         self, tap: str, module: torch.nn.Module, method: str
     ) -> AbstractContextManager[None]:
@@ -316,7 +428,8 @@ class Listener:
         before, after = self._before(tap), self._after(tap)
 
         def computing(*args: torch.Tensor) -> torch.Tensor:
-            output: torch.Tensor = compute(*(before(module, args) or args))
+            fed = before(module, args, {})
+            output: torch.Tensor = compute(*(fed[0] if fed else args))
             after(module, args, output)
             return output
 

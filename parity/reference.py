@@ -18,6 +18,7 @@ import numpy as np
 from samevoice.converters.convert import Part
 from samevoice.converters.reading.stand_ins import decode
 from samevoice.errors import MissingExtraError
+from samevoice.parity import hints
 from samevoice.parity.inputs import OUTPUT, Example, Recording
 from samevoice.parity.listening import Listener, ReferenceError, Seams, names_of_part, seams_of
 from samevoice.parity.metrics import Array
@@ -113,7 +114,7 @@ class Reference:
                 yield "without oneDNN", self.heard(example, deep=deep)
         if any(isinstance(one, torch.nn.Conv2d) for one in self.module.modules()):
             yield "channels last", self.heard(example, module=self._channels_last, deep=deep)
-        if len(example.waveforms) > 1:
+        if len(example.waveforms) > 1 and not hints.hears_neighbours(self.module):
             yield "one by one", self._one_by_one(example, whole, deep)
 
     def _module(self, precision: Precision) -> torch.nn.Module:
@@ -203,6 +204,7 @@ def load(part: Part) -> torch.nn.Module:
     except ModuleNotFoundError as error:
         raise MissingExtraError(f"{error.name}, which runs the reference,", "parity") from error
     _check_weights(module, part)
+    hints.mark(module)
     return module.eval()
 
 
@@ -211,6 +213,8 @@ def _is_pyannotes(part: Part) -> bool:
     loaded = part.checkpoint
     if not single or loaded.container != "state_dict" or "pyannote.audio" not in loaded.entries:
         return False
+    if isinstance(decode(loaded.beside.get("hyper_parameters", {})).get("wav2vec"), str):
+        return False  # pyannote would download that network, to put the checkpoint's in its place
     said = decode(loaded.beside["pyannote.audio"])
     return str(said["architecture"]["module"]).startswith("pyannote.audio.")
 
@@ -232,12 +236,13 @@ def _built(part: Part) -> torch.nn.Module:
     import torch
 
     module: torch.nn.Module = part.family.build_original(part.config)
+    held = module.state_dict()
     state = {
         name: torch.from_numpy(np.array(tensor.load()))
         for name, tensor in part.plan.sources.items()
-        if name not in part.plan.dropped
+        if name not in part.plan.dropped or (name in held and "num_batches" not in name)
     }
-    counters = {name: value for name, value in module.state_dict().items() if "num_batches" in name}
+    counters = {name: value for name, value in held.items() if "num_batches" in name}
     try:
         module.load_state_dict({**counters, **state}, strict=True)
     except RuntimeError as error:
@@ -248,7 +253,7 @@ def _built(part: Part) -> torch.nn.Module:
 
 def _check_weights(module: torch.nn.Module, part: Part) -> None:
     """Every tensor that the rules use, in the module as in the checkpoint, to the last bit."""
-    held = module.state_dict()
+    held = _by_older_names(module.state_dict())
     for name, tensor in part.plan.sources.items():
         if name in part.plan.dropped:
             continue
@@ -256,3 +261,13 @@ def _check_weights(module: torch.nn.Module, part: Part) -> None:
             raise ReferenceError(f"the reference has no tensor {name!r}, but the checkpoint does")
         if not np.array_equal(held[name].numpy(), np.asarray(tensor.load()), equal_nan=True):
             raise ReferenceError(f"the reference holds another {name!r} than the checkpoint")
+
+
+def _by_older_names(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """With the names too that older versions of torch gave a weight's norm and direction."""
+    older = {"parametrizations.weight.original0": "weight_g"}
+    older |= {"parametrizations.weight.original1": "weight_v"}
+    found = dict(state)
+    for new, old in older.items():
+        found |= {n.removesuffix(new) + old: x for n, x in state.items() if n.endswith(new)}
+    return found

@@ -65,6 +65,7 @@ def _kind(module: Any) -> str:
         ("simam", name == "SimAM"),
         ("clipped", hasattr(module, "ceiling")),
         ("fusion", "local_att" in module),
+        ("mixture", name == "Mixture"),
         ("sinc", "low_hz" in module and "band_hz" in module),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
@@ -106,8 +107,16 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "fusion":  # one layer inside takes both images
         return {"eps": EPSILON, "before": f"{path}.local_att.0.input"}
     if kind == "attention":
-        return {"heads": int(getattr(module, "num_heads", 1))}
+        return _of_attention(module)
     return {}
+
+
+def _of_attention(module: Any) -> dict[str, Any]:
+    found: dict[str, Any] = {"heads": int(getattr(module, "num_heads", 1))}
+    for positions in getattr(module, "shared", ()):
+        table = as_numpy(positions.weight)
+        found |= {"positions": table, "distance": positions.distance, "kept": module.kept}
+    return found
 
 
 def _each(value: Any, count: int) -> tuple[int, ...]:

@@ -124,6 +124,62 @@ def lstm(x: Array, t: Tensors, s: Settings) -> Array:
     return found[:, ::-1] if s.get("turned_back", s.get("backward")) else found
 
 
+def attention(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, D) -> (B, T, D): softmax of what queries and keys have in common, over all frames."""
+    heads = int(s["heads"])
+    parts = (
+        linear(x, _of(t, f"{name}_proj"), s).reshape(*x.shape[:2], heads, -1).swapaxes(1, 2)
+        for name in ("query", "key", "value")
+    )
+    query, key, value = parts
+    scores = query @ key.swapaxes(-1, -2) / math.sqrt(query.shape[-1])
+    if (table := s.get("positions")) is not None and not s.get("unbiased"):
+        bias = _positions(np.asarray(table, np.float64), x.shape[1], s)
+        gates = _gates(x, t) if "gru_rel_pos_const" in t and not s.get("ungated") else 1.0
+        biases = np.broadcast_to(gates * bias, (len(x), *bias.shape))
+        scores = scores + (biases if s.get("kept") is None else biases[:, list(s["kept"])])
+    shares = softmax(scores, axis=-2 if s.get("over") == "who looks" else -1)
+    heard = (shares @ value).swapaxes(1, 2).reshape(*x.shape[:2], -1)
+    return linear(heard, _of(t, "out_proj"), s)
+
+
+def _of(t: Tensors, layer: str) -> Tensors:
+    below = f"{layer}."
+    return {name.removeprefix(below): x for name, x in t.items() if name.startswith(below)}
+
+
+def _positions(table: Array, frames: int, s: Settings) -> Array:
+    """(buckets, heads) -> (heads, T, T): a bucket for each near distance, then ever wider ones."""
+    apart = np.arange(frames)[None, :] - np.arange(frames)[:, None]
+    apart = -apart if s.get("mirrored") else apart
+    far, half = np.abs(apart), len(table) // 2
+    near = half // 2
+    # torch computes this in float32 whatever its weights are.
+    wide = np.log(np.maximum(far, 1).astype(np.float32) / np.float32(near))
+    wide = wide / np.float32(math.log(s["distance"] / near)) * np.float32(half - near)
+    index = np.where(far < near, far, np.minimum(near + wide.astype(int), half - 1))
+    found: Array = table[index + half * (apart > 0)].transpose(2, 0, 1)
+    return found
+
+
+def _gates(x: Array, t: Tensors) -> Array:
+    """(B, T, D) -> (B, heads, T, 1): WavLM's, of what each head has of the input."""
+    total = t["gru_rel_pos_const"].shape[1]
+    parts = x.reshape(*x.shape[:2], total, -1).swapaxes(1, 2)
+    sums = linear(parts, _of(t, "gru_rel_pos_linear"), {})
+    both = expit(sums.reshape(*parts.shape[:3], 2, 4).sum(axis=-1))
+    first, second = both[..., :1], both[..., 1:]
+    gates: Array = first * (second * t["gru_rel_pos_const"] - 1.0) + 2.0
+    return gates
+
+
+def mixture(x: Array, t: Tensors, s: Settings) -> Array:
+    """(B, T, D, L) -> (B, T, D): layers by shares that add up to one."""
+    shares = t["weight"] if s.get("raw") else softmax(t["weight"])
+    found: Array = x @ (np.full_like(shares, 1 / len(shares)) if s.get("even") else shares)
+    return found
+
+
 def sinc(x: Array, t: Tensors, s: Settings) -> Array:
     """(B, N, 1) -> (B, T, 2F): band-pass filters, even ones first, made of two numbers each."""
     size: Callable[[Array], Array] = np.abs if s.get("abs", True) else np.asarray
@@ -339,6 +395,21 @@ def _gelu_tanh(x: Array) -> Array:
     return found
 
 
+def _halves(x: Array) -> tuple[Array, Array]:
+    half = x.shape[-1] // 2
+    return x[..., :half], x[..., half : 2 * half]
+
+
+def _glu(x: Array) -> Array:
+    values, gates = _halves(x)
+    found: Array = values * expit(gates)
+    return found
+
+
+def _glu_exchanged(x: Array) -> Array:
+    return _glu(np.concatenate(_halves(x)[::-1], axis=-1))
+
+
 def _over_the_batch(x: Array) -> Array:
     rows = x.reshape(-1, x.shape[-1])
     found: Array = (x - rows.mean(axis=0)) / np.sqrt(rows.var(axis=0) + 1e-5)
@@ -354,6 +425,9 @@ FUNCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "GELU": lambda x: x * ndtr(x),
     "GELU's tanh form": _gelu_tanh,
     "SiLU": lambda x: x * expit(x),
+    "GLU": _glu,
+    "GLU with its halves exchanged": _glu_exchanged,
+    "GLU without its gate": lambda x: _halves(x)[0],
     "tanh": np.tanh,
     "sigmoid": expit,
     "softmax": partial(softmax, axis=-1),
@@ -385,6 +459,8 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "batch norm": batch_norm,
     "norm": norm,
     "lstm": lstm,
+    "attention": attention,
+    "mixture": mixture,
     "sinc": sinc,
     "fbank": fbank,
     "mel": mel,

@@ -78,6 +78,9 @@ NOT_RUN = {
     "samevoice parity BUNDLE --source SOURCE --fast": (
         "runs pyannote on recordings of one's own; tests/parity/test_diarization.py does it"
     ),
+    "samevoice convert rewayai/suplime": "tests/converters/test_hub_convert.py does it",
+    "samevoice parity suplime --source": "tests/parity/pipeline/test_suplime.py does it",
+    "samevoice diarize meeting.wav --model rewayai/suplime": "minutes of a large network",
     "samevoice bench": "takes minutes to hours; tests/cli/test_bench.py does it on a small network",
 }
 

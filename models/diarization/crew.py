@@ -29,10 +29,13 @@ from typing import Any
 from samevoice.machine import THREADS
 from samevoice.models.diarization.memory import available_memory
 from samevoice.models.fast.cpu import all_cores, on_cores
+from samevoice.models.layers import named_arrays
 
 WORTH = 8  # chunks a process must have to hear
 MOST = 16  # processes; more were not tried
-ROOM = 2**30  # bytes that must be free for each, more than one takes
+# Bytes of weights that are held once: products with so many keep all cores busy by themselves.
+HEAVY = 2**30
+ROOM = 2**30  # bytes that must be free for each beside its weights, more than one takes
 
 
 @dataclass(eq=False)
@@ -52,9 +55,10 @@ class Crew:
     ``folder`` and ``options`` build the same pipeline there.
     """
 
-    def __init__(self, pipeline: object, folder: Path, options: dict[str, Any]) -> None:
+    def __init__(self, pipeline: Any, folder: Path, options: dict[str, Any]) -> None:
         # Not itself: the threads below hold this crew, and would keep it for ever.
         self._pipeline = weakref.ref(pipeline, lambda _: self.close())
+        self._held = _held(pipeline)
         self._kind, self.source = type(pipeline), (folder.resolve(), options)
         self._stamp = _stamp(folder)
         self._todo: deque[Task] = deque()
@@ -65,10 +69,10 @@ class Crew:
     def grow(self, chunks: int) -> None:
         """As many processes as these and all chunks before them are worth, with a core for each."""
         self._chunks += chunks
-        able = os.name == "posix" and sys.executable
+        able = os.name == "posix" and sys.executable and self._held < HEAVY
         most = min(all_cores(), self._chunks // WORTH, MOST) if able else 1
         # Those that are not ready have taken nothing yet.
-        room = self.ready + int(available_memory() // ROOM)
+        room = self.ready + int(available_memory() // (ROOM + self._held))
         for _ in range(0 if self._closed else min(most - 1, room) - self._count):
             self._count += 1
             Thread(
@@ -207,6 +211,12 @@ def serve(descriptor: int) -> None:
             while True:
                 name, arguments = pipe.recv()
                 pipe.send(getattr(pipeline, name)(*arguments))
+
+
+def _held(pipeline: Any) -> int:
+    """Bytes of both networks' weights, as each process has them for itself."""
+    networks = (pipeline.segmentation, pipeline.embedding)
+    return sum(x.nbytes for one in networks for x in named_arrays(one).values())
 
 
 def _stamp(folder: Path) -> list[tuple[str, int, int]]:

@@ -3,6 +3,7 @@
 Its VoiceActivityDetection (its version 4 has it still) and OverlappedSpeechDetection (its version 3
 had it): the segmentation's masks, or its labels' scores, become one number a frame and chunk,
 overlapping chunks are averaged, and a region begins above one threshold and ends below another.
+A network that streams hears the recording as a whole, without chunks.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from samevoice.errors import BundleError, DiarizationError
 from samevoice.models import registry
 from samevoice.models.diarization import parts
 from samevoice.models.diarization.audio import Source, open_audio
-from samevoice.models.diarization.frames import Chunks, Frames
+from samevoice.models.diarization.frames import Frames
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.pipeline import Clock, Hook, nobody, timed
 from samevoice.models.diarization.reconstruction import SHORTEST, joined
 from samevoice.models.diarization.segmenter import Segmenter
 from samevoice.models.diarization.settings import THRESHOLDS, detection_fault
+from samevoice.models.network import Streams
 
 STEP = 0.1  # of a chunk, where the network needs no time to warm up
 
@@ -128,7 +130,17 @@ class DetectionPipeline(Segmenter):
         most = self.config["num_classes"] if classes is None else classes.sum(axis=1).max()
         if task == "overlap" and most < 2:
             raise DiarizationError(f"{folder} tells one speaker at a time, and so no overlap")
+        if self.streams and not (chunk_duration is step is batch_size is None):
+            raise DiarizationError(
+                f"{folder} hears a recording as a whole: it takes no chunk duration, step or batch "
+                "size"
+            )
         self.frames = self._frames(chunk_duration, step, STEP, shortest=1)
+
+    @property
+    def streams(self) -> bool:
+        """Whether the network remembers what it heard, from one end of a recording to the other."""
+        return isinstance(self.segmentation, Streams)
 
     @property
     def reference_only(self) -> bool:
@@ -174,18 +186,38 @@ class DetectionPipeline(Segmenter):
     ) -> tuple[np.ndarray, int]:
         """Blocks of mono audio -> (T,) in float32, and how many samples there were."""
         clock, tell = clock or Clock(), tell or nobody
-        chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        if self.streams:
+            return self._streamed(timed(blocks, clock), clock, tell, duration)
+        chunks = self.chunks(timed(blocks, clock))
         said = []
         with self.on_device():
             for batch in chunks:
                 with clock("segmentation"):
-                    found = self.segment(batch)
+                    found = self.segment(self.level(batch))
                     if self.classes is not None:
                         found = self.decode(found)
                     said.append(TASKS[self.task].of_masks(np.array(found, dtype=np.float32)))
                 done = min(self._seconds(chunks.samples), duration or math.inf)
                 tell("reading", None, completed=done, total=duration)
         return averaged(np.concatenate(said), self.frames, chunks.samples), chunks.samples
+
+    def _streamed(
+        self, blocks: Iterable[np.ndarray], clock: Clock, tell: Hook, duration: float | None
+    ) -> tuple[np.ndarray, int]:
+        """The same from a network that hears one block after the other."""
+        stream, said, samples = self.segmentation.stream(), [], 0
+        with self.on_device():
+            for block in blocks:
+                with clock("segmentation"):
+                    said.append(stream(block))
+                samples += len(block)
+                done = min(self._seconds(samples), duration or math.inf)
+                tell("reading", None, completed=done, total=duration)
+            with clock("segmentation"):
+                said.append(stream.end())
+        scores = np.concatenate(said)
+        self._refuse_damage(self._segmenting, [scores])
+        return TASKS[self.task].of_masks(scores), samples
 
 
 def thresholds(folder: Path, task: str, given: Mapping[str, float | None]) -> dict[str, float]:

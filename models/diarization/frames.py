@@ -68,11 +68,14 @@ class Frames:
 class Chunks:
     """Audio in blocks of any length -> batches of chunks (B, N), the last one padded with zeros.
 
-    It holds no more than a batch; ``samples`` counts what came.
+    It holds no more than a batch; ``samples`` counts what came. ``apart``: a chunk that was padded
+    is a batch of its own, as pyannote has it.
     """
 
-    def __init__(self, blocks: Iterable[np.ndarray], frames: Frames, batch: int) -> None:
-        self._blocks, self._frames, self._batch = blocks, frames, batch
+    def __init__(
+        self, blocks: Iterable[np.ndarray], frames: Frames, batch: int, *, apart: bool = False
+    ) -> None:
+        self._blocks, self._frames, self._batch, self._apart = blocks, frames, batch, apart
         self.samples = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -95,7 +98,9 @@ class Chunks:
         left = self._frames.num_chunks(self.samples) - taken
         if left > 0:
             missing = size + (left - 1) * step - len(rest)
-            yield windows(np.pad(rest, (0, max(missing, 0))), size, step)[:left]
+            found = windows(np.pad(rest, (0, max(missing, 0))), size, step)[:left]
+            edge = left - 1 if self._apart and missing > 0 else left
+            yield from (part for part in (found[:edge], found[edge:]) if len(part))
 
 
 def windows(audio: np.ndarray, size: int, step: int) -> np.ndarray:

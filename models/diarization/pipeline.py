@@ -42,13 +42,14 @@ from samevoice.models.diarization.clustering import (
     refuse_unknown_count,
 )
 from samevoice.models.diarization.crew import Crew, Task
-from samevoice.models.diarization.frames import Chunks, windows
+from samevoice.models.diarization.frames import windows
 from samevoice.models.diarization.output import Diarization, Turns
 from samevoice.models.diarization.plda import Plda
 from samevoice.models.diarization.segmenter import Segmenter
 from samevoice.models.diarization.settings import (
     LABELS,
     OVERLAP,
+    TOGETHER,
     algorithm,
     threshold_fault,
 )
@@ -137,6 +138,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         self.settings: Mapping[str, Any] = self.config["pipeline"]
         threshold = self.settings.get(LABELS)
         super().__init__(folder / "segmentation", device, batch_size, threshold)
+        self.together = self.settings.get(TOGETHER, self.together)
         if wrong := threshold_fault(self.segmentation.config, self.settings):
             raise BundleError(f"{folder / 'config.json'} {wrong}")
         with self.on_device():
@@ -208,7 +210,7 @@ class SpeakerDiarizationPipeline(Segmenter):
     ) -> Analysis:
         """Blocks of mono audio, of whatever length -> what both networks say about each chunk."""
         clock, tell = clock or Clock(), tell or nobody
-        chunks = Chunks(timed(blocks, clock), self.frames, self.batch_size or self._batch())
+        chunks = self.chunks(timed(blocks, clock))
         segmentations, voices, scores = [], [], []
         with self.on_device():
             with clock("embeddings"):
@@ -220,7 +222,7 @@ class SpeakerDiarizationPipeline(Segmenter):
             for batch in chunks:
                 with self._crew.together():
                     with clock("segmentation"):
-                        found, said = self._said(batch)
+                        found, said = self._said(self.level(batch))
                     with clock("embeddings"):
                         voices += self._voices(batch, found, silent, shared)
                         self._crew.work()
@@ -271,7 +273,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         """(B, N), (B, F, S) -> (B, S, E) to come; of a shared trunk, of what it has by now."""
         if shared is not None:
             return shared.heard(batch, np.array(self.weights(masks)))
-        each = 1 if self._crew.ready else len(batch)
+        each = 1 if self._crew.ready else min(len(batch), self._batch())
         parts = [slice(start, start + each) for start in range(0, len(batch), each)]
         return [self._crew.add("voices", batch[one], masks[one], silent) for one in parts]
 

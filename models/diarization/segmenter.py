@@ -15,13 +15,15 @@ import numpy as np
 
 from samevoice.errors import BundleError, DiarizationError
 from samevoice.models.diarization import compiled, parts, powerset
-from samevoice.models.diarization.frames import Frames
+from samevoice.models.diarization.frames import Chunks, Frames
 from samevoice.models.diarization.memory import available_memory
 
 CHUNK_MEMORY = 96 * 2**20  # what one chunk takes on its way through both networks, at most
 LONGEST_CHUNK = 3600.0  # seconds; the networks hold a chunk whole
 # Sixteen take seven eighths of eight's time a chunk in the LSTMs' many steps on a CPU; 32 no less.
 BATCH, GPU_BATCH = 16, 32  # chunks at once
+TOGETHER = 32  # pyannote's own batch, where nothing says another
+EPSILON = 1e-5  # of torch's layer norm
 
 
 class Segmenter:
@@ -45,6 +47,12 @@ class Segmenter:
             self.segmentation: Any = parts.segmentation(folder)
         # (K, S): which speakers each class of a powerset stands for; None where there is no class.
         self.classes: np.ndarray | None = None
+        # Such networks take mean and deviation of all chunks that they are given at once. Here they
+        # get them level already, however many are heard at once: pyannote's own batches decide.
+        self.levels = bool(self.segmentation.config.get("normalize_waveform"))
+        self.together = TOGETHER
+        if self.levels:
+            self.segmentation.normalize_waveform = False
         if not parts.independent(folder, self.segmentation.config):
             self.classes = powerset.mapping(*parts.classes(folder, self.segmentation.config))
 
@@ -67,11 +75,26 @@ class Segmenter:
             raise DiarizationError(f"chunks of {duration:g} s every {step:g} s are too short")
         return found
 
+    def chunks(self, blocks: Iterable[np.ndarray]) -> Chunks:
+        """Audio in blocks of any length -> batches of chunks."""
+        usual = self.together if self.levels else self._batch()
+        return Chunks(blocks, self.frames, self.batch_size or usual, apart=self.levels)
+
+    def level(self, batch: np.ndarray) -> np.ndarray:
+        """(B, N), a batch as ``chunks`` gives it -> what the network is to hear of it."""
+        if not self.levels:
+            return batch
+        mean, variance = batch.mean(dtype=np.float64), batch.var(dtype=np.float64)
+        levelled: np.ndarray = ((batch - mean) / np.sqrt(variance + EPSILON)).astype(np.float32)
+        return levelled
+
     def segment(self, waveforms: np.ndarray) -> mx.array:
         """(B, N) -> (B, F, K): the network's scores."""
-        scores: mx.array = self.segmentation(waveforms)
-        self._refuse_damage(self._segmenting, [scores])
-        return scores
+        size, found = self.segmentation.at_once or len(waveforms), []
+        for start in range(0, len(waveforms), size):
+            found.append(self.segmentation(waveforms[start : start + size]))
+            self._refuse_damage(self._segmenting, found[-1:])  # here it is computed
+        return mx.concatenate(found) if len(found) > 1 else found[0]
 
     def decode(self, scores: mx.array) -> mx.array:
         """(B, F, K) -> (B, F, S) of zeros and ones."""

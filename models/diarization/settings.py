@@ -13,6 +13,9 @@ from typing import Any
 OVERLAP = "embedding_exclude_overlap"
 # Above it somebody speaks, where each speaker has a score of its own (not in powerset classes).
 LABELS = "segmentation_threshold"
+# How many chunks pyannote segments at once: this counts where a network levels them together.
+TOGETHER = "segmentation_batch_size"
+MOST_TOGETHER = 1024
 # How agglomerative clustering measures the distance between two clusters.
 CENTROID = "centroid"
 METHODS = ("average", CENTROID, "complete", "median", "single", "ward", "weighted")
@@ -81,6 +84,11 @@ def fault(settings: Any) -> str:
     bound = settings.get(LABELS)
     if bound is not None and not (is_number(bound) and 0 < bound < 1):
         return f"gives {LABELS!r} as {bound!r:.40}: it must lie between 0 and 1"
+    size = settings.get(TOGETHER, 1)
+    if type(size) is not int or not 1 <= size <= MOST_TOGETHER:
+        return (
+            f"gives {TOGETHER!r} as {size!r:.40}: it must be a whole number, 1 to {MOST_TOGETHER}"
+        )
     return ""
 
 

@@ -109,6 +109,21 @@ class InstanceNorm(Module):
         return y.astype(x.dtype)
 
 
+class LayerNorm(Module):
+    """Each frame to mean 0 and (biased) variance 1 over its channels, then scaled."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight, self.bias = mx.ones((channels,)), mx.zeros((channels,))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        """(..., C) -> (..., C)."""
+        if fast.on_cpu():  # MLX's own sums lose digits there
+            wide, *rest = (np.array(y.astype(mx.float32)) for y in (x, self.weight, self.bias))
+            return mx.array(cpu.layer_norm(wide, (rest[0], rest[1]), EPSILON), dtype=x.dtype)
+        return mx.fast.layer_norm(x, self.weight, self.bias, EPSILON)
+
+
 class BatchNorm(Module):
     """Batch normalisation as it runs after training: by the running statistics, never the batch's.
 
@@ -213,6 +228,17 @@ def relu(x: mx.array) -> mx.array:
 def leaky_relu(x: mx.array) -> mx.array:
     """Negative values shrink to a hundredth, they do not vanish (torch's default slope)."""
     return mx.maximum(x, 0.01 * x)
+
+
+def gelu(x: mx.array) -> mx.array:
+    """By the error function, not by tanh."""
+    if fast.on_cpu():
+        return mx.array(cpu.gelu(np.array(x.astype(mx.float32))), dtype=x.dtype)
+    return x * 0.5 * (1 + mx.erf(x * math.sqrt(0.5)))
+
+
+def silu(x: mx.array) -> mx.array:
+    return x * mx.sigmoid(x)
 
 
 def as_float64(x: mx.array) -> np.ndarray:

@@ -30,21 +30,24 @@ ACTIVATIONS: dict[str, Callable[[mx.array], mx.array]] = {
 }
 
 
+def activation_of(config: Mapping[str, Any]) -> Callable[[mx.array], mx.array]:
+    """The function behind a segmentation's classifier."""
+    if config["activation"] not in ACTIVATIONS:
+        raise ValueError(f"activation {config['activation']!r}: one of {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[config["activation"]]
+
+
 class PyanNet(Network):
     """SincNet, LSTM, linear layers, classifier: (B, 1, N) or (B, N) -> (B, T, classes)."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
-        if config["activation"] not in ACTIVATIONS:
-            raise ValueError(
-                f"activation {config['activation']!r}: one of {', '.join(ACTIVATIONS)}"
-            )
+        self.activation = activation_of(config)
         stride, rate = int(config["sincnet"]["stride"]), int(config.get("sample_rate", 16000))
         self.sincnet = SincNet(stride, rate)
         width = self._build_lstm(**config["lstm"])
         width = self._build_linear(width, **config["linear"])
         self.classifier = Linear(width, int(config["num_classes"]))
-        self.activation = config["activation"]
         self._kept: Kept[cpu_pyannet.Layers | None] = Kept()
 
     def _build_lstm(self, hidden_size: int, num_layers: int, bidirectional: bool, **_: Any) -> int:
@@ -68,7 +71,7 @@ class PyanNet(Network):
             x = mx.array(host(as_batch(waveforms)))
         else:
             x = self._by_layers(mx.array(waveforms))
-        return ACTIVATIONS[self.activation](x)
+        return self.activation(x)
 
     def _by_layers(self, waveforms: mx.array) -> mx.array:
         """(B, 1, N) or (B, N) -> (B, T, classes), before the activation."""

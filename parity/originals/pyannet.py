@@ -13,8 +13,21 @@ if TYPE_CHECKING:
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
     import_pyannote()
-    from pyannote.audio.core.task import Problem, Resolution, Specifications
     from pyannote.audio.models.segmentation import PyanNet
+
+    module = PyanNet(
+        sincnet=dict(config["sincnet"]),
+        lstm=dict(config["lstm"]),
+        linear=dict(config["linear"]),
+        sample_rate=config["sample_rate"],
+        num_channels=config["num_channels"],
+    )
+    return finished(module, config)
+
+
+def finished(module: Any, config: Mapping[str, Any]) -> torch.nn.Module:
+    """pyannote's way: the classifier is built once a module knows what its classes are."""
+    from pyannote.audio.core.task import Problem, Resolution, Specifications
 
     said = dict(config["specifications"])
     said |= {
@@ -22,13 +35,6 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
         "resolution": Resolution[said["resolution"]],
         "warm_up": tuple(said["warm_up"]),
     }
-    module: Any = PyanNet(
-        sincnet=dict(config["sincnet"]),
-        lstm=dict(config["lstm"]),
-        linear=dict(config["linear"]),
-        sample_rate=config["sample_rate"],
-        num_channels=config["num_channels"],
-    )
     module.specifications = Specifications(**said)
     module.build()
     built: torch.nn.Module = module

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, fields
 from types import SimpleNamespace
@@ -23,6 +23,7 @@ from samevoice.files import read_text
 from samevoice.models.diarization.clustering import Clustering
 from samevoice.models.diarization.output import Turns
 from samevoice.models.diarization.vbx import Steps
+from samevoice.parity import authors
 from samevoice.parity.inputs import CHUNK, RATE, Example, noise
 from samevoice.parity.listening import ReferenceError, names_of_part, seams_of
 from samevoice.parity.metrics import Array
@@ -88,6 +89,7 @@ class Silent:
 
     waveform: Array  # (samples,)
     chunks: Array  # (C, samples)
+    batches: tuple[int, ...]  # how many chunks were segmented at once
     scores: Array  # (C, F, classes)
     segmentations: Array  # (C, F, S)
     counts: Array  # (T,)
@@ -146,8 +148,11 @@ class SpokenTruth(Truth):
 class ReferencePipeline:
     """A pyannote pipeline and the references of its two networks."""
 
-    def __init__(self, pipeline: Any, segmentation: Reference, embedding: Reference) -> None:
+    def __init__(
+        self, pipeline: Any, segmentation: Reference, embedding: Reference, *, levels: bool = False
+    ) -> None:
         self.pipeline, self.segmentation, self.embedding = pipeline, segmentation, embedding
+        self.levels = levels  # whether the segmentation levels all chunks of a batch together
         # Found by trial on first use: not while somebody listens.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -161,7 +166,7 @@ class ReferencePipeline:
         from pyannote.audio import Pipeline
 
         config = _config(planned, parts)
-        with _taking_modules(config["pipeline"]["params"], references["embedding"], parts):
+        with _taking_modules(config["pipeline"], references["embedding"], parts):
             pipeline = Pipeline.from_pretrained(config)
         if pipeline is None:
             raise ReferenceError("pyannote.audio cannot load this pipeline")
@@ -175,7 +180,8 @@ class ReferencePipeline:
             name: Reference(networks[name], seams_of(networks[name], names_of_part(parts[name])))
             for name in networks
         }
-        return cls(pipeline, made["segmentation"], made["embedding"])
+        levels = bool(parts["segmentation"].config.get("normalize_waveform"))
+        return cls(pipeline, made["segmentation"], made["embedding"], levels=levels)
 
     def run(self, waveform: Array, uri: str = "recording") -> TorchRun:
         """(samples,) at 16 kHz -> what pyannote makes of it, stage by stage."""
@@ -200,7 +206,8 @@ class ReferencePipeline:
     def truth(self, run: TorchRun) -> Truth:
         """The networks in float64, and pyannote's clustering of what they say then."""
         scores = _batched(
-            lambda at: self.segmentation.run(_example(run.chunks[at]), "float64"), run.chunks
+            lambda at: self.segmentation.run(_example(run.chunks[at]), "float64"),
+            run.batches if self.levels else _sizes(run.chunks),
         )
         if not isinstance(run, Spoke):
             return Truth(scores)
@@ -209,7 +216,7 @@ class ReferencePipeline:
         with _quietly(), _overheard(double, "compute_fbank", fbanks, _output("fbank")):
             embeddings = _batched(
                 lambda at: self.embedding.run(_example(run.chunks[at], weights[at]), "float64"),
-                run.chunks,
+                _sizes(run.chunks),
             )
         found = self.cluster(embeddings, run.segmentations)
         others = (self.cluster(x, run.segmentations) for x in as_far_off(embeddings, run))
@@ -288,6 +295,7 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
     assert planned.pipeline is not None
     text = planned.pipeline.root / planned.pipeline.files[0]
     config: dict[str, Any] = plain_yaml.load(read_text(text, ReferenceError))
+    config["pipeline"]["params"] = config["pipeline"].get("params") or {}
     for name, part in parts.items():
         root, files = part.source.root, part.source.files
         where = root if part.family.is_data else root / files[0]
@@ -297,22 +305,24 @@ def _config(planned: Conversion, parts: Mapping[str, Part]) -> dict[str, Any]:
 
 @contextmanager
 def _taking_modules(
-    params: dict[str, Any], embedding: Reference, parts: Mapping[str, Part]
+    block: dict[str, Any], embedding: Reference, parts: Mapping[str, Part]
 ) -> Iterator[None]:
     """pyannote's pipeline loads its own models; an embedding of others is handed over as it is.
 
-    Where there is no PLDA, pyannote would fetch one that it does not use.
+    Where there is no PLDA, pyannote would fetch one that it does not use; suplime does not.
     """
-    from pyannote.audio import Model
     from pyannote.audio.core.plda import PLDA
     from pyannote.audio.pipelines import speaker_verification
 
-    if not any(part.family.is_data for part in parts.values()):
+    params = block["params"]
+    if block["name"].startswith("suplime."):
+        authors.load(authors.SUPLIME, "suplime")
+    elif not any(part.family.is_data for part in parts.values()):
         params["plda"] = PLDA.__new__(PLDA)
-    module: Any = embedding.module
-    if isinstance(module, Model):
+    if "pyannote.audio" in parts["embedding"].checkpoint.entries:
         yield
         return
+    module: Any = embedding.module
     config = parts["embedding"].config
     module.audio = SimpleNamespace(sample_rate=config["sample_rate"])
     module.dimension = embedding.run(_example(noise(CHUNK)[None])).shape[-1]
@@ -329,6 +339,8 @@ def _check_same(name: str, module: Any, checked: Any) -> None:
     """The pipeline's network holds what the checkpoint does, to the last bit."""
     ours, theirs = module.state_dict(), checked.state_dict()
     for tensor, value in theirs.items():
+        if tensor.endswith("num_batches_tracked"):  # inference never reads it
+            continue
         if tensor not in ours or not np.array_equal(ours[tensor].numpy(), value.numpy(), True):
             raise ReferenceError(f"pyannote's pipeline holds another {name}: {tensor} differs")
 
@@ -421,6 +433,7 @@ def _run_of(waveform: Array, notes: Notes, made: Any) -> TorchRun:
     common = {
         "waveform": waveform,
         "chunks": np.concatenate(notes["chunks"]),
+        "batches": tuple(map(len, notes["chunks"])),
         "scores": np.concatenate(notes["scores"]),
         "segmentations": segmentations,
         "counts": np.asarray(counts[:, 0], dtype=np.int64),
@@ -465,6 +478,13 @@ def _example(chunks: Array, weights: Array | None = None) -> Example:
     return Example("", chunks[:, None], weights)
 
 
-def _batched(run: Callable[[slice], Array], chunks: Array) -> Array:
+def _sizes(chunks: Array) -> list[int]:
     starts = range(0, len(chunks), BATCH)
-    return np.concatenate([run(slice(start, start + BATCH)) for start in starts])
+    return [len(chunks[start : start + BATCH]) for start in starts]
+
+
+def _batched(run: Callable[[slice], Array], sizes: Sequence[int]) -> Array:
+    ends = np.cumsum(sizes).tolist()
+    return np.concatenate(
+        [run(slice(end - size, end)) for end, size in zip(ends, sizes, strict=True)]
+    )

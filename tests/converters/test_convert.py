@@ -585,6 +585,7 @@ class TestSources:
             ("pipelines.SpeakerDiarization", "pipelines.VoiceActivityDetection", "'clustering'"),
             ("plda: $model/plda", "legacy: true", "names no plda"),
             ("plda: $model/plda", "other: 1", "asks for 'other', which is not supported"),
+            ("pyannote.audio.pipelines.Speaker", "suplime.Suplime", "asks for 'plda', which"),
             ("threshold: 0.6", "threshold: high", "'high', which is no number"),
             ("dependencies:", "preprocessors:", "asks for 'preprocessors'"),
             ("$model/plda", "$model/../plda", "lies outside the pipeline"),

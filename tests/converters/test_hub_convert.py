@@ -9,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hub import Hub
 
+from samevoice import to_torch
 from samevoice.converters.bundle import sha256
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
@@ -205,6 +207,73 @@ def test_pyannotes_pipelines_of_version_3(
         "segmentation_step": 0.1,
     }
     assert SpeakerDiarizationPipeline(tmp_path / "out").plda is None
+
+
+# As its authors published it, and with nothing but its name: then all else is its own default.
+SUPLIME = """\
+dependencies:
+  pyannote.audio: 4.0.7
+  suplime: 0.1.0
+pipeline:
+  name: suplime.SuplimeDiarization
+  params:
+    segmentation: $model/segmentation
+    embedding: $model/embedding
+    clustering: AgglomerativeClustering
+    embedding_exclude_overlap: true
+    embedding_batch_size: 32
+    segmentation_batch_size: 32
+params:
+  segmentation:
+    min_duration_off: 0.0
+  clustering:
+    method: centroid
+    min_cluster_size: 12
+    threshold: 0.72
+"""
+NAME_ALONE = "pipeline: {name: suplime.SuplimeDiarization}\n"
+NON_COMMERCIAL = b"---\nlicense: cc-by-nc-4.0\n---\n# SUPlime\n"
+
+
+@pytest.mark.parametrize("config", [SUPLIME, NAME_ALONE])
+def test_suplimes_pipeline_and_its_licence(
+    config: str, references: dict[str, Path], tmp_path: Path
+) -> None:
+    repo = {name: data for name, data in files(references["full"]).items() if "plda" not in name}
+    repo |= {"config.yaml": config.encode(), "README.md": NON_COMMERCIAL}
+    with Hub({"rewayai/suplime": repo}) as hub:
+        done = samevoice(
+            tmp_path, hub, "convert", "rewayai/suplime", "--mlx-path", "out", "--quiet"
+        )
+        assert done.returncode == 0, done.stderr
+    made = provenance(tmp_path / "out")
+    assert {part: (source["name"], source["subfolder"]) for part, source in made.items()} == {
+        "full": ("rewayai/suplime", None),
+        "segmentation": ("rewayai/suplime", "segmentation"),
+        "embedding": ("rewayai/suplime", "embedding"),
+    }
+    terms = {"id": "cc-by-nc-4.0", "gated": False, "name": None, "link": None}
+    assert [source["licence"] for source in made.values()] == [terms] * 3
+    for part in ("", "segmentation", "embedding"):
+        assert "license: cc-by-nc-4.0" in (tmp_path / "out" / part / "README.md").read_text()
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["pipeline"] == {
+        "clustering": "AgglomerativeClustering",
+        "method": "centroid",
+        "min_cluster_size": 12,
+        "threshold": 0.72,
+        "embedding_exclude_overlap": True,
+        "min_duration_off": 0.0,
+        "segmentation_step": 0.1,
+        "segmentation_batch_size": 32,
+    }
+    assert SpeakerDiarizationPipeline(tmp_path / "out").plda is None
+    to_torch(tmp_path / "out", tmp_path / "back")
+    back = (tmp_path / "back" / "config.yaml").read_text()
+    parts = ("segmentation", "embedding")
+    wanted = yaml.safe_load(config)
+    wanted["pipeline"].setdefault("params", {part: f"$model/{part}" for part in parts})
+    assert yaml.safe_load(back) == wanted
+    assert {path.name for path in (tmp_path / "back").iterdir()} == {"config.yaml", *parts}
 
 
 def test_an_embedding_that_is_onnx_is_refused_with_where_its_weights_are(

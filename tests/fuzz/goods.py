@@ -121,12 +121,15 @@ def plda(folder: Path, voice: int, space: int = 8) -> None:
 
 def _checkpoints(folder: Path) -> None:
     """The same weights in each container that convert reads."""
+    import torch
     from safetensors.numpy import save_file
 
     (folder / "sharded").mkdir(parents=True)
     network = made_up.pyannet(layers=1, linear=1)
     made_up.save(network, folder / "zip.ckpt")
     arrays = made_up.pyannet_arrays()
+    state = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    torch.save(state, folder / "old.ckpt", _use_new_zipfile_serialization=False)
     save_file(arrays, folder / "plain.safetensors", metadata={"format": "pt"})
     names = sorted(arrays)
     shards = {f"model-0000{k + 1}-of-00002.safetensors": names[k::2] for k in range(2)}

@@ -305,6 +305,8 @@ TARGETS: tuple[Target, ...] = (
            (Command("inspect {file}", checksums), Command(CONVERT, checksums))),
     Target("torch pickle", 1500, "pickle", ("sources/zip.ckpt",),
            (Command("inspect {file}", nothing), Command(CONVERT, nothing))),
+    Target("torch before 1.6", 1000, "bytes", ("sources/old.ckpt",),
+           (Command("inspect {file}", nothing), Command(CONVERT, nothing))),
     Target("source safetensors", 800, "safetensors", ("sources/plain.safetensors",),
            (Command("inspect {file}", nothing), Command(CONVERT, nothing))),
     Target("source index", 800, "json", ("sources/sharded/model.safetensors.index.json",),

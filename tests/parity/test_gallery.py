@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlx.nn.layers.linear import Identity
 
@@ -86,6 +87,8 @@ def test_the_functions_between_layers_are_told_from_what_goes_through_them(
     names = [layer and layer.settings["name"] for layer in found]
     assert names == ["an absolute value", "leaky ReLU", "leaky ReLU", "log-softmax"]
     assert spoiling.function_at("lstm.1.forward.input", plain.order, plain.taps) is None
+    turned = {"conv": np.ones((6, 1, 4)), "lstm.input": np.ones((2, 3, 4))}  # frames of windows
+    assert spoiling.function_at("lstm.input", [*turned], turned) is None
 
 
 def test_what_no_bug_explains_is_not_named(spoilers: dict[str, gallery.Spoiler]) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 from samevoice.cli import streams, terminal
-from samevoice.cli.options import AsJson
+from samevoice.cli.options import AsJson, flag
 
 GATED = (
     "Gated models on the hub, such as pyannote/speaker-diarization-community-1, need an account: "
@@ -11,10 +13,22 @@ GATED = (
 )
 
 
-def models(as_json: AsJson = False) -> None:
+def models(
+    as_json: AsJson = False,
+    references: Annotated[
+        bool,
+        flag("--references", "List the architectures of which there is a made-up reference:NAME."),
+    ] = False,
+) -> None:
     """List the open models: what they are, under which licence, and where they come from."""
     from samevoice.converters.reading.open_models import OPEN, SCHEME
 
+    if references:
+        from samevoice.converters.reference import KINDS, kinds
+
+        named = [name for name in kinds() if name not in KINDS]
+        streams.echo_json(named) if as_json else streams.echo("\n".join(named))
+        return
     if as_json:
         streams.echo_json([{"name": SCHEME + name, **one.as_dict()} for name, one in OPEN.items()])
         return

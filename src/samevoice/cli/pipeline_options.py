@@ -75,12 +75,16 @@ def refuse_before_fetching(model: str | None, recordings: Sequence[str | Path]) 
 
 
 def bundle(model: str | None) -> Path:
-    """What is there already costs no import of the converters."""
+    """What is there already costs no import of the converters.
+
+    An open embedding stands for the pipeline around it.
+    """
     if model and Path(model).is_dir():
         return Path(model)
     from samevoice.converters.cached import DEFAULT, bundle_of
+    from samevoice.converters.reading.open_models import whole
 
-    return bundle_of(model or DEFAULT, announced)
+    return bundle_of(whole(model or DEFAULT), announced)
 
 
 def announced(what: str) -> None:

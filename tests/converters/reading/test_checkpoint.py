@@ -49,14 +49,10 @@ class Executed:
         return (open, (str(self.trap), "w"))
 
 
-@pytest.mark.parametrize(
-    ("zipped", "said"), [(True, r"'(_?io|builtins)\.open'"), (False, "before 1.6")]
-)
-def test_nothing_in_a_pickle_runs(tmp_path: Path, zipped: bool, said: str) -> None:
+def test_nothing_in_a_pickle_runs(tmp_path: Path) -> None:
     trap = tmp_path / "trap"
-    content = {"state_dict": {"w": torch.zeros(1)}, "x": Executed(trap)}
-    path = saved(tmp_path, content, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(CheckpointError, match=said):
+    path = saved(tmp_path, {"state_dict": {"w": torch.zeros(1)}, "x": Executed(trap)})
+    with pytest.raises(CheckpointError, match=r"'(_?io|builtins)\.open'"):
         reading(path)
     assert not trap.exists()
     torch.load(path, weights_only=False)  # the trap does work where it is sprung
@@ -82,7 +78,7 @@ def test_pyannotes_own_classes_become_stand_ins(tmp_path: Path, pyannote: Any) -
     assert found.entries[:4] == ("epoch", "global_step", "pytorch-lightning_version", "state_dict")
 
 
-@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state_dict"])
+@pytest.mark.parametrize("wrapper", ["state_dict", "model", "model_state", "model_state_dict"])
 def test_wrapped_state_dicts(tmp_path: Path, wrapper: str) -> None:
     found = reading(saved(tmp_path, {wrapper: OrderedDict(w=torch.ones(2)), "epoch": 1}))
     assert (found.container, list(found.tensors), found.beside) == (wrapper, ["w"], {"epoch": 1})
@@ -92,16 +88,6 @@ def test_a_bare_state_dict(tmp_path: Path) -> None:
     found = reading(saved(tmp_path, {"w": torch.arange(3.0)}))
     assert found.tensors["w"].load().tolist() == [0, 1, 2]
     assert found.container == ""
-
-
-def test_the_format_before_1_6_is_named_with_what_to_do(tmp_path: Path) -> None:
-    path = saved(tmp_path, {"w": torch.ones(1)}, _use_new_zipfile_serialization=False)
-    with pytest.raises(CheckpointError) as error:
-        reading(path)
-    assert str(error.value) == (
-        "x.bin is in torch's format before 1.6: load it with torch and save it again with "
-        "torch.save"
-    )
 
 
 def test_an_optimisers_state_is_named_as_left_out(tmp_path: Path) -> None:

@@ -192,6 +192,19 @@ print(*(one.read_text() for one in pathlib.Path("/proc/self/task").glob("*/child
     until(lambda: parent_of(other) is None, "the other process has ended")
 
 
+def test_heavy_weights_are_held_once(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tended: list[object] = []
+    monkeypatch.setattr(crew, "all_cores", lambda: 2)
+    monkeypatch.setattr(crew, "_tend", lambda *asked: tended.append(asked))
+    files = [bundle / part / "model.safetensors" for part in ("segmentation", "embedding")]
+    held = sum(file.stat().st_size for file in files)
+    for heavy, started in ((held // 2, 0), (2 * held, 1)):
+        monkeypatch.setattr(crew, "HEAVY", heavy)
+        pipeline = SpeakerDiarizationPipeline(bundle, "cpu")
+        pipeline._crew.grow(100)
+        until(partial(lambda count: len(tended) == count, started), f"{started} are started")
+
+
 @pytest.mark.parametrize(
     ("cores", "chunks", "free", "started"),
     [
@@ -200,7 +213,8 @@ print(*(one.read_text() for one in pathlib.Path("/proc/self/task").glob("*/child
         (2, 16, 2**40, 1),
         (4, 1000, 2**40, 3),
         (4, 99, 0, 0),
-        (4, 32, 2 * crew.ROOM, 2),
+        (4, 32, 2.1 * crew.ROOM, 2),  # the narrow networks' weights are a hundredth of it
+        (4, 32, 1.001 * crew.ROOM, 0),
     ],
 )
 def test_as_many_as_are_worth_it(

@@ -65,6 +65,17 @@ def test_chunks_do_not_depend_on_blocks_or_batches(lengths: list[int], batch: in
         assert chunk.tolist() == padded[3 * k : 3 * k + 10].tolist()
 
 
+@pytest.mark.parametrize(
+    ("samples", "sizes"), [(19, [2, 2]), (16, [2, 1]), (17, [2, 1, 1]), (20, [2, 2, 1]), (4, [1])]
+)
+def test_a_padded_chunk_may_be_a_batch_of_its_own(samples: int, sizes: list[int]) -> None:
+    audio = np.arange(samples, dtype=np.float32)
+    found = list(Chunks([audio], SMALL, 2, apart=True))
+    assert [len(one) for one in found] == sizes
+    together = np.concatenate(list(Chunks([audio], SMALL, 2)))
+    assert np.concatenate(found).tolist() == together.tolist()
+
+
 def test_chunks_are_made_as_the_audio_comes() -> None:
     read = []
 
