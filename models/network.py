@@ -136,7 +136,7 @@ class CutEmbedding(Embedding):
     @property
     def dimension(self) -> int:
         """How many values an embedding has."""
-        raise NotImplementedError
+        return int(self.config["embed_dim"])
 
 
 @runtime_checkable

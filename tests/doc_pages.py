@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -33,6 +35,12 @@ class Block:
     line: int
     # What stands right below it as ```text is what it prints.
     prints: str | None = None
+
+    @property
+    def file(self) -> str | None:
+        """The path that its first line names, where the block is a file or a change of one."""
+        named = re.match(r"(?:#|---) ([\w./-]+\.\w+)\n", self.text)
+        return named[1] if named else None
 
     @property
     def is_script(self) -> bool:
@@ -205,6 +213,36 @@ class Page:
         self._python.stdin.flush()
         answer = json.loads(self._python.stdout.readline())
         return Answer(0 if answer["good"] else 1, answer["text"])
+
+    # Files ----------------------------------------------------------------------------------------
+
+    def write(self, block: Block) -> None:
+        path = self.folder / str(block.file)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(block.text)
+
+    @contextmanager
+    def changed(self, diff: Block) -> Iterator[None]:
+        """A file with the lines that a diff takes away and puts there, for a while."""
+        path, lines = self.folder / str(diff.file), diff.text.splitlines(keepends=True)[1:]
+        before = path.read_text()
+        old, new = ("".join(x[1:] for x in lines if x[0] in kept) for kept in (" -", " +"))
+        assert before.count(old) == 1, f"{diff.line}: not once in {diff.file}:\n{old}"
+        path.write_text(before.replace(old, new))
+        try:
+            yield
+        finally:
+            path.write_text(before)
+
+    def install(self, folder: Path) -> None:
+        """As pip does with --editable, but beside the environment that all tests share."""
+        site = self.folder.parent / "site"
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-index", "--no-deps"]
+        pip += ["--no-build-isolation", "--target", str(site), str(folder)]
+        subprocess.run(pip, check=True, cwd=self.folder)
+        found = [str(folder), str(site), *filter(None, [self.env.get("PYTHONPATH")])]
+        # What its own files make it do is never another page's answer.
+        self.env |= {"PYTHONPATH": os.pathsep.join(found), "SAMEVOICE_DOC_SHARED": ""}
 
     def close(self) -> None:
         if self._python is not None:

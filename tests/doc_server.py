@@ -79,6 +79,8 @@ def _run(asked: dict[str, Any], fds: Sequence[int]) -> int:
         os.dup2(fd, number)
         os.close(fd)
     sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)
+    sys.dont_write_bytecode = True  # a file may be changed twice within a second
+    sys.path[:0] = filter(None, asked["env"].get("PYTHONPATH", "").split(os.pathsep))
     os.chdir(asked["cwd"])
     os.environ.clear()
     os.environ.update(asked["env"])

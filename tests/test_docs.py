@@ -18,7 +18,7 @@ import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,8 @@ NETWORKS = {
     "pyannote/speaker-diarization-community-1": "full",
 }
 COMPARED = "minutes of two networks; tests/parity compares the same"
-# A command that is only parsed: its first words, and why.
+SPOILT = "spoils a large network forty times; tests/parity/test_gallery.py does it"
+# A command that is only parsed: its first words, or all with the line's end, and why.
 NOT_RUN = {
     "samevoice parity out/full --source reference:full": COMPARED,
     "samevoice parity segmentation-3.0": "the same weights were compared a few lines above",
@@ -74,7 +75,9 @@ NOT_RUN = {
     "samevoice release half": "needs an evaluation; tests/release/test_corpora.py makes one",
     "samevoice release exact": "needs one, too; tests/release/test_whole.py makes it",
     "samevoice verify out/seg-release": "docs/releasing.md does it",
-    "samevoice gallery": "spoils two networks forty times; tests/parity/test_gallery.py does it",
+    "samevoice gallery\n": SPOILT,
+    "samevoice gallery --prove": SPOILT,
+    "samevoice gallery reference:segmentation": SPOILT,
     "samevoice parity BUNDLE --source SOURCE --fast": (
         "runs pyannote on recordings of one's own; tests/parity/test_diarization.py does it"
     ),
@@ -228,6 +231,11 @@ def of_recordings(page: Page, around: Around) -> None:
     record(page.folder / "meeting.wav", 12, 15)
 
 
+def of_porting(page: Page, around: Around) -> None:
+    del around
+    record(page.folder / "meeting.wav", 12, 15)
+
+
 def one_voice(narrow: Path, target: Path) -> None:
     from safetensors.numpy import load_file, save_file
 
@@ -307,6 +315,7 @@ SETTINGS: dict[str, Callable[[Page, Around], None]] = {
     "README.md": of_the_readme,
     "speakers.md": of_speakers,
     "recordings.md": of_recordings,
+    "porting-your-own.md": of_porting,
     "reading-a-report.md": of_reports,
     "releasing.md": of_releasing,
 }
@@ -329,24 +338,37 @@ BEFORE = (
 @pytest.mark.parametrize("name", [str(page.relative_to(ROOT)) for page in doc_pages.pages()])
 def test_a_page_runs_from_top_to_bottom(name: str, around: Around, tmp_path: Path) -> None:
     path = ROOT / name
-    found = [block for block in blocks(path) if block.language in ("sh", "console", "python")]
+    runs = ("sh", "console", "python")
+    found = [x for x in blocks(path) if x.language in runs or x.file]
     if not found:
         return
     page = around.page(tmp_path / "page")
     if prepare := SETTINGS.get(path.name):
         prepare(page, around)
+    change: Block | None = None
     try:
         for block in found:
             for where, start, first in BEFORE:
                 if path.name == where and block.text.startswith(start):
                     assert page.step(first).code == 0
-            if block.language == "python":
-                follow_python(page, block, path)
-            elif not block.is_script:
-                for command in commands(block):
-                    follow(page, command, path)
+            if block.language == "diff":  # what follows is said of the file as it then is
+                change = block
+            elif block.file:
+                page.write(block)
+            else:
+                with page.changed(change) if change else nullcontext():
+                    follow_block(page, block, path)
+                change = None
     finally:
         page.close()
+
+
+def follow_block(page: Page, block: Block, path: Path) -> None:
+    if block.language == "python":
+        follow_python(page, block, path)
+    elif not block.is_script:
+        for command in commands(block):
+            follow(page, command, path)
 
 
 def follow_python(page: Page, block: Block, path: Path) -> None:
@@ -361,10 +383,13 @@ def follow_python(page: Page, block: Block, path: Path) -> None:
 def follow(page: Page, command: Command, path: Path) -> None:
     at = f"{path.name}:{command.line}: {command.words}"
     words = bare(command.words)
+    if words == "pip install --editable .":
+        page.install(page.folder)
+        return
     if kind := next((kind for kind in ELSEWHERE if words.startswith(kind)), None):
         ELSEWHERE[kind](words)
         return
-    if any(words.startswith(known) for known in NOT_RUN):
+    if any(f"{words}\n".startswith(known) for known in NOT_RUN):
         return
     answer = page.shell(command.words)
     wanted = expected(command)
@@ -433,12 +458,12 @@ def test_its_commands_are_understood(page: str, words: str) -> None:
 
 def test_what_is_not_run_stands_on_a_page() -> None:
     words = [one for _, one in typed()]
-    assert all(any(one.startswith(known) for one in words) for known in NOT_RUN)
+    assert all(any(f"{one}\n".startswith(known) for one in words) for known in NOT_RUN)
 
 
 def test_every_block_is_of_a_language_that_is_run() -> None:
     # Scripts for job arrays (bash) are run by tests/cli/test_evaluate_work.py.
-    known = {"sh", "console", "python", "yaml", "toml", "bash", ""}
+    known = {"sh", "console", "python", "yaml", "toml", "diff", "bash", ""}
     for path in doc_pages.pages():
         for block in blocks(path):
             assert block.language in known, f"{path.name}:{block.line}: {block.language}"
@@ -461,7 +486,7 @@ def test_make_targets_exist() -> None:
 
 @pytest.mark.parametrize("path", doc_pages.pages(), ids=lambda path: path.name)
 def test_links_lead_somewhere(path: Path) -> None:
-    text = path.read_text(encoding="utf-8")
+    text = doc_pages.FENCE.sub("", path.read_text(encoding="utf-8"))
     for link in re.findall(r"\]\(([^)\s]+)\)", text):
         if "://" not in link and not link.startswith("#"):
             assert (path.parent / link.partition("#")[0]).exists(), f"{path.name}: {link}"
