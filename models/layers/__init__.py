@@ -238,7 +238,20 @@ def gelu(x: mx.array) -> mx.array:
 
 
 def silu(x: mx.array) -> mx.array:
+    if fast.on_cpu():
+        wide = np.asarray(x.astype(mx.float32))
+        return mx.array(cpu.gated(wide, wide), dtype=x.dtype)
     return x * mx.sigmoid(x)
+
+
+def glu(x: mx.array) -> mx.array:
+    """(..., 2C) -> (..., C): the first half, as much of it as the second lets through."""
+    if fast.on_cpu():
+        wide = np.asarray(x.astype(mx.float32))
+        half = x.shape[-1] // 2
+        return mx.array(cpu.gated(wide[..., :half], wide[..., half:]), dtype=x.dtype)
+    values, gates = mx.split(x, 2, axis=-1)
+    return values * mx.sigmoid(gates)
 
 
 def as_float64(x: mx.array) -> np.ndarray:

@@ -111,8 +111,7 @@ class FeatureExtractor(Module):
         over_time = isinstance(self.conv_layers[0].get("layer_norm"), InstanceNorm)
         layers = [
             convolutions.FrontLayer(
-                on_host(one.conv.weight),
-                one.conv.stride,
+                convolutions.Filters.of(on_host(one.conv.weight), one.conv.stride),
                 on_host(one.conv.bias) if "bias" in one.conv else None,
                 None if over_time else _affine(one),
                 EPSILON,
