@@ -17,12 +17,19 @@ class StatsPool(Module):
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF), in the type of the frames.
 
     With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks, unless that is ``flat``.
-    ``added`` is added to the variance.
+    ``added`` is added to the variance. ``masked`` says whether there may be masks at all.
     """
 
-    def __init__(self, rows: int | None = None, flat: bool = False, added: float = 0.0) -> None:
+    def __init__(
+        self,
+        rows: int | None = None,
+        flat: bool = False,
+        added: float = 0.0,
+        masked: bool = True,
+    ) -> None:
         super().__init__()
         self.rows, self.flat, self.added = rows, flat or rows != 1, added
+        self.masked = masked
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
         image = frames[:, None] if self.rows == 1 else frames
