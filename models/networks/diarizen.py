@@ -77,6 +77,8 @@ class ConformerEncoder(Module):
 class DiariZen(Network):
     """(B, 1, N) or (B, N) -> (B, T, classes)."""
 
+    at_once = 1  # as of any network on WavLM
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.activation = activation_of(config)
