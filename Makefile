@@ -32,7 +32,7 @@ RESULTS := $(patsubst %,out/parity/%/result.json,segmentation embedding plda pip
 OPEN := $(patsubst %,out/parity/open/%/result.json,segmentation embedding pipeline)
 
 # Of every other architecture a small made-up model that has all kinds of its layers, several at once
-# with a thread each. parity-all takes the shapes that are in use: it needs an hour and 16 GB.
+# with a thread each, on few inputs. parity-all takes the real shapes, and as many as a release wants.
 SHAPE ?= /small
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 NAMES := $(BIN)/samevoice models --references
@@ -44,7 +44,8 @@ parity: convert
 	rm -rf $(RESULTS) $(OPEN) out/families out/parity/families
 	-$(NAMES) | $(if $(SHAPE),OMP_NUM_THREADS=1 MKL_NUM_THREADS=1) xargs -P $(JOBS) -n 1 sh -c '\
 		$(BIN)/samevoice convert reference:$$0$(SHAPE) --mlx-path out/families/$$0 --quiet && \
-		$(BIN)/samevoice parity out/families/$$0 --source reference:$$0$(SHAPE) --output out/parity/families/$$0'
+		$(BIN)/samevoice parity out/families/$$0 --source reference:$$0$(SHAPE) \
+			--inputs $(if $(SHAPE),brief,quick) --output out/parity/families/$$0'
 	-$(BIN)/samevoice parity out/segmentation --source reference:segmentation --output out/parity/segmentation
 	-$(BIN)/samevoice parity out/embedding --source reference:embedding --output out/parity/embedding
 	-$(BIN)/samevoice parity out/full/plda --source reference:full --output out/parity/plda
