@@ -11,7 +11,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from samevoice.converters.layers import affine, attention, conv1d, weight_norm
-from samevoice.converters.rules import Drop, Rule, Table, Tensor, count_of, shape_of
+from samevoice.converters.rules import (
+    Drop,
+    Rule,
+    Table,
+    Tensor,
+    count_of,
+    missing,
+    shape_of,
+)
 from samevoice.errors import ConversionError
 
 LAYER = "encoder.transformer.layers"
@@ -41,7 +49,8 @@ def config(
         "encoder_pos_conv_groups": groups,
         "encoder_num_layers": layers if layer < 0 else layer,
         "source_num_layers": layers,
-        "encoder_ff_interm_features": _inner(tensors, f"{encoder}.layers"),
+        "encoder_ff_interm_features": _inner(tensors, f"{encoder}.layers", layers),
+        "packed": f"{encoder}.layers.0.attention.attention.in_proj_weight" in tensors,
         "encoder_layer_norm_first": _said(
             given, "encoder_layer_norm_first", each_norm, assumed, "as its extractor's norms go"
         ),
@@ -74,8 +83,13 @@ def _convolutions(
     return [[shape[0], shape[-1], n] for shape, n in zip(shapes, strides, strict=True)]
 
 
-def _inner(tensors: Mapping[str, Tensor], layers: str) -> int:
-    return shape_of(tensors, f"{layers}.0.feed_forward.intermediate_dense.weight")[0]
+def _inner(tensors: Mapping[str, Tensor], layers: str, count: int) -> int | list[int]:
+    """Of all layers, or of each where pruning left some other widths, or none."""
+    names = [f"{layers}.{n}.feed_forward.intermediate_dense.weight" for n in range(count)]
+    found = [shape_of(tensors, name)[0] if name in tensors else 0 for name in names]
+    if not any(found):
+        raise missing(names[0] if names else f"{layers}.0.layer_norm.weight")
+    return found[0] if len(set(found)) == 1 else found
 
 
 def _heads(
@@ -157,7 +171,22 @@ def table(config: Mapping[str, Any], source: str, target: str) -> Table:
 
 def layer(config: Mapping[str, Any], at: str, number: int) -> Table:
     """One layer of the encoder."""
-    inner, gated = f"{at}.attention", "encoder_num_buckets" in config
+    rules = attended(config, f"{at}.attention", number)
+    for name in ("layer_norm", "final_layer_norm"):
+        rules += affine(f"{at}.{name}", f"{at}.{name}")
+    width = config["encoder_ff_interm_features"]
+    if width if isinstance(width, int) else width[number]:
+        for name in ("intermediate_dense", "output_dense"):
+            rules += affine(f"{at}.feed_forward.{name}", f"{at}.feed_forward.{name}")
+    return rules
+
+
+def attended(config: Mapping[str, Any], inner: str, number: int) -> Table:
+    """Its attention, where pruning left any."""
+    kept = config.get("encoder_remaining_heads")
+    if kept is not None and not kept[number]:
+        return ()
+    gated, packed = "encoder_num_buckets" in config, config["packed"]
     rules: Table = ()
     if gated:
         gates = f"{inner}.gru_rel_pos"
@@ -166,12 +195,7 @@ def layer(config: Mapping[str, Any], at: str, number: int) -> Table:
         if number == 0:
             embed = f"{inner}.rel_attn_embed.weight"
             rules += (Rule(embed, embed),)
-    rules += attention(f"{inner}.attention" if gated else inner, inner, packed=gated)
-    for name in ("layer_norm", "final_layer_norm"):
-        rules += affine(f"{at}.{name}", f"{at}.{name}")
-    for name in ("intermediate_dense", "output_dense"):
-        rules += affine(f"{at}.feed_forward.{name}", f"{at}.feed_forward.{name}")
-    return rules
+    return rules + attention(f"{inner}.attention" if packed else inner, inner, packed=packed)
 
 
 def _below(rule: Rule, source: str, target: str) -> Rule:

@@ -11,17 +11,30 @@ if TYPE_CHECKING:
     import torch
 
 AS_MLX, CHANNELS_FIRST, TIME_FIRST = "as MLX", "channels first", "time first"
+ROWS = "rows"  # all frames of a batch one after the other
 _AXES, _SEVERAL, _CALLS = "_heard_axes", "_heard_by_first", "_heard_child"
-_MIXTURE, _INSIDE = "_heard_mixture", "_heard_inside"
+_MIXTURE, _INSIDE, _BLOCK = "_heard_mixture", "_heard_inside", "_heard_as_block"
+_WRITTEN_IN = ("torchaudio.", "diarizen.")
 # Of torchaudio's classes, and of copies under the same names: what gives several tensors, what
 # turns the channels to where MLX has them, what turns them away, what calls an only child, and
 # what normalises a whole batch as one.
 _ATTENTIONS = ("SelfAttention", "WavLMSelfAttention", "MultiheadAttention")
+_LAST = ("out_proj", "linearO")
 _GIVE_SEVERAL = (
     *("ConvLayerBlock", "FeatureExtractor", "EncoderLayer", "Conformer"),
     *_ATTENTIONS,
 )
-_TURN_BACK = ("FeatureExtractor", "ConvolutionalPositionalEmbedding", "_ConvolutionModule")
+# Blocks that a port has, too, by the same names.
+_BLOCKS = (
+    *_GIVE_SEVERAL,
+    *("FeatureProjection", "ConvolutionalPositionalEmbedding", "FeedForward"),
+    *("ConformerLayer", "_FeedForwardModule", "_ConvolutionModule"),
+)
+_TURN_BACK = (
+    *("FeatureExtractor", "ConvolutionalPositionalEmbedding"),
+    *("_ConvolutionModule", "ConvolutionModule"),
+)
+_FUNCTIONS = ("Swish",)
 _TURN_AWAY = ("LayerNorm",)
 _EVEN_OUT = ("_NormalizedWav2Vec2", "_Wav2Vec2Model")
 _CALL_THEIR_CHILD = ("ConvLayerBlock", "ConvolutionalPositionalEmbedding")
@@ -36,6 +49,16 @@ def axes(module: Any) -> str | None:
     """How inputs and outputs lie, where that is not what the module's kind tells."""
     said: str | None = getattr(module, _AXES, None)
     return said
+
+
+def is_function(module: Any) -> bool:
+    """Whether it is a function that no port has as a layer."""
+    return getattr(module, _BLOCK, False) is None
+
+
+def is_block(module: Any) -> bool:
+    """Whether it is a block of layers that a port has as well."""
+    return bool(getattr(module, _BLOCK, False))
 
 
 def by_first(module: Any) -> bool:
@@ -62,23 +85,32 @@ def mixture(module: Any) -> tuple[torch.nn.Module, torch.nn.Module] | None:
 def mark(module: torch.nn.Module) -> None:
     """Marks all modules in it."""
     for one in module.modules():
-        name = type(one).__name__
+        name, own = type(one).__name__, type(one).__module__.startswith(_WRITTEN_IN)
+        if not own and name != "MultiheadAttention":
+            continue
         if name in _GIVE_SEVERAL:
             setattr(one, _SEVERAL, True)
-        if name in _ATTENTIONS:
+        setattr(one, _BLOCK, name in _BLOCKS)
+        if name in (*_ATTENTIONS, "MultiHeadSelfAttention"):
             for path, inner in one.named_modules():
-                setattr(inner, _INSIDE, path.endswith("out_proj"))
-        if not type(one).__module__.startswith("torch.nn."):
-            if name in _TURN_BACK:
-                setattr(one, _AXES, AS_MLX)
-            if name in _TURN_AWAY:
-                setattr(one, _AXES, CHANNELS_FIRST)
-            if name in _CALL_THEIR_CHILD:
-                setattr(one, _CALLS, True)
+                setattr(inner, _INSIDE, path.endswith(_LAST))
+        if name == "ConformerMHA":
+            for inner in one.modules():
+                setattr(inner, _AXES, AS_MLX if inner is one else ROWS)
+        if name in _FUNCTIONS:
+            setattr(one, _BLOCK, None)
+        if name in _TURN_BACK:
+            setattr(one, _AXES, AS_MLX)
+        if name in _TURN_AWAY:
+            setattr(one, _AXES, CHANNELS_FIRST)
+        if name in _CALL_THEIR_CHILD:
+            setattr(one, _CALLS, True)
         if (gates := getattr(one, "gru_rel_pos_linear", None)) is not None:
             setattr(gates, _AXES, AS_MLX)  # heads stand before frames, and there are no channels
         if name == "ConformerLayer" and hasattr(one, "conv_module"):
             _time_first(one)
+    if (layers := getattr(module, "weight_sum", None)) is not None:
+        setattr(layers, _AXES, AS_MLX)
     if hasattr(module, "wav2vec_weights") and hasattr(module, "wav2vec"):
         behind: Any = getattr(module, "conformer", getattr(module, "lstm", None))
         first = behind if not hasattr(behind, "__getitem__") else behind[0]

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import torch
 
 FBANK = "fbank"
-LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 MIXTURE = "mixture"
+LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
 
@@ -41,14 +41,13 @@ class Names:
     """Torch module path -> tap, as the rules pair their tensors.
 
     ``lstms`` holds, for each LSTM module, the tap of every layer and direction inside it;
-    ``methods`` is a family's own, and ``attentions``, for each of torch's own, those of its
-    projections.
+    ``attentions``, for each of torch's own, those of its projections; ``methods`` is a family's.
     """
 
     modules: Mapping[str, str]
     lstms: Mapping[str, Mapping[tuple[int, bool], str]]
-    methods: Mapping[str, str] = field(default_factory=dict)
     attentions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    methods: Mapping[str, str] = field(default_factory=dict)
 
     def tap(self, path: str) -> str | None:
         """The tap of a module that holds no tensors itself, from those below or above it."""
@@ -84,7 +83,7 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
         if path:  # what the outermost module holds itself is nobody's output
             modules.setdefault(path, tap)
     alone = {path: tap for path, tap in modules.items() if path not in lstms}
-    return Names(alone, lstms, attentions=attentions)
+    return Names(alone, lstms, attentions)
 
 
 def names_of_part(part: Part) -> Names:
@@ -101,7 +100,7 @@ def names_of_part(part: Part) -> Names:
 class Seams:
     """Where a module is listened to: ``modules`` is tap -> torch path, ``lstms`` as in Names.
 
-    ``methods`` is tap -> torch path and the method of the module there; ``attentions`` tap -> the
+    ``methods`` is tap -> torch path and the method of the module there; ``attentions``: tap -> the
     path of torch's own attention, and the taps of its projections. ``as_mlx`` lays what a module
     gives out as MLX does; "output" is the tap of the whole. With ``fbank`` the filterbank is
     listened to; with ``blocks`` a block that gives several tensors is heard by the first.
@@ -138,9 +137,10 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
     names = replace(names, modules={**names.modules, **seen})
     found: dict[str, str] = {}
     for path, one in modules.items():
-        own = path in names.modules or not type(one).__module__.startswith(LIBRARIES)
+        library = type(one).__module__.startswith(LIBRARIES) and not hints.is_block(one)
+        own = path in names.modules or not library
         tap = names.tap(path) if path and own and path not in names.lstms else None
-        if tap is None or _is_only_child(modules, path):
+        if tap is None or hints.is_function(one) or _is_only_child(modules, path):
             continue
         if not path.startswith(f"{found.get(tap)}."):
             found[tap] = path
@@ -150,13 +150,7 @@ def seams_of(module: torch.nn.Module, names: Names) -> Seams:
         for method, inner in names.methods.items()
         if hasattr(modules[path], method)
     }
-    attentions = {}
-    for path, projections in names.attentions.items():
-        tap = names.modules[path]
-        attentions[tap] = (path, projections)
-        # A layer around torch's own attention may use its tensors, and never call it.
-        if names.tap(parent := path.rpartition(".")[0]) == tap:
-            found[tap] = parent
+    attentions = {names.modules[path]: (path, taps) for path, taps in names.attentions.items()}
     fbank = hasattr(module, "compute_fbank")
     return Seams(found, names.lstms, methods, attentions=attentions, fbank=fbank)
 
@@ -247,6 +241,8 @@ def from_mlx(
     """The way back, in the type of the tensor that it stands in for."""
     import torch
 
+    if axes == hints.ROWS:
+        array = array.reshape(-1, array.shape[-1])
     if there := _turned(array.ndim, first, axes):
         array = array.transpose(np.argsort(there))
     if tuple(array.shape) != tuple(like.shape):
@@ -265,6 +261,7 @@ class Listener:
     ) -> None:
         self.seen = Recording()
         self.module, self.seams, self.fed = module, seams, fed or {}
+        self.batch = 1  # of the run that is listened to
 
     @contextmanager
     def listening(self) -> Iterator[Recording]:
@@ -280,12 +277,21 @@ class Listener:
             for tap, (path, method) in self.seams.methods.items():
                 one = self.module.get_submodule(path)
                 stack.enter_context(self._method(tap, one, method))
+            stack.callback(self.module.register_forward_pre_hook(self._begun).remove)
             if self.seams.fbank:
                 stack.enter_context(self._fbank())
             if mixture := hints.mixture(self.module):
                 stack.enter_context(self._mixture(*mixture))
             stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
+
+    def _begun(self, module: torch.nn.Module, args: tuple[Any, ...]) -> None:
+        self.batch = len(args[0]) if args and hasattr(args[0], "detach") else 1
+
+    def _by_item(self, module: torch.nn.Module, array: Array) -> Array:
+        """(B * T, C) -> (B, T, C) where a module has all frames one after the other."""
+        rows = hints.axes(module) == hints.ROWS
+        return array.reshape(self.batch, -1, array.shape[-1]) if rows else array
 
     def _before(self, tap: str) -> Callable[..., Any]:
         def hook(module: torch.nn.Module, args: tuple[Any, ...], named: dict[str, Any]) -> Any:
@@ -294,7 +300,7 @@ class Listener:
                 return None
             first = _takes_channels_first(module)
             axes, name = hints.axes(module), again(self.seen.inputs, tap)
-            self.seen.note_input(name, to_mlx(x, first, axes))
+            self.seen.note_input(name, self._by_item(module, to_mlx(x, first, axes)))
             if hints.is_inside(module):
                 self.seen.inside.add(name)
             fed = from_mlx(self.fed[name], first, x, axes) if name in self.fed else x
@@ -345,7 +351,8 @@ class Listener:
             first = first_of(output) if one else output
             name = again(self.seen.outputs, tap)
             if hasattr(first, "detach"):
-                self.seen.note_output(name, self.seams.as_mlx(tap, module, first))
+                array = self.seams.as_mlx(tap, module, first)
+                self.seen.note_output(name, self._by_item(module, array))
             else:
                 self.seen.forget(name)
 
@@ -379,21 +386,6 @@ class Listener:
 
         return hook
 
-    def _method(
-        self, tap: str, module: torch.nn.Module, method: str
-    ) -> AbstractContextManager[None]:
-        """A method that the port has as a layer is heard as one."""
-        compute = getattr(module, method)
-        before, after = self._before(tap), self._after(tap)
-
-        def computing(*args: torch.Tensor) -> torch.Tensor:
-            fed = before(module, args, {})
-            output: torch.Tensor = compute(*(fed[0] if fed else args))
-            after(module, args, output)
-            return output
-
-        return _wrapped(module, method, computing)
-
     @contextmanager
     def _mixture(self, layers: Any, behind: torch.nn.Module) -> Iterator[None]:
         """The mixture of a network's layers is a line of code: it is heard before and behind."""
@@ -421,6 +413,21 @@ class Listener:
         finally:
             del layers.extract_features
             hook.remove()
+
+    def _method(
+        self, tap: str, module: torch.nn.Module, method: str
+    ) -> AbstractContextManager[None]:
+        """A method that the port has as a layer is heard as one."""
+        compute = getattr(module, method)
+        before, after = self._before(tap), self._after(tap)
+
+        def computing(*args: torch.Tensor) -> torch.Tensor:
+            fed = before(module, args, {})
+            output: torch.Tensor = compute(*(fed[0] if fed else args))
+            after(module, args, output)
+            return output
+
+        return _wrapped(module, method, computing)
 
     def _fbank(self) -> AbstractContextManager[None]:
         """The filterbank is a method, not a module."""

@@ -213,6 +213,8 @@ def _is_pyannotes(part: Part) -> bool:
     loaded = part.checkpoint
     if not single or loaded.container != "state_dict" or "pyannote.audio" not in loaded.entries:
         return False
+    if isinstance(decode(loaded.beside.get("hyper_parameters", {})).get("wav2vec"), str):
+        return False  # pyannote would download that network, to put the checkpoint's in its place
     said = decode(loaded.beside["pyannote.audio"])
     return str(said["architecture"]["module"]).startswith("pyannote.audio.")
 

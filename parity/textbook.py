@@ -251,7 +251,7 @@ def pool(x: Array, t: Tensors, s: Settings) -> Array:
 
     Of (B, T, C) there is one row of frequencies, and S is 1 without masks, unless that is ``flat``.
     """
-    masks = s["masks"]
+    masks = s["masks"] if s.get("masked", True) else None
     if x.ndim == 3:
         pooled = pool(x[:, None], t, s)
         return pooled if s["flat"] or masks is not None else pooled[:, None]
@@ -363,6 +363,11 @@ def simam(x: Array, t: Tensors, s: Settings) -> Array:
     return found
 
 
+def activation(x: Array, t: Tensors, s: Settings) -> Array:
+    """A function that is a layer of its own."""
+    return FUNCTIONS[s["name"]](x)
+
+
 def clipped(x: Array, t: Tensors, s: Settings) -> Array:
     """A ReLU with a ceiling."""
     return np.clip(x, 0.0, s["ceiling"])
@@ -465,6 +470,7 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "pool": pool,
     "attentive pool": attentive_pool,
     "simam": simam,
+    "activation": activation,
     "clipped": clipped,
     "fusion": fusion,
     "function": function,

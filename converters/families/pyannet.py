@@ -28,19 +28,13 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     for name, value in (("sincnet.stride", stride), ("sample_rate", given.get("sample_rate", 1))):
         if not isinstance(value, int) or value < 1:
             raise ConversionError(f"{name} is {value!r}, which is no number of samples")
-    hidden = size_of(tensors, _first_lstm(tensors, "weight_hh"), axis=1)
     return {
         "model_type": "segmentation",
         "architecture": "PyanNet",
         "sample_rate": given.get("sample_rate", 16000),
         "num_channels": given.get("num_channels", 1),
         "sincnet": {"stride": stride},
-        "lstm": {
-            "hidden_size": hidden,
-            "num_layers": count_of(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
-            "bidirectional": any(name.endswith("_reverse") for name in tensors),
-            "monolithic": _is_whole(tensors),
-        },
+        "lstm": sizes_of_lstm(tensors),
         "linear": sizes_of_linear(tensors),
         "num_classes": classes,
         "activation": activation,
@@ -61,6 +55,15 @@ def table(config: Mapping[str, Any]) -> Table:
         *rules,
         Drop("loss_func.{path}", why="weights of the training loss; inference never reads it"),
     )
+
+
+def sizes_of_lstm(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    return {
+        "hidden_size": size_of(tensors, _first_lstm(tensors, "weight_hh"), axis=1),
+        "num_layers": count_of(tensors, r"lstm\.(?:[a-z]+_[a-z]+_l)?(\d+)"),
+        "bidirectional": any(name.endswith("_reverse") for name in tensors),
+        "monolithic": _is_whole(tensors),
+    }
 
 
 def sizes_of_linear(tensors: Mapping[str, Tensor]) -> dict[str, int]:
@@ -101,13 +104,13 @@ def task(
     if classes == _POWERSET_OF_THREE:
         assumed.append("log-softmax over 7 powerset classes of 3 speakers, at most 2 at a time")
         names = [f"speaker#{n}" for n in (1, 2, 3)]
-        return _specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
+        return specifications("MONO_LABEL_CLASSIFICATION", names, 2), "log_softmax"
     assumed.append(f"sigmoid over {classes} independent classes")
     names = [f"class#{n + 1}" for n in range(classes)]
-    return _specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
+    return specifications("MULTI_LABEL_CLASSIFICATION", names, None), "sigmoid"
 
 
-def _specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
+def specifications(problem: str, classes: list[str], at_once: int | None) -> dict[str, Any]:
     return {
         "problem": problem,
         "resolution": "FRAME",

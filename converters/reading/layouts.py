@@ -14,7 +14,8 @@ from samevoice.files import parse_json, read_text, refuse_special, stays_below
 
 WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".safetensors")
 INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
-SINGLES = ("pytorch_model.bin", "model.safetensors")
+# The last is speechbrain's, beside whose networks lie files of other parts.
+SINGLES = ("pytorch_model.bin", "model.safetensors", "embedding_model.ckpt")
 PIPELINE = "config.yaml"
 PLDA = ("plda.npz", "xvec_transform.npz")
 

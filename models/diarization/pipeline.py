@@ -273,7 +273,7 @@ class SpeakerDiarizationPipeline(Segmenter):
         """(B, N), (B, F, S) -> (B, S, E) to come; of a shared trunk, of what it has by now."""
         if shared is not None:
             return shared.heard(batch, np.array(self.weights(masks)))
-        each = 1 if self._crew.ready else len(batch)
+        each = 1 if self._crew.ready else min(len(batch), self._batch())
         parts = [slice(start, start + each) for start in range(0, len(batch), each)]
         return [self._crew.add("voices", batch[one], masks[one], silent) for one in parts]
 

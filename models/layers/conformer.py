@@ -5,8 +5,10 @@ from __future__ import annotations
 import mlx.core as mx
 from mlx.nn.layers.linear import Linear
 
+from samevoice.models import fast
+from samevoice.models.fast import convolutions
 from samevoice.models.layers import BatchNorm, LayerNorm, Module, silu
-from samevoice.models.layers.attention import Attention
+from samevoice.models.layers.attention import Attention, on_host
 
 
 class Depthwise(Module):
@@ -20,6 +22,9 @@ class Depthwise(Module):
         self.stride, self.padding, self.groups = 1, kernel // 2, channels
 
     def __call__(self, x: mx.array) -> mx.array:
+        if fast.on_cpu():
+            made = convolutions.depthwise(on_host(x), on_host(self.weight), self.padding)
+            return mx.array(made, dtype=x.dtype) + self.bias
         return mx.conv1d(x, self.weight, 1, self.padding, groups=self.groups) + self.bias
 
 

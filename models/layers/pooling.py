@@ -17,12 +17,19 @@ class StatsPool(Module):
     """(B, F, T, C), (B, S, T') or None -> (B, S, 2CF) or (B, 2CF), in the type of the frames.
 
     With ``rows`` 1 the frames are (B, T, C), and S is 1 without masks, unless that is ``flat``.
-    ``added`` is added to the variance.
+    ``added`` is added to the variance. ``masked`` says whether there may be masks at all.
     """
 
-    def __init__(self, rows: int | None = None, flat: bool = False, added: float = 0.0) -> None:
+    def __init__(
+        self,
+        rows: int | None = None,
+        flat: bool = False,
+        added: float = 0.0,
+        masked: bool = True,
+    ) -> None:
         super().__init__()
         self.rows, self.flat, self.added = rows, flat or rows != 1, added
+        self.masked = masked
 
     def __call__(self, frames: mx.array, masks: mx.array | None = None) -> mx.array:
         image = frames[:, None] if self.rows == 1 else frames
@@ -117,14 +124,19 @@ class AttentivePool(Module):
     def scores(self, frames: mx.array) -> mx.array:
         """(B, T, C) -> (B, T, C), before the softmax over time."""
         y = self.hidden(self.with_context(frames) if self.context else frames)
-        scored: mx.array = _at(self, self.score_layers[2])(mx.tanh(y) if self.has_tanh else y)
+        scored: mx.array = self.parts()[2](mx.tanh(y) if self.has_tanh else y)
         return scored
 
     def hidden(self, x: mx.array) -> mx.array:
         """What the first layer and the norm behind it give; a block of both is called instead."""
-        first, norm, _ = self.score_layers
-        y: mx.array = _at(self, first)(x)
-        return _at(self, norm)(relu(y)) if norm else y
+        first, norm, _ = self.parts()
+        y: mx.array = first(x)
+        return norm(relu(y)) if norm is not None else y
+
+    def parts(self) -> tuple[Any, Any, Any]:
+        """What ``score_layers`` names, None for ""."""
+        first, norm, last = (_at(self, path) if path else None for path in self.score_layers)
+        return first, norm, last
 
     def with_context(self, frames: mx.array) -> mx.array:
         """(B, T, C) -> (B, T, 3C)."""

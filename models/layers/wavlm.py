@@ -12,15 +12,26 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers import EPSILON, InstanceNorm, LayerNorm, Module, as_float64, gelu, taps
-from samevoice.models.layers.attention import Attention, GatedAttention, PositionEmbedding
+from samevoice.models import fast
+from samevoice.models.fast import convolutions, cpu
+from samevoice.models.layers import (
+    EPSILON,
+    InstanceNorm,
+    Kept,
+    LayerNorm,
+    Module,
+    as_float64,
+    gelu,
+    taps,
+)
+from samevoice.models.layers.attention import Attention, GatedAttention, PositionEmbedding, on_host
 from samevoice.models.layers.geometry import Window
 
 NORMS = ("group_norm", "layer_norm")
 
 
 class Conv(Module):
-    """Without padding, or with as much on both sides: (B, T, I) -> (B, T', O)."""
+    """In one group without padding, in several without strides: (B, T, I) -> (B, T', O)."""
 
     def __init__(
         self, inputs: int, outputs: int, kernel: int, stride: int = 1, bias: bool = False,
@@ -35,8 +46,16 @@ class Conv(Module):
         self.stride, self.padding, self.groups = stride, padding, groups
 
     def __call__(self, x: mx.array) -> mx.array:
-        y = mx.conv1d(x, self.weight, self.stride, self.padding, groups=self.groups)
+        if fast.on_cpu():
+            y = mx.array(self._on_cpu(on_host(x), on_host(self.weight)), dtype=x.dtype)
+        else:
+            y = mx.conv1d(x, self.weight, self.stride, self.padding, groups=self.groups)
         return y + self.bias if "bias" in self else y
+
+    def _on_cpu(self, x: cpu.Floats, weight: cpu.Floats) -> cpu.Floats:
+        if self.groups > 1:
+            return convolutions.grouped(x, weight, self.padding, self.groups)
+        return convolutions.conv1d(x, weight, self.stride)
 
 
 class ConvLayerBlock(Module):
@@ -58,9 +77,14 @@ class ConvLayerBlock(Module):
 
 
 class FeatureExtractor(Module):
-    """(B, N) -> (B, T, C). ``layers`` holds channels, kernel and stride of each."""
+    """(B, N) -> (B, T, C). ``layers`` holds channels, kernel and stride of each.
 
-    def __init__(self, layers: Sequence[Sequence[int]], bias: bool, mode: str) -> None:
+    Pruning may leave a ``scaled`` one: a factor for each channel.
+    """
+
+    def __init__(
+        self, layers: Sequence[Sequence[int]], bias: bool, mode: str, scaled: bool = False
+    ) -> None:
         super().__init__()
         if mode not in NORMS:
             raise ValueError(f"extractor_mode {mode!r}: one of {', '.join(NORMS)}")
@@ -69,12 +93,39 @@ class FeatureExtractor(Module):
             norm = "" if mode == "group_norm" and number else mode
             self.conv_layers += [ConvLayerBlock((inputs, outputs, kernel, stride), bias, norm)]
             inputs = outputs
+        if scaled:
+            self.dummy_weight = mx.ones((inputs,))
+        self._host: Kept[convolutions.Front] = Kept()
 
     def __call__(self, waveforms: mx.array) -> mx.array:
-        x = waveforms[:, :, None].astype(self.conv_layers[0].conv.weight.dtype)
-        for layer in self.conv_layers:
-            x = layer(x)
-        return x
+        if fast.whole_on_cpu():
+            front = self._host.of(self.arrays, self._on_cpu)
+            x = mx.array(front(on_host(waveforms)), dtype=self.conv_layers[0].conv.weight.dtype)
+        else:
+            x = waveforms[:, :, None].astype(self.conv_layers[0].conv.weight.dtype)
+            for layer in self.conv_layers:
+                x = layer(x)
+        return x * self.dummy_weight if "dummy_weight" in self else x
+
+    def _on_cpu(self) -> convolutions.Front:
+        over_time = isinstance(self.conv_layers[0].get("layer_norm"), InstanceNorm)
+        layers = [
+            convolutions.FrontLayer(
+                on_host(one.conv.weight),
+                one.conv.stride,
+                on_host(one.conv.bias) if "bias" in one.conv else None,
+                None if over_time else _affine(one),
+                EPSILON,
+            )
+            for one in self.conv_layers
+        ]
+        return convolutions.Front(layers, _affine(self.conv_layers[0]) if over_time else None)
+
+
+def _affine(block: ConvLayerBlock) -> tuple[cpu.Floats, cpu.Floats] | None:
+    """Scale and shift of its norm, where it has one."""
+    norm = block.get("layer_norm")
+    return None if norm is None else (on_host(norm.weight), on_host(norm.bias))
 
 
 class FeatureProjection(Module):
@@ -151,8 +202,9 @@ class Transformer(Module):
             for layer in self.layers
             if isinstance(one := layer.get("attention"), GatedAttention)
         ]
-        for one in gated:
-            one.share(gated[0])
+        for first in (one for one in gated[:1] if "rel_attn_embed" in one):
+            for one in gated:
+                one.share(first)
 
     def _layer(self, config: Mapping[str, Any], number: int) -> EncoderLayer:
         dims, inner = int(config["encoder_embed_dim"]), config["encoder_ff_interm_features"]
@@ -209,7 +261,10 @@ class Wav2Vec2(Module):
         super().__init__()
         layers = config["extractor_conv_layer_config"]
         self.feature_extractor = FeatureExtractor(
-            layers, bool(config["extractor_conv_bias"]), config["extractor_mode"]
+            layers,
+            bool(config["extractor_conv_bias"]),
+            config["extractor_mode"],
+            bool(config.get("scaled")),
         )
         self.encoder = Encoder(config)
         self.windows = tuple(Window(int(kernel), int(stride)) for _, kernel, stride in layers)
@@ -217,6 +272,23 @@ class Wav2Vec2(Module):
     def __call__(self, waveforms: mx.array) -> Iterator[mx.array]:
         x = self.feature_extractor(waveforms)
         return self.encoder.transformer(self.encoder.feature_projection(x))
+
+
+class LayerSum(Module):
+    """The layers' sum, by learnt weights: (B, T, D, L) -> (B, T, D, 1)."""
+
+    def __init__(self, layers: int) -> None:
+        super().__init__()
+        self.weight = mx.zeros((1, layers))
+
+    def __call__(self, x: mx.array) -> mx.array:
+        return x @ self.weight.T.astype(x.dtype)
+
+    def of(self, layers: Iterator[mx.array]) -> mx.array:
+        """(B, T, D) of each, one after the other, none of which is kept unless somebody looks."""
+        if taps.active():
+            return self(mx.stack(list(layers), axis=-1))[..., 0]
+        return summed(self.weight[0], layers)
 
 
 class Mixture(Module):
@@ -240,15 +312,22 @@ class Mixture(Module):
         """The same of one layer after the other, none of which is kept unless somebody looks."""
         if taps.active():
             return self(mx.stack(list(layers), axis=-1))
-        total: mx.array | None = None
-        for share, x in zip(self.shares, layers, strict=True):
-            part = x * share.astype(x.dtype)
-            total = part if total is None else total + part
-        assert total is not None
-        return total
+        return summed(self.shares, layers)
 
 
-def normalised(x: mx.array) -> mx.array:
-    """Mean 0 and (biased) variance 1 over all that is given, as ``layer_norm`` of its shape."""
-    x = x - x.mean()
-    return x * mx.rsqrt((x * x).mean() + EPSILON)
+def summed(shares: mx.array, layers: Iterator[mx.array]) -> mx.array:
+    total: mx.array | None = None
+    for share, x in zip(shares, layers, strict=True):
+        part = x * share.astype(x.dtype)
+        total = part if total is None else total + part
+    assert total is not None
+    return total
+
+
+def normalised(x: mx.array, axis: int | None = None) -> mx.array:
+    """Mean 0 and (biased) variance 1 over all that is given, or over an axis."""
+    # In float64: what a long sum loses would be off in all that follows.
+    wide = as_float64(x)
+    wide -= wide.mean(axis=axis, keepdims=True)
+    variance = np.square(wide).mean(axis=axis, keepdims=True)
+    return mx.array(wide / np.sqrt(variance + EPSILON), dtype=mx.float32)

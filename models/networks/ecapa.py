@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import mlx.core as mx
+import numpy as np
 from mlx.nn.layers import base
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers import BatchNorm, Conv1d, Module, relu, total
+from samevoice.models import fast
+from samevoice.models.fast import ecapa as cpu_ecapa
+from samevoice.models.layers import BatchNorm, Conv1d, Kept, Module, relu, total
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.mel import MelDecibels
 from samevoice.models.layers.pooling import AttentivePool
@@ -173,6 +176,7 @@ class ECAPA(CutEmbedding):
         if config.get("emb_bn"):
             self.bn2 = BatchNorm(self.dimension)
         self._convs = convs
+        self._host: Kept[cpu_ecapa.Layers | None] = Kept()
 
     @property
     def dimension(self) -> int:
@@ -180,14 +184,25 @@ class ECAPA(CutEmbedding):
 
     def embedded(self, features: mx.array) -> mx.array:
         """(B, T, M) -> (B, E)."""
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
+            stats = mx.array(host(np.array(features, dtype=np.float32)))
+        else:
+            stats = self._stats(features)
+        y = self.fc(self.asp_bn(stats))
+        y = self.bn2(y) if "bn2" in self else y
+        return y.reshape(len(y), -1)
+
+    def _stats(self, features: mx.array) -> mx.array:
         x = features.astype(self.asp_bn.weight.dtype)
         found = []
         for block in self.blocks:
             x = block(x)
             found.append(x)
-        y = self.fc(self.asp_bn(self.asp(self.mfa(mx.concatenate(found[1:], axis=-1)))))
-        y = self.bn2(y) if "bn2" in self else y
-        return y.reshape(len(y), -1)
+        return self.asp(self.mfa(mx.concatenate(found[1:], axis=-1)))
+
+    def _on_cpu(self) -> cpu_ecapa.Layers | None:
+        """The same layers in numpy, made anew when a weight was put in another's place."""
+        return self._host.of(self.arrays, lambda: cpu_ecapa.of(self))
 
     @property
     def inner_windows(self) -> tuple[Window, ...]:
@@ -204,7 +219,13 @@ class SpeechBrainECAPA(ECAPA):
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
-        self.mel = MelDecibels(int(config["num_mel_bins"]), int(config["sample_rate"]))
+        self.mel = MelDecibels(
+            int(config["num_mel_bins"]),
+            int(config["sample_rate"]),
+            int(config.get("n_fft", 400)),
+            float(config.get("win_length", 25)),
+            float(config.get("hop_length", 10)),
+        )
         # As many as give the frames that are reflected at an edge, and one more.
         reflected = max(window.padding for window in self.inner_windows)
         self.fewest_frames = self.mel.frames.hop * reflected

@@ -22,6 +22,8 @@ class Wav2VecSegmentation(Network):
     What stands between these and the linear layers is the subclass's.
     """
 
+    at_once = 1  # a chunk's first convolution alone gives 65 MB
+
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)
         self.activation = activation_of(config)

@@ -30,12 +30,15 @@ SIZES = {
     "global_context": True,
     "lin_neurons": 192,
 }
+# Wide enough that no layer's error hangs on one or two values.
 SMALL = {
     "num_mel_bins": 24,
-    "channels": [16, 24, 24, 24, 40],
-    "attention_channels": 8,
-    "se_channels": 6,
-    "lin_neurons": 12,
+    "channels": [24, 32, 32, 48],
+    "kernel_sizes": [5, 3, 3, 1],
+    "attention_channels": 32,
+    "res2net_scale": 4,
+    "se_channels": 64,
+    "lin_neurons": 32,
 }
 
 

@@ -22,7 +22,7 @@ QUIET = {
     "encoder_layer_drop": 0.0,
     "aux_num_out": None,
 }
-OURS = ("weight_norm", "source_num_layers")
+OURS = ("weight_norm", "source_num_layers", "packed")
 BASE_PLUS: dict[str, Any] = {
     "extractor_mode": "group_norm",
     "extractor_conv_layer_config": [(512, 10, 5), *[(512, 3, 2)] * 4, *[(512, 2, 2)] * 2],
@@ -49,6 +49,8 @@ SMALL: dict[str, Any] = {
     "encoder_max_distance": 60,
     "encoder_ff_interm_features": 40,
 }
+CONFORMER = {"num_heads": 4, "ffn_dim": 256, "num_layers": 4, "depthwise_conv_kernel_size": 31}
+SMALL_CONFORMER = {"num_heads": 4, "ffn_dim": 32, "num_layers": 2, "depthwise_conv_kernel_size": 7}
 
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
@@ -78,12 +80,7 @@ def reference(folder: Path, small: bool) -> None:
     config = {
         "wav2vec": SMALL if small else BASE_PLUS,
         "wav2vec_layer": -1,
-        "conformer": {
-            "num_heads": 4,
-            "ffn_dim": 32 if small else 256,
-            "num_layers": 2 if small else 4,
-            "depthwise_conv_kernel_size": 7 if small else 31,
-        },
+        "conformer": SMALL_CONFORMER if small else CONFORMER,
         "normalize_waveform": False,
     }
     with seeded_torch():
@@ -110,10 +107,16 @@ def common(small: bool) -> dict[str, Any]:
 
 
 def write(module: Any, folder: Path) -> None:
+    import torch
+
+    fill(module, torch.from_numpy(sample()))
+    seeding.save_pyannote(module, folder)
+
+
+def fill(module: Any, speech: torch.Tensor) -> None:
     """With no value as a fresh module has it, and every class the winner somewhere."""
     import torch
 
-    speech = torch.from_numpy(sample())
     seeding.leave_defaults(module)
     with torch.no_grad():
         for name, value in module.named_parameters():
@@ -121,7 +124,6 @@ def write(module: Any, folder: Path) -> None:
                 value.copy_(torch.rand_like(value) + 0.5)
     seeding.calibrated(module, lambda: module(speech[160_000:320_000].reshape(2, 1, -1)))
     spread_decisions(module, speech)
-    seeding.save_pyannote(module, folder)
 
 
 def spread_decisions(module: Any, speech: torch.Tensor) -> None:

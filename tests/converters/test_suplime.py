@@ -59,6 +59,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 def full(changes: dict[str, Any], **beside: Any) -> dict[str, Any]:
     """A config as the bundle has it."""
     wav2vec = {**WAV2VEC, "source_num_layers": 2, "weight_norm": "parametrizations", **changes}
+    wav2vec["packed"] = wav2vec["encoder_num_buckets"] is not None
     if wav2vec["encoder_num_buckets"] is None:
         del wav2vec["encoder_num_buckets"], wav2vec["encoder_max_distance"]
     said = {"num_classes": 7, "activation": "log_softmax", "normalize_waveform": False}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from samevoice.converters.reference import seeded_torch
 from samevoice.errors import SourceError
 from samevoice.parity import authors
 from samevoice.parity.gallery import Spoiler
+from samevoice.parity.originals import suplime
 
 pytest.importorskip("torch")
 
@@ -34,6 +37,39 @@ def test_every_layer_is_heard_and_right(spoiler: Spoiler) -> None:
     assert {f"{layer}.attention", f"{layer}.attention.query_proj", "mixture"} <= heard
     assert {"conformer.conformer_layers.1.self_attn.out_proj"} <= heard
     assert {"wav2vec.encoder.transformer.pos_conv_embed.conv"} <= heard
+    (output,) = [tap for tap in verdict.taps if tap.name == "output" and tap.mode == "free"]
+    assert output.noise_ratio < 2
+
+
+LARGE = {
+    "extractor_mode": "layer_norm",
+    "extractor_conv_bias": True,
+    "encoder_layer_norm_first": True,
+}
+
+
+def test_the_large_options(spoiler: Spoiler, tmp_path: Path) -> None:
+    """Waveforms made even, norms of each frame, in front of what they norm."""
+    del spoiler
+    config = {
+        **suplime.common(small=True),
+        "wav2vec": {**suplime.SMALL, **LARGE},
+        "wav2vec_layer": -1,
+        "conformer": {**suplime.SMALL_CONFORMER, "num_layers": 1},
+        "normalize_waveform": True,
+    }
+    with seeded_torch():
+        suplime.write(suplime.build(config), tmp_path)
+    right_port(tmp_path)
+
+
+def test_sseriouss(spoiler: Spoiler) -> None:
+    del spoiler
+    right_port("reference:SSeRiouSS/small")
+
+
+def right_port(source: str | Path) -> None:
+    verdict = Spoiler(source).verdict()
     (output,) = [tap for tap in verdict.taps if tap.name == "output" and tap.mode == "free"]
     assert output.noise_ratio < 2
 

@@ -66,6 +66,7 @@ OWN = Licence("mit", gated=False)
         ({"pytorch_model.bin": "x", "training_args.bin": "x"}, ("pytorch_model.bin",)),
         ({"epoch=3.ckpt": "x", "README.md": "x", "config.yaml": MODEL}, ("epoch=3.ckpt",)),
         ({"weights.PT": "x"}, ("weights.PT",)),
+        ({"embedding_model.ckpt": "x", "classifier.ckpt": "x"}, ("embedding_model.ckpt",)),
         ({INDEX: index(B, A), A: "x", B: "x"}, (A, B, INDEX)),
         ({INDEX: index(A), A: "x", "pytorch_model.bin": "x"}, (A, INDEX)),
         (

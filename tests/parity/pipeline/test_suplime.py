@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hub import Hub
+from made_audio import recording
 from made_campplus import CONFIG_YAML, source_of
 
 from samevoice import to_torch
@@ -91,3 +96,26 @@ def test_the_chunks_of_a_batch_are_levelled_together(bundle: Path) -> None:
 def test_the_checkpoint_comes_back(bundle: Path, source: Path, tmp_path: Path) -> None:
     to_torch(bundle, tmp_path / "back")
     assert (tmp_path / "back" / "config.yaml").read_text() == (source / "config.yaml").read_text()
+
+
+def test_diarize_takes_it_by_its_hub_id(source: Path, tmp_path: Path) -> None:
+    """Fetched, converted, and its licence kept; small networks in the layout of the hub."""
+    found = (path for path in source.rglob("*") if path.is_file())
+    repo = {path.relative_to(source).as_posix(): path.read_bytes() for path in found}
+    repo["README.md"] = b"---\nlicense: cc-by-nc-4.0\n---\n"
+    recording(tmp_path / "talk.wav", SPEECH)
+    here = {"HF_HOME": str(tmp_path / "hf"), "SAMEVOICE_CACHE": str(tmp_path / "cache")}
+    words = ["diarize", "talk.wav", "--model", "rewayai/suplime", "--output", "talk.rttm"]
+    with Hub({"rewayai/suplime": repo}) as hub:
+        done = subprocess.run(
+            [sys.executable, "-m", "samevoice", *words],
+            cwd=tmp_path,
+            env={**os.environ, **here, "HF_ENDPOINT": hub.url},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+    assert done.returncode == 0, done.stderr
+    assert "SPEAKER talk 1 " in (tmp_path / "talk.rttm").read_text()
+    (card,) = (tmp_path / "cache" / "bundles").glob("*/*/README.md")
+    assert "license: cc-by-nc-4.0" in card.read_text()

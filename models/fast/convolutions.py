@@ -1,0 +1,160 @@
+"""Convolutions along time on a CPU as few large products, and a wav2vec front in strips of time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from samevoice.models.fast import cpu
+from samevoice.models.fast.cpu import Floats
+
+STRIP = 32  # frames of the front at a time: what lies between its layers stays in the cache
+
+
+def valid(x: Floats, weight: Floats, stride: int, frames: int) -> Floats:
+    """(T, I), (O, K, I) -> (frames, O), without padding.
+
+    So many rows as the stride lie side by side in memory: each block of as many taps is a product.
+    """
+    outputs, kernel, inputs = weight.shape
+    size = x.itemsize
+    if inputs == 1:  # few numbers, and all taps are one product
+        windows = as_strided(x, (frames, kernel), (stride * size, size))
+        product: Floats = np.ascontiguousarray(windows) @ weight[:, :, 0].T
+        return product
+    found: Floats | None = None
+    for start in range(0, kernel, stride):
+        taps = min(stride, kernel - start)
+        rows = as_strided(
+            x[start:], (frames, taps * inputs), (stride * inputs * size, size), writeable=False
+        )
+        block = weight[:, start : start + taps].reshape(outputs, -1).T
+        found = rows @ block if found is None else np.add(found, rows @ block, out=found)
+    assert found is not None
+    return found
+
+
+def conv1d(x: Floats, weight: Floats, stride: int) -> Floats:
+    """(B, T, I), (O, K, I) -> (B, T', O), without padding."""
+    frames = 1 + (x.shape[1] - weight.shape[1]) // stride
+    return np.stack([valid(one, weight, stride, frames) for one in x])
+
+
+def grouped(x: Floats, weight: Floats, padding: int, groups: int) -> Floats:
+    """(B, T, I), (O, K, I / groups) -> (B, T', O): all taps of a group in one product."""
+    outputs, kernel, inputs = weight.shape
+    batch, length, _ = x.shape
+    frames, each = length + 2 * padding - kernel + 1, outputs // groups
+    found = np.empty((batch, frames, outputs), dtype=np.float32)
+    filters = weight.reshape(groups, each, kernel * inputs)
+    size = x.itemsize
+
+    def work(number: int) -> None:
+        item, group = divmod(number, groups)
+        part = x[item, :, group * inputs : (group + 1) * inputs]
+        padded = np.pad(part, [(padding, padding), (0, 0)])
+        windows = as_strided(padded, (frames, kernel * inputs), (inputs * size, size))
+        made = np.ascontiguousarray(windows) @ filters[group].T
+        found[item, :, group * each : (group + 1) * each] = made
+
+    with cpu.one_blas_thread():
+        (cpu.together if cpu.cores() > 1 else cpu.alone)(work, range(batch * groups))
+    return found
+
+
+def depthwise(x: Floats, weight: Floats, padding: int) -> Floats:
+    """(B, T, C), (C, K, 1) -> (B, T, C): shifted frames, each times its tap."""
+    padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
+    found, one = np.zeros_like(x), np.empty_like(x)
+    for number, tap in enumerate(weight[:, :, 0].T):
+        np.multiply(padded[:, number : number + x.shape[1]], tap, out=one)
+        found += one
+    return found
+
+
+# The front of wav2vec networks --------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FrontLayer:
+    """A convolution (O, K, I), the norm of each frame behind it if there is one, then GELU."""
+
+    weight: Floats
+    stride: int
+    bias: Floats | None = None
+    norm: tuple[Floats, Floats] | None = None
+    epsilon: float = 1e-5
+
+    def __call__(self, x: Floats, frames: int) -> Floats:
+        y = valid(x, self.weight, self.stride, frames)
+        if self.bias is not None:
+            y += self.bias
+        if self.norm is not None:
+            y = cpu.layer_norm(y, self.norm, self.epsilon)
+        return cpu.gelu(y, cpu.alone)
+
+    def normed_over_time(self, x: Floats, frames: int, norm: tuple[Floats, Floats]) -> FrontLayer:
+        """With the norm of each channel over all of (N, 1) folded in.
+
+        The outputs' means and variances follow from those of the few samples under the kernel, so
+        nobody needs to compute the outputs first.
+        """
+        kernel, size = self.weight.shape[1], x.itemsize
+        windows = as_strided(x, (frames, kernel), (self.stride * size, size)).astype(np.float64)
+        filters, mean = self.weight[:, :, 0].astype(np.float64), windows.mean(axis=0)
+        windows -= mean
+        spread = windows.T @ windows / frames
+        variances = np.einsum("ok,kl,ol->o", filters, spread, filters)
+        scale = norm[0] / np.sqrt(variances + self.epsilon)
+        weight = (filters * scale[:, None]).astype(np.float32)[:, :, None]
+        bias = (norm[1] - scale * (filters @ mean)).astype(np.float32)
+        return FrontLayer(weight, self.stride, bias)
+
+
+@dataclass(frozen=True)
+class Front:
+    """(B, N) -> (B, T, C); ``over_time`` is the norm behind the first layer, where it is one."""
+
+    layers: Sequence[FrontLayer]
+    over_time: tuple[Floats, Floats] | None = None
+
+    def __call__(self, waveforms: Floats) -> Floats:
+        lengths = [waveforms.shape[1]]
+        for layer in self.layers:
+            lengths.append(1 + (lengths[-1] - layer.weight.shape[1]) // layer.stride)
+        channels = self.layers[-1].weight.shape[0]
+        found = np.empty((len(waveforms), lengths[-1], channels), dtype=np.float32)
+        firsts = [self._first(one[:, None], lengths[1]) for one in waveforms]
+        starts = range(0, lengths[-1], STRIP)
+
+        def work(number: int) -> None:
+            item, strip = divmod(number, len(starts))
+            start, end = starts[strip], min(starts[strip] + STRIP, lengths[-1])
+            layers = [firsts[item], *self.layers[1:]]
+            found[item, start:end] = _strip(layers, waveforms[item][:, None], start, end)
+
+        with cpu.one_blas_thread():
+            share = cpu.together if cpu.cores() > 1 else cpu.alone
+            share(work, range(len(waveforms) * len(starts)))
+        return found
+
+    def _first(self, x: Floats, frames: int) -> FrontLayer:
+        first = self.layers[0]
+        norm = self.over_time
+        return first if norm is None else first.normed_over_time(x, frames, norm)
+
+
+def _strip(layers: Sequence[FrontLayer], x: Floats, start: int, end: int) -> Floats:
+    """Frames from ``start`` to ``end`` of what the layers make of (N, 1)."""
+    counts = []
+    count = end - start
+    for layer in reversed(layers):
+        counts.append(count)
+        count, start = (count - 1) * layer.stride + layer.weight.shape[1], start * layer.stride
+    x = x[start : start + count]
+    for layer, frames in zip(layers, reversed(counts), strict=True):
+        x = layer(x, frames)
+    return x
