@@ -313,7 +313,7 @@ BUGS: tuple[Bug, ...] = (
     Bug("the variance taken for the deviation", ("batch norm",), setting(no_root=True),
         "loud channels vanish"),
     Bug("eps 1e-3", NORM, setting(eps=1e-3), "quiet channels shrink", may_idle=True),
-    Bug("the layer left out", (*NORM, "simam", "clipped"), setting(left_out=True),
+    Bug("the layer left out", (*NORM, "simam", "clipped", "activation"), setting(left_out=True),
         "one layer's scale is lost"),
     Bug("its scale and shift forgotten", NORM, _unscaled, "learnt levels are lost", may_idle=True),
     Bug("over the other axis", ("norm",), _other_axis, "time is taken for channels"),
@@ -416,6 +416,8 @@ BUGS: tuple[Bug, ...] = (
     Bug("without its half", ("simam",), setting(half=0.0), "every weight is too small"),
     Bug("without its sigmoid", ("simam",), setting(linear=True), "what stands out explodes"),
     # A ReLU with a ceiling, and two images that are fused.
+    Bug("GELU for its tanh form", ("activation",), setting(name="GELU"),
+        "off by a ten-thousandth, where both are called GELU"),
     Bug("without its ceiling", ("clipped",), setting(ceiling=math.inf),
         "loud parts weigh more than in training", may_idle=True),
     Bug("the two inputs exchanged", ("fusion",), setting(exchanged=True),

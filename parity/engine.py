@@ -134,9 +134,7 @@ def _tap(traced: Trace, tap: str, got: Array | None, shown: str = "") -> Tap:
     looked_at = traced.measured or traced.example.depth == FORCED
     if not looked_at and noise_ratio(*arrays.values()) <= QUIET:
         return found
-    # One by one, a layer that runs for each voice runs for other voices.
-    floors = (one[tap] for one in traced.floors.values() if tap in one)
-    return replace(found, floors=[one for one in floors if one.shape == arrays["truth"].shape])
+    return replace(found, floors=[one[tap] for one in traced.floors.values() if tap in one])
 
 
 def _forced(traced: Trace, local: Recording, candidate: Candidate, kept: Outputs) -> Iterator[Tap]:

@@ -63,6 +63,7 @@ def _kind(module: Any) -> str:
         ("pool", name == "StatsPool"),
         ("attentive pool", hasattr(module, "score_layers")),
         ("simam", name == "SimAM"),
+        ("activation", hasattr(module, "function")),
         ("clipped", hasattr(module, "ceiling")),
         ("fusion", "local_att" in module),
         ("mixture", name == "Mixture"),
@@ -98,10 +99,12 @@ def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:
     if kind == "sinc":
         return {"stride": (int(module.stride),), "rate": int(module.sample_rate)}
     if kind == "pool":
-        return {"rows": module.rows, "flat": module.flat, "added": module.added}
+        return {name: getattr(module, name) for name in ("rows", "flat", "added")}
     if kind == "attentive pool":
         said = ("score_layers", "has_tanh", "context", "floor", "masked", "rows", "image")
         return {"eps": EPSILON, **{name: getattr(module, name) for name in said}}
+    if kind == "activation":
+        return {"name": module.function}
     if kind == "clipped":
         return {"ceiling": float(module.ceiling)}
     if kind == "fusion":  # one layer inside takes both images

@@ -259,7 +259,7 @@ def pool(x: Array, t: Tensors, s: Settings) -> Array:
     if masks is None or s.get("unweighted"):
         mean = x.mean(axis=2)
         squares = np.square(x - mean[:, :, None]).sum(axis=2)
-        var = squares / np.float64(x.shape[2] - (0 if s.get("biased") else 1))
+        var = squares / np.float64(x.shape[2] - (0 if s.get("biased") else 1))  # 0 / 0 is NaN
         vector = _vector(mean, var, s)
         return vector if masks is None else np.stack([vector] * masks.shape[1], axis=1)
     masks = masks.swapaxes(1, 2) if s.get("masks_transposed") else masks
@@ -365,6 +365,11 @@ def simam(x: Array, t: Tensors, s: Settings) -> Array:
     return found
 
 
+def activation(x: Array, t: Tensors, s: Settings) -> Array:
+    """A function that is a layer of its own."""
+    return FUNCTIONS[s["name"]](x)
+
+
 def clipped(x: Array, t: Tensors, s: Settings) -> Array:
     """A ReLU with a ceiling."""
     return np.clip(x, 0.0, s["ceiling"])
@@ -467,6 +472,7 @@ DEFINITIONS: Mapping[str, Callable[[Array, Tensors, Settings], Array]] = {
     "pool": pool,
     "attentive pool": attentive_pool,
     "simam": simam,
+    "activation": activation,
     "clipped": clipped,
     "fusion": fusion,
     "function": function,

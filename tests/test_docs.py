@@ -231,9 +231,10 @@ def of_recordings(page: Page, around: Around) -> None:
     record(page.folder / "meeting.wav", 12, 15)
 
 
-def of_porting(page: Page, around: Around) -> None:
-    del around
+def of_models(page: Page, around: Around) -> None:
+    """Recordings for trained weights: whoever speaks is heard."""
     record(page.folder / "meeting.wav", 12, 15)
+    record(page.folder / "ana.wav", 21.8, 27.8)
 
 
 def one_voice(narrow: Path, target: Path) -> None:
@@ -315,7 +316,8 @@ SETTINGS: dict[str, Callable[[Page, Around], None]] = {
     "README.md": of_the_readme,
     "speakers.md": of_speakers,
     "recordings.md": of_recordings,
-    "porting-your-own.md": of_porting,
+    "porting-your-own.md": of_models,
+    "models.md": of_models,
     "reading-a-report.md": of_reports,
     "releasing.md": of_releasing,
 }

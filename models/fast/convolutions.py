@@ -11,36 +11,53 @@ from numpy.lib.stride_tricks import as_strided
 from samevoice.models.fast import cpu
 from samevoice.models.fast.cpu import Floats
 
-STRIP = 32  # frames of the front at a time: what lies between its layers stays in the cache
+STRIP = 32  # frames at a time, so that what lies between two steps stays in the cache
 
 
-def valid(x: Floats, weight: Floats, stride: int, frames: int) -> Floats:
-    """(T, I), (O, K, I) -> (frames, O), without padding.
+@dataclass(frozen=True)
+class Filters:
+    """A convolution (O, K, I) without padding, as blocks of as many taps as the stride has.
 
-    So many rows as the stride lie side by side in memory: each block of as many taps is a product.
+    The rows of a block lie side by side in memory, so that it is one product.
     """
-    outputs, kernel, inputs = weight.shape
-    size = x.itemsize
-    if inputs == 1:  # few numbers, and all taps are one product
-        windows = as_strided(x, (frames, kernel), (stride * size, size))
-        product: Floats = np.ascontiguousarray(windows) @ weight[:, :, 0].T
-        return product
-    found: Floats | None = None
-    for start in range(0, kernel, stride):
-        taps = min(stride, kernel - start)
-        rows = as_strided(
-            x[start:], (frames, taps * inputs), (stride * inputs * size, size), writeable=False
-        )
-        block = weight[:, start : start + taps].reshape(outputs, -1).T
-        found = rows @ block if found is None else np.add(found, rows @ block, out=found)
-    assert found is not None
-    return found
+
+    blocks: tuple[Floats, ...]  # (taps * I, O) each
+    kernel: int
+    inputs: int
+    stride: int
+
+    @classmethod
+    def of(cls, weight: Floats, stride: int) -> Filters:
+        outputs, kernel, inputs = weight.shape
+        # Of few numbers it costs nothing to write them out, and all taps are one product.
+        step = kernel if inputs == 1 else stride
+        parts = (weight[:, start : start + step] for start in range(0, kernel, step))
+        blocks = tuple(np.ascontiguousarray(part.reshape(outputs, -1).T) for part in parts)
+        return cls(blocks, kernel, inputs, stride)
+
+    def frames(self, samples: int) -> int:
+        return 1 + (samples - self.kernel) // self.stride
+
+    def __call__(self, x: Floats, frames: int) -> Floats:
+        """(T, I) -> (frames, O)."""
+        found: Floats | None = None
+        for number, block in enumerate(self.blocks):
+            rows = self.windows(x[number * self.stride :], frames, block.shape[0])
+            rows = np.ascontiguousarray(rows) if self.inputs == 1 else rows
+            found = rows @ block if found is None else np.add(found, rows @ block, out=found)
+        assert found is not None
+        return found
+
+    def windows(self, x: Floats, frames: int, width: int) -> Floats:
+        """(frames, width): so many numbers from each step on."""
+        size = x.itemsize
+        return as_strided(x, (frames, width), (self.stride * self.inputs * size, size))
 
 
 def conv1d(x: Floats, weight: Floats, stride: int) -> Floats:
     """(B, T, I), (O, K, I) -> (B, T', O), without padding."""
-    frames = 1 + (x.shape[1] - weight.shape[1]) // stride
-    return np.stack([valid(one, weight, stride, frames) for one in x])
+    filters = Filters.of(weight, stride)
+    return np.stack([filters(one, filters.frames(x.shape[1])) for one in x])
 
 
 def grouped(x: Floats, weight: Floats, padding: int, groups: int) -> Floats:
@@ -68,10 +85,12 @@ def grouped(x: Floats, weight: Floats, padding: int, groups: int) -> Floats:
 def depthwise(x: Floats, weight: Floats, padding: int) -> Floats:
     """(B, T, C), (C, K, 1) -> (B, T, C): shifted frames, each times its tap."""
     padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
-    found, one = np.zeros_like(x), np.empty_like(x)
-    for number, tap in enumerate(weight[:, :, 0].T):
-        np.multiply(padded[:, number : number + x.shape[1]], tap, out=one)
-        found += one
+    found, taps = np.zeros_like(x), np.ascontiguousarray(weight[:, :, 0].T)
+    for item, sums in zip(padded, found, strict=True):
+        for start in range(0, x.shape[1], STRIP):
+            strip = sums[start : start + STRIP]
+            for number, tap in enumerate(taps, start):
+                strip += item[number : number + len(strip)] * tap
     return found
 
 
@@ -80,16 +99,15 @@ def depthwise(x: Floats, weight: Floats, padding: int) -> Floats:
 
 @dataclass(frozen=True)
 class FrontLayer:
-    """A convolution (O, K, I), the norm of each frame behind it if there is one, then GELU."""
+    """A convolution, the norm of each frame behind it if there is one, then GELU."""
 
-    weight: Floats
-    stride: int
+    filters: Filters
     bias: Floats | None = None
     norm: tuple[Floats, Floats] | None = None
     epsilon: float = 1e-5
 
     def __call__(self, x: Floats, frames: int) -> Floats:
-        y = valid(x, self.weight, self.stride, frames)
+        y = self.filters(x, frames)
         if self.bias is not None:
             y += self.bias
         if self.norm is not None:
@@ -102,16 +120,16 @@ class FrontLayer:
         The outputs' means and variances follow from those of the few samples under the kernel, so
         nobody needs to compute the outputs first.
         """
-        kernel, size = self.weight.shape[1], x.itemsize
-        windows = as_strided(x, (frames, kernel), (self.stride * size, size)).astype(np.float64)
-        filters, mean = self.weight[:, :, 0].astype(np.float64), windows.mean(axis=0)
+        own = self.filters
+        windows = own.windows(x, frames, own.kernel).astype(np.float64)
+        filters, mean = own.blocks[0].T.astype(np.float64), windows.mean(axis=0)
         windows -= mean
         spread = windows.T @ windows / frames
         variances = np.einsum("ok,kl,ol->o", filters, spread, filters)
         scale = norm[0] / np.sqrt(variances + self.epsilon)
         weight = (filters * scale[:, None]).astype(np.float32)[:, :, None]
         bias = (norm[1] - scale * (filters @ mean)).astype(np.float32)
-        return FrontLayer(weight, self.stride, bias)
+        return FrontLayer(Filters.of(weight, own.stride), bias)
 
 
 @dataclass(frozen=True)
@@ -124,8 +142,8 @@ class Front:
     def __call__(self, waveforms: Floats) -> Floats:
         lengths = [waveforms.shape[1]]
         for layer in self.layers:
-            lengths.append(1 + (lengths[-1] - layer.weight.shape[1]) // layer.stride)
-        channels = self.layers[-1].weight.shape[0]
+            lengths.append(layer.filters.frames(lengths[-1]))
+        channels = self.layers[-1].filters.blocks[0].shape[1]
         found = np.empty((len(waveforms), lengths[-1], channels), dtype=np.float32)
         firsts = [self._first(one[:, None], lengths[1]) for one in waveforms]
         starts = range(0, lengths[-1], STRIP)
@@ -153,7 +171,8 @@ def _strip(layers: Sequence[FrontLayer], x: Floats, start: int, end: int) -> Flo
     count = end - start
     for layer in reversed(layers):
         counts.append(count)
-        count, start = (count - 1) * layer.stride + layer.weight.shape[1], start * layer.stride
+        stride = layer.filters.stride
+        count, start = (count - 1) * stride + layer.filters.kernel, start * stride
     x = x[start : start + count]
     for layer, frames in zip(layers, reversed(counts), strict=True):
         x = layer(x, frames)

@@ -130,8 +130,9 @@ class BatchNorm(Module):
     (..., C) -> (..., C).
     """
 
-    def __init__(self, channels: int, affine: bool = True) -> None:
+    def __init__(self, channels: int, affine: bool = True, eps: float = EPSILON) -> None:
         super().__init__()
+        self.eps = eps
         if affine:
             self.weight = mx.ones((channels,))
             self.bias = mx.zeros((channels,))
@@ -150,7 +151,7 @@ class BatchNorm(Module):
     def scale_shift(self) -> tuple[np.ndarray, np.ndarray]:
         """(C,), (C,) in float64, so that BatchNorm is ``x * scale + shift``."""
         mean, var = as_float64(self.running_mean), as_float64(self.running_var)
-        scale = 1.0 / np.sqrt(var + EPSILON)
+        scale = 1.0 / np.sqrt(var + self.eps)
         if "weight" not in self:
             return scale, -mean * scale
         scale = scale * as_float64(self.weight)
@@ -238,7 +239,20 @@ def gelu(x: mx.array) -> mx.array:
 
 
 def silu(x: mx.array) -> mx.array:
+    if fast.on_cpu():
+        wide = np.asarray(x.astype(mx.float32))
+        return mx.array(cpu.gated(wide, wide), dtype=x.dtype)
     return x * mx.sigmoid(x)
+
+
+def glu(x: mx.array) -> mx.array:
+    """(..., 2C) -> (..., C): the first half, as much of it as the second lets through."""
+    if fast.on_cpu():
+        wide = np.asarray(x.astype(mx.float32))
+        half = x.shape[-1] // 2
+        return mx.array(cpu.gated(wide[..., :half], wide[..., half:]), dtype=x.dtype)
+    values, gates = mx.split(x, 2, axis=-1)
+    return values * mx.sigmoid(gates)
 
 
 def as_float64(x: mx.array) -> np.ndarray:

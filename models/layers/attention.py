@@ -54,7 +54,8 @@ class Attention(Module):
 
 
 def on_host(x: mx.array) -> cpu.Floats:
-    return np.array(x.astype(mx.float32))
+    """To be read alone: where it can be, it is the very memory that MLX has."""
+    return np.asarray(x.astype(mx.float32))
 
 
 class PositionEmbedding(Module):
@@ -145,4 +146,5 @@ class GatedAttention(Attention):
         if "rel_attn_embed" not in self:
             return None
         embed = self.rel_attn_embed
-        return embed(embed.buckets(frames)).transpose(2, 0, 1)
+        # In one piece: every layer reads it head by head.
+        return mx.contiguous(embed(embed.buckets(frames)).transpose(2, 0, 1))

@@ -7,7 +7,7 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
 from samevoice.models.fast import convolutions
-from samevoice.models.layers import BatchNorm, LayerNorm, Module, silu
+from samevoice.models.layers import BatchNorm, LayerNorm, Module, glu, silu
 from samevoice.models.layers.attention import Attention, on_host
 
 
@@ -38,8 +38,7 @@ class ConvolutionModule(Module):
         self.norm, self.pointwise2 = BatchNorm(dims), Linear(dims, dims)
 
     def __call__(self, x: mx.array) -> mx.array:
-        values, gates = mx.split(self.pointwise1(self.layer_norm(x)), 2, axis=-1)
-        x = self.depthwise(values * mx.sigmoid(gates))
+        x = self.depthwise(glu(self.pointwise1(self.layer_norm(x))))
         return self.pointwise2(silu(self.norm(x)))
 
 

@@ -49,7 +49,8 @@ class Conv(Module):
         if fast.on_cpu():
             y = mx.array(self._on_cpu(on_host(x), on_host(self.weight)), dtype=x.dtype)
         else:
-            y = mx.conv1d(x, self.weight, self.stride, self.padding, groups=self.groups)
+            weight = self.weight.astype(x.dtype)
+            y = mx.conv1d(x, weight, self.stride, self.padding, groups=self.groups)
         return y + self.bias if "bias" in self else y
 
     def _on_cpu(self, x: cpu.Floats, weight: cpu.Floats) -> cpu.Floats:
@@ -102,17 +103,17 @@ class FeatureExtractor(Module):
             front = self._host.of(self.arrays, self._on_cpu)
             x = mx.array(front(on_host(waveforms)), dtype=self.conv_layers[0].conv.weight.dtype)
         else:
-            x = waveforms[:, :, None].astype(self.conv_layers[0].conv.weight.dtype)
+            # Levels of a waveform differ by 60 dB: behind the first layer float16 suffices.
+            x = waveforms[:, :, None].astype(mx.float32)
             for layer in self.conv_layers:
-                x = layer(x)
+                x = layer(x).astype(layer.conv.weight.dtype)
         return x * self.dummy_weight if "dummy_weight" in self else x
 
     def _on_cpu(self) -> convolutions.Front:
         over_time = isinstance(self.conv_layers[0].get("layer_norm"), InstanceNorm)
         layers = [
             convolutions.FrontLayer(
-                on_host(one.conv.weight),
-                one.conv.stride,
+                convolutions.Filters.of(on_host(one.conv.weight), one.conv.stride),
                 on_host(one.conv.bias) if "bias" in one.conv else None,
                 None if over_time else _affine(one),
                 EPSILON,

@@ -9,7 +9,7 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers import BatchNorm, LayerNorm, Module, silu, wavlm
+from samevoice.models.layers import BatchNorm, LayerNorm, Module, glu, silu, wavlm
 from samevoice.models.layers.attention import Attention
 from samevoice.models.layers.conformer import Depthwise
 from samevoice.models.layers.geometry import Window
@@ -45,8 +45,7 @@ class ConvolutionModule(Module):
         self.pointwise_conv2 = Linear(dims, dims)
 
     def __call__(self, x: mx.array) -> mx.array:
-        values, gates = mx.split(self.pointwise_conv1(self.ln_norm(x)), 2, axis=-1)
-        y = self.depthwise_conv(values * mx.sigmoid(gates))
+        y = self.depthwise_conv(glu(self.pointwise_conv1(self.ln_norm(x))))
         return x + self.pointwise_conv2(silu(self.bn_norm(y)))
 
 
@@ -77,6 +76,8 @@ class ConformerEncoder(Module):
 
 class DiariZen(Network):
     """(B, 1, N) or (B, N) -> (B, T, classes)."""
+
+    at_once = 1  # as of any network on WavLM
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__(config)

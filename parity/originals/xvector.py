@@ -12,7 +12,7 @@ from samevoice.parity import seeding
 if TYPE_CHECKING:
     import torch
 
-SMALL = 16  # numbers of an embedding; the classes have no other size
+SMALL = 128  # numbers of an embedding; the classes have no other size
 # Not the defaults: a port that forgets to read an option must not pass.
 SINCNET = {"stride": 10}
 MFCC = {"n_mfcc": 30, "melkwargs": {"n_fft": 512, "hop_length": 160, "n_mels": 64}}

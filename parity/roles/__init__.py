@@ -16,10 +16,11 @@ from samevoice.errors import SamevoiceError
 from samevoice.parity.inputs import Example, sample
 from samevoice.parity.metrics import Array
 
-Set: TypeAlias = Literal["quick", "full"]
+Set: TypeAlias = Literal["brief", "quick", "full"]
+BRIEF: Set = "brief"  # those of a gallery: too few for a release
 QUICK: Set = "quick"
 WHOLE: Set = "full"
-SETS = (QUICK, WHOLE)
+SETS = (BRIEF, QUICK, WHOLE)
 
 Config: TypeAlias = Mapping[str, Any]
 Sections: TypeAlias = dict[str, dict[str, Any]]
@@ -77,9 +78,12 @@ def examples(
     ``speech`` stands for the recording inside pyannote.audio, where that is not installed: names
     and shapes are the same then, and hashes are not.
     """
-    build = named(model_type).examples
+    role = named(model_type)
+    build = role.examples
     if build is None:
         raise RoleError(f"there are no inputs for a {model_type}: only for networks")
     if chosen not in SETS:
-        raise RoleError(f"there is no set of inputs called {chosen!r}: {' or '.join(SETS)}")
+        raise RoleError(f"there is no set of inputs called {chosen!r}: {', '.join(SETS)}")
+    if chosen == BRIEF and role.gallery is not None:
+        return role.gallery(shortest)
     return list(build(sample() if speech is None else speech, shortest, chosen == WHOLE))

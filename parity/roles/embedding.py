@@ -67,7 +67,7 @@ def masks(items: int, frames: int) -> Array:
 
 def gallery(shortest: int) -> list[Example]:
     """Speech, quiet, and masks; soft ones, so that reading between two frames shows."""
-    speech, short = sample()[7 * RATE : 8 * RATE], max(3 * RATE // 10, 2 * shortest + RATE // 10)
+    speech, short = sample()[7 * RATE : 9 * RATE], max(3 * RATE // 10, 2 * shortest)
     quiet = speech[:short] * np.float32(2.0**-13)
     heard = batch([speech[:short], speech[RATE // 2 :][:short]])
     labels = tuple(f"voice {n}" for n in range(10))

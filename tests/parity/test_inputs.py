@@ -139,6 +139,14 @@ def test_given_audio_comes_in_pieces_of_ten_seconds(tmp_path: Path) -> None:
         from_audio([short], 1261)
 
 
+@pytest.mark.parametrize("kind", ["segmentation", "embedding"])
+def test_the_brief_set_is_short_and_has_all_that_a_bug_needs(kind: str) -> None:
+    brief, quick = examples(kind, 1261, "brief"), examples(kind, 1261)
+    assert sum(x.waveforms.size for x in brief) < sum(x.waveforms.size for x in quick) / 10
+    assert {one.masks is None for one in brief} == {one.masks is None for one in quick}
+    assert "full" in {one.depth for one in brief}
+
+
 def test_unknown_sets_and_models_are_refused() -> None:
     with pytest.raises(RoleError, match="no inputs for a plda"):
         examples("plda", 1)

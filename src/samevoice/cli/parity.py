@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from samevoice.parity.result import Result
 
 
-Inputs: TypeAlias = Literal["quick", "full"]
+Inputs: TypeAlias = Literal["brief", "quick", "full"]
 
 
 def parity(
