@@ -16,34 +16,38 @@ setup: .venv/ready
 	touch $@
 
 # The reference models have the architectures whose weights are gated, with seeded ones. The open
-# models are trained; where the package index cannot be reached, they are left out, and the page
+# models are trained. What cannot be fetched here, these or an original, is left out, and the page
 # says so.
-LEFT_OUT := out/left-out.txt
+LEFT_OUT := out/left-out
+UNREACHABLE := grep -q 'no network\|pip finds no\|HF_HUB_OFFLINE is set\|the original of .* needs'
 
 convert: setup
 	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet
 	$(BIN)/samevoice convert reference:embedding --mlx-path out/embedding --overwrite --quiet
 	$(BIN)/samevoice convert reference:full --mlx-path out/full --overwrite --quiet
 	@rm -rf out/open $(LEFT_OUT)
-	$(BIN)/samevoice convert open:diarization --mlx-path out/open --quiet 2> $(LEFT_OUT) \
-		|| { cat $(LEFT_OUT) >&2; grep -q "no network\|pip finds no\|HF_HUB_OFFLINE is set" $(LEFT_OUT); }
+	@mkdir -p $(LEFT_OUT)
+	$(BIN)/samevoice convert open:diarization --mlx-path out/open --quiet 2> $(LEFT_OUT)/open \
+		|| { sed -i.was 's/^samevoice/open:diarization/' $(LEFT_OUT)/open; cat $(LEFT_OUT)/open >&2; \
+			$(UNREACHABLE) $(LEFT_OUT)/open; }
 
 RESULTS := $(patsubst %,out/parity/%/result.json,segmentation embedding plda pipeline)
 OPEN := $(patsubst %,out/parity/open/%/result.json,segmentation embedding pipeline)
 
-# Of every other architecture a small made-up model that has all kinds of its layers, several at once
-# with a thread each, on few inputs. parity-all takes the real shapes, and as many as a release wants.
+# Of every other family a small made-up model that has all kinds of its layers, several at once with
+# a thread each, on few inputs. parity-all takes every architecture in its real shape.
 SHAPE ?= /small
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
-NAMES := $(BIN)/samevoice models --references
-FAMILIES = $$($(NAMES) | sed 's|.*|out/parity/families/&/result.json|')
+NAMES := $(BIN)/samevoice models --references | $(if $(SHAPE),cut -d ' ' -f 1,tr ' ' '\n')
 
 # Networks, PLDA and whole pipelines, each layer and stage, both frameworks. The gate decides at the
 # end, so that there are pages of what is red, too; results of an earlier run never count.
 parity: convert
 	rm -rf $(RESULTS) $(OPEN) out/families out/parity/families
 	-$(NAMES) | $(if $(SHAPE),OMP_NUM_THREADS=1 MKL_NUM_THREADS=1) xargs -P $(JOBS) -n 1 sh -c '\
-		$(BIN)/samevoice convert reference:$$0$(SHAPE) --mlx-path out/families/$$0 --quiet && \
+		$(BIN)/samevoice convert reference:$$0$(SHAPE) --mlx-path out/families/$$0 --quiet \
+			2> $(LEFT_OUT)/$$0 || { sed -i.was "s/^samevoice/$$0/" $(LEFT_OUT)/$$0; \
+			cat $(LEFT_OUT)/$$0 >&2; exit 1; }; \
 		$(BIN)/samevoice parity out/families/$$0 --source reference:$$0$(SHAPE) \
 			--inputs $(if $(SHAPE),brief,quick) --output out/parity/families/$$0'
 	-$(BIN)/samevoice parity out/segmentation --source reference:segmentation --output out/parity/segmentation
@@ -51,9 +55,12 @@ parity: convert
 	-$(BIN)/samevoice parity out/full/plda --source reference:full --output out/parity/plda
 	-$(BIN)/samevoice parity out/full --source reference:full --only pipeline --output out/parity
 	-test ! -d out/open || $(BIN)/samevoice parity out/open --source open:diarization --output out/parity/open
-	set --; test -d out/open || set -- --left-out "open:diarization: $$(sed "s/^samevoice: //" $(LEFT_OUT))"; \
+	rm -f $(LEFT_OUT)/*.was
+	set --; for note in $(LEFT_OUT)/*; do \
+		! $(UNREACHABLE) $$note || set -- "$$@" --left-out "$$(cat $$note)"; done; \
 		$(BIN)/samevoice report --index out/parity "$$@"
-	$(BIN)/samevoice gate $(RESULTS) $$(test ! -d out/open || echo $(OPEN)) $(FAMILIES)
+	$(BIN)/samevoice gate $(RESULTS) $$(test ! -d out/open || echo $(OPEN)) $$($(NAMES) | while read name; do \
+		$(UNREACHABLE) $(LEFT_OUT)/$$name || echo out/parity/families/$$name/result.json; done)
 
 parity-all:
 	$(MAKE) parity SHAPE= JOBS=1

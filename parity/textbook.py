@@ -257,7 +257,9 @@ def pool(x: Array, t: Tensors, s: Settings) -> Array:
         return pooled if s["flat"] or masks is not None else pooled[:, None]
     x = x.swapaxes(1, 2) if s.get("over") == "frequency" else x
     if masks is None or s.get("unweighted"):
-        mean, var = x.mean(axis=2), x.var(axis=2, ddof=0 if s.get("biased") else 1)
+        mean = x.mean(axis=2)
+        squares = np.square(x - mean[:, :, None]).sum(axis=2)
+        var = squares / np.float64(x.shape[2] - (0 if s.get("biased") else 1))  # 0 / 0 is NaN
         vector = _vector(mean, var, s)
         return vector if masks is None else np.stack([vector] * masks.shape[1], axis=1)
     masks = masks.swapaxes(1, 2) if s.get("masks_transposed") else masks

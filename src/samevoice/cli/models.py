@@ -17,17 +17,18 @@ def models(
     as_json: AsJson = False,
     references: Annotated[
         bool,
-        flag("--references", "List the architectures of which there is a made-up reference:NAME."),
+        flag("--references", "List the architectures that have a made-up reference:NAME."),
     ] = False,
 ) -> None:
     """List the open models: what they are, under which licence, and where they come from."""
     from samevoice.converters.reading.open_models import OPEN, SCHEME
 
     if references:
-        from samevoice.converters.reference import KINDS, kinds
+        from samevoice.family import find
 
-        named = [name for name in kinds() if name not in KINDS]
-        streams.echo_json(named) if as_json else streams.echo("\n".join(named))
+        named = [list(one.architectures) for one in find().families if one.reference]
+        lines = "\n".join(" ".join(names) for names in named)
+        streams.echo_json(named) if as_json else streams.echo(lines)
         return
     if as_json:
         streams.echo_json([{"name": SCHEME + name, **one.as_dict()} for name, one in OPEN.items()])
