@@ -5,7 +5,6 @@ import json
 import pytest
 
 from samevoice.cli.running import main
-from samevoice.converters.reading import open_models
 from samevoice.converters.reading.open_models import OPEN
 from samevoice.family import find
 
