@@ -5,8 +5,9 @@ import json
 import pytest
 
 from samevoice.cli.running import main
+from samevoice.converters.reading import open_models
 from samevoice.converters.reading.open_models import OPEN
-from samevoice.family import find
+from samevoice.family import find, named
 
 
 def said(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -36,5 +37,18 @@ def test_as_json(capsys: pytest.CaptureFixture[str]) -> None:
 def test_the_references_are_a_family_a_line(capsys: pytest.CaptureFixture[str]) -> None:
     lines = [line.split() for line in said(capsys, "--references").splitlines()]
     assert ["CAMPPlus"] in lines
-    assert lines == [list(one.architectures) for one in find().families if one.reference]
+    assert ["XVectorSincNet", "XVectorMFCC"] in lines
+    assert all(named(name).reference for names in lines for name in names)
+    assert len(lines) == sum(bool(one.reference) for one in find().families)
     assert json.loads(said(capsys, "--references", "--json")) == lines
+
+
+def test_an_embedding_stands_for_the_pipeline_around_it() -> None:
+    for name in ("embedding", "resemblyzer"):
+        around = open_models.whole(f"open:{name}")
+        pipeline = OPEN[around.removeprefix("open:")]
+        assert f"embedding: open:{name}\n" in pipeline.config
+        assert OPEN[name].file in pipeline.files()
+        assert len(pipeline.files()) == 2
+    for word in ("open:vad", "open:diarization", "a/folder", "pyannote/embedding"):
+        assert open_models.whole(word) == word

@@ -6,7 +6,6 @@ from typing import Annotated
 
 from samevoice.cli import streams, terminal
 from samevoice.cli.options import AsJson, flag
-from samevoice.family import find
 
 GATED = (
     "Gated models on the hub, such as pyannote/speaker-diarization-community-1, need an account: "
@@ -25,8 +24,11 @@ def models(
     from samevoice.converters.reading.open_models import OPEN, SCHEME
 
     if references:
-        named = [one.architectures for one in find().families if one.reference]
-        streams.echo_json(named) if as_json else streams.echo("\n".join(map(" ".join, named)))
+        from samevoice.family import find
+
+        named = [list(one.architectures) for one in find().families if one.reference]
+        lines = "\n".join(" ".join(names) for names in named)
+        streams.echo_json(named) if as_json else streams.echo(lines)
         return
     if as_json:
         streams.echo_json([{"name": SCHEME + name, **one.as_dict()} for name, one in OPEN.items()])
