@@ -19,7 +19,7 @@ setup: .venv/ready
 # models are trained. What cannot be fetched here, these or an original, is left out, and the page
 # says so.
 LEFT_OUT := out/left-out
-UNREACHABLE := grep -q 'no network\|pip finds no\|HF_HUB_OFFLINE is set\|the original of .* needs'
+UNREACHABLE := grep -q "no network\|pip finds no\|HF_HUB_OFFLINE is set\|the original of .* needs"
 
 convert: setup
 	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet
@@ -47,7 +47,7 @@ parity: convert
 	-$(NAMES) | $(if $(SHAPE),OMP_NUM_THREADS=1 MKL_NUM_THREADS=1) xargs -P $(JOBS) -n 1 sh -c '\
 		$(BIN)/samevoice convert reference:$$0$(SHAPE) --mlx-path out/families/$$0 --quiet \
 			2> $(LEFT_OUT)/$$0 || { sed -i.was "s/^samevoice/$$0/" $(LEFT_OUT)/$$0; \
-			cat $(LEFT_OUT)/$$0 >&2; exit 1; }; \
+			cat $(LEFT_OUT)/$$0 >&2; exec $(UNREACHABLE) $(LEFT_OUT)/$$0; }; \
 		$(BIN)/samevoice parity out/families/$$0 --source reference:$$0$(SHAPE) \
 			--inputs $(if $(SHAPE),brief,quick) --output out/parity/families/$$0'
 	-$(BIN)/samevoice parity out/segmentation --source reference:segmentation --output out/parity/segmentation
