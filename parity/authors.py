@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from samevoice.converters.reading.wheels import WheelFile
 from samevoice.errors import MissingExtraError
+from samevoice.models.layers.fbank import FULL_SCALE
 
 if TYPE_CHECKING:
     import torch
@@ -87,6 +88,18 @@ OPTIONS = (
 )
 
 
+class HearsFbank:
+    """Mixed into an authors' class: waveforms (B, 1, N), or features (B, T, M) as they are."""
+
+    config: Mapping[str, Any]
+
+    def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
+        return kaldi_fbank(waveforms, self.config)
+
+    def features(self, x: torch.Tensor) -> torch.Tensor:
+        return x if x.shape[-1] == self.config["num_mel_bins"] else self.compute_fbank(x)
+
+
 def kaldi_fbank(waveforms: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
     """(B, 1, N) -> (B, T, M), the mean over time taken off."""
     import torch
@@ -94,7 +107,7 @@ def kaldi_fbank(waveforms: torch.Tensor, config: Mapping[str, Any]) -> torch.Ten
 
     given = {name: config[name] for name in OPTIONS}
     given["sample_frequency"] = config["sample_rate"]
-    scaled = waveforms * config["full_scale"]
+    scaled = waveforms * config.get("full_scale", FULL_SCALE)
     features = torch.stack([kaldi.fbank(one, **given) for one in scaled])
     return features - features.mean(dim=1, keepdim=True)
 

@@ -5,25 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from samevoice.converters.families import wespeaker
 from samevoice.converters.families.ecapa import dilations_of
 from samevoice.converters.layers import BATCH_COUNTERS, affine, batch_norm, conv1d, pointwise
 from samevoice.converters.rules import Drop, Table, Tensor, shape_of
 from samevoice.family import Family
 
 LAYERS = (2, 3, 4)
-# No checkpoint says what it was trained to hear: WeSpeaker's recipes are alike in it.
-FBANK = {
-    "sample_rate": 16000,
-    "frame_length": 25.0,
-    "frame_shift": 10.0,
-    "round_to_power_of_two": True,
-    "snip_edges": True,
-    "dither": 0.0,
-    "window_type": "hamming",
-    "use_energy": False,
-    "fbank_centering_span": None,
-    "full_scale": 32768.0,
-}
 
 
 def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[str, Any]:
@@ -36,7 +24,7 @@ def config(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> dict[s
     return {
         "model_type": "embedding",
         "architecture": "WeSpeakerECAPA",
-        **FBANK,
+        **wespeaker.FBANK,
         "num_mel_bins": mels,
         "channels": [channels] * 4 + [last],
         "kernel_sizes": [first, *[kernel] * len(LAYERS), 1],

@@ -59,7 +59,7 @@ def _wrapped_class() -> Any:
 
     package, pool = _package(), _pool_class()
 
-    class CAMPPlus(package.CAMPPlus):  # type: ignore[misc, name-defined]
+    class CAMPPlus(authors.HearsFbank, package.CAMPPlus):  # type: ignore[misc, name-defined]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
 
         Its modules are the authors' own, by the authors' names; the pooling takes weights too.
@@ -71,17 +71,13 @@ def _wrapped_class() -> Any:
             self.config = dict(config)
             self.xvector.stats = pool()
 
-        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return authors.kaldi_fbank(waveforms, self.config)
-
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
         ) -> torch.Tensor:
             several = weights is not None and weights.dim() == 3
             if weights is not None and not several:
                 weights = weights[:, None]
-            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
-            x = waveforms if is_fbank else self.compute_fbank(waveforms)
+            x = self.features(waveforms)
             x = self.head(x.permute(0, 2, 1))
             *layers, stats, dense = self.xvector
             for layer in layers:

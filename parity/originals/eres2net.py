@@ -11,7 +11,6 @@ from samevoice.converters.families import campplus
 from samevoice.converters.families.eres2net import OWN
 from samevoice.converters.families.wespeaker import FBANK
 from samevoice.converters.reference import import_pyannote, sample, seeded_torch
-from samevoice.models.layers.fbank import FULL_SCALE
 from samevoice.models.networks.eres2net import FEWEST
 from samevoice.parity import authors, seeding
 
@@ -56,7 +55,7 @@ def _wrapped_class(own: bool) -> Any:
 
     kind: Any = package.ERes2Net
 
-    class ERes2Net(kind):  # type: ignore[misc]
+    class ERes2Net(authors.HearsFbank, kind):  # type: ignore[misc]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T)."""
 
         def __init__(self, config: Mapping[str, Any]) -> None:
@@ -64,16 +63,12 @@ def _wrapped_class(own: bool) -> Any:
             if hidden := config["pool_hidden"]:
                 pool: Any = package.pooling_layers.ASTP
                 self.pool = pool(self.seg_1.in_features // 2, hidden, config["pool_context"])
-            self.config = {"full_scale": FULL_SCALE, **config}
-
-        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return authors.kaldi_fbank(waveforms, self.config)
+            self.config = dict(config)
 
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
         ) -> torch.Tensor:
-            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
-            features = waveforms if is_fbank else self.compute_fbank(waveforms)
+            features = self.features(waveforms)
             return authors.cut(super().forward, features, weights, FEWEST)
 
     return ERes2Net

@@ -14,7 +14,6 @@ from samevoice.converters.families import redimnet2 as family
 from samevoice.converters.families.redimnet2 import CUSTOM
 from samevoice.converters.reference import import_pyannote, sample, seeded_torch
 from samevoice.converters.rules import Tensor
-from samevoice.models.layers.fbank import FULL_SCALE
 from samevoice.parity import authors, seeding
 
 if TYPE_CHECKING:
@@ -71,12 +70,12 @@ def _wrapped_class() -> Any:
     in_order = (package.LayerNorm, package.TransformerEncoderLayer, package.to2d)
     made_1d = (package.weigth1d, package.to1d, package.ReDimNet2)
 
-    class ReDimNet2(kind):  # type: ignore[misc]
+    class ReDimNet2(authors.HearsFbank, kind):  # type: ignore[misc]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T)."""
 
         def __init__(self, config: Mapping[str, Any]) -> None:
             super().__init__(**_arguments(config))
-            self.config = {"full_scale": FULL_SCALE, **config}
+            self.config = dict(config)
             for one in self.modules():
                 if isinstance(one, in_order):
                     one.takes_channels_first = True
@@ -85,14 +84,10 @@ def _wrapped_class() -> Any:
                 if isinstance(one, package.FeedForward):  # one each: all share one
                     one.intermediate_act_fn = package.NewGELUActivation()
 
-        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return authors.kaldi_fbank(waveforms, self.config)
-
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
         ) -> torch.Tensor:
-            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
-            features = waveforms if is_fbank else self.compute_fbank(waveforms)
+            features = self.features(waveforms)
             run, fewest = super().forward, max(2, self.backbone.time_stride)
             return authors.cut(lambda x: run(x.transpose(1, 2)), features, weights, fewest)
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from samevoice.converters.families.samresnet import SUPLIME
 from samevoice.converters.families.wespeaker import FBANK
 from samevoice.converters.reference import import_pyannote, sample, seeded_torch
-from samevoice.models.layers.fbank import FULL_SCALE
 from samevoice.parity import authors, seeding
 
 if TYPE_CHECKING:
@@ -71,19 +70,16 @@ def _pool_class() -> Any:
 def _wrapped_class() -> Any:
     import torch
 
-    class SimAMResNet(torch.nn.Module):
+    class SimAMResNet(authors.HearsFbank, torch.nn.Module):
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T)."""
 
         def __init__(self, config: Mapping[str, Any]) -> None:
             super().__init__()
-            self.config = {**config, "full_scale": FULL_SCALE}
+            self.config = dict(config)
             channels, mels = config["in_planes"], config["num_mel_bins"]
             kind = getattr(_wespeaker("samresnet"), config["architecture"])
             self.resnet = kind(channels, config["embed_dim"], mels)
             self.resnet.pooling = _pool_class()(channels, mels, hidden_dim=config["hidden"])
-
-        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return authors.kaldi_fbank(waveforms, self.config)
 
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
@@ -91,8 +87,7 @@ def _wrapped_class() -> Any:
             several = weights is not None and weights.dim() == 3
             if weights is not None and not several:
                 weights = weights[:, None]
-            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
-            x = waveforms if is_fbank else self.compute_fbank(waveforms)
+            x = self.features(waveforms)
             frames = self.resnet.front(x.transpose(1, 2)[:, None])
             vectors: torch.Tensor = self.resnet.bottleneck(self.resnet.pooling(frames, weights))
             return vectors if several or weights is None else vectors[:, 0]

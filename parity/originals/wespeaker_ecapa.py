@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samevoice.converters.families.wespeaker_ecapa import FBANK
+from samevoice.converters.families.wespeaker import FBANK
 from samevoice.converters.reference import import_pyannote, seeded_torch
 from samevoice.parity import authors, seeding
 
@@ -38,7 +38,7 @@ def _wrapped_class() -> Any:
 
     package = authors.load(authors.WESPEAKER, "wespeaker.models.ecapa_tdnn", ("wespeaker",))
 
-    class WeSpeakerECAPA(package.ECAPA_TDNN):  # type: ignore[misc, name-defined]
+    class WeSpeakerECAPA(authors.HearsFbank, package.ECAPA_TDNN):  # type: ignore[misc, name-defined]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
 
         pyannote leaves the frames where the weights are above a half.
@@ -54,9 +54,6 @@ def _wrapped_class() -> Any:
             )
             self.config = dict(config)
 
-        def compute_fbank(self, waveforms: torch.Tensor) -> torch.Tensor:
-            return authors.kaldi_fbank(waveforms, self.config)
-
         def embedded(self, features: torch.Tensor) -> torch.Tensor:
             """(B, T, M) -> (B, E)."""
             _, vectors = super().forward(features)
@@ -65,8 +62,7 @@ def _wrapped_class() -> Any:
         def forward(
             self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
         ) -> torch.Tensor:
-            is_fbank = waveforms.shape[-1] == self.config["num_mel_bins"]
-            features = waveforms if is_fbank else self.compute_fbank(waveforms)
+            features = self.features(waveforms)
             fewest = 2 if self.config["global_context"] else 1
             return authors.cut(self.embedded, features, weights, fewest)
 

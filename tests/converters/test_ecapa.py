@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from samevoice.converters.families import ecapa, wespeaker_ecapa, xvector, xvector_mfcc
+from samevoice.converters.families import ecapa, wespeaker, wespeaker_ecapa, xvector, xvector_mfcc
 from samevoice.converters.recognise import wrapper
 from samevoice.converters.rules import Tensor, convert, invert, plan
 from samevoice.errors import ConversionError
@@ -42,7 +42,7 @@ CASES: dict[str, tuple[Family, dict[str, Any]]] = {
     "without context": (ecapa.FAMILY, {**ecapa.FEATURES, **ECAPA, "global_context": False}),
     "wespeaker": (
         wespeaker_ecapa.FAMILY,
-        {**wespeaker_ecapa.FBANK, **ECAPA, "channels": [16] * 4 + [40], "emb_bn": True},
+        {**wespeaker.FBANK, **ECAPA, "channels": [16] * 4 + [40], "emb_bn": True},
     ),
     "sincnet": (xvector.FAMILY, {**XVECTOR, "sincnet": {"stride": 10}}),
     "mfcc": (xvector_mfcc.FAMILY, {**XVECTOR, "mfcc": MFCC}),

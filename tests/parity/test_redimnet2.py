@@ -7,12 +7,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from made_families import comes_back, cuts_voices_out, spoiler_of
 
 import samevoice
-from samevoice.converters import restore
 from samevoice.converters.reading import sources
-from samevoice.converters.reading.checkpoint import read
-from samevoice.errors import SourceError
 from samevoice.models import backend, fast
 from samevoice.parity import authors
 from samevoice.parity.gallery import Spoiler
@@ -25,13 +23,8 @@ SMALL = "reference:ReDimNet2B0/small"
 
 @pytest.fixture(scope="module")
 def spoiler(pyannote: Any) -> Spoiler:
-    """The port of seeded weights, which is right: a spoiler says so before it spoils."""
     del pyannote
-    try:
-        authors.WESPEAKER.fetch()
-    except SourceError as error:
-        pytest.skip(str(error))
-    return Spoiler(SMALL)
+    return spoiler_of(SMALL, authors.WESPEAKER)
 
 
 def test_every_layer_is_heard_and_right(spoiler: Spoiler) -> None:
@@ -57,26 +50,11 @@ def test_a_bug_is_found_where_it_is(spoiler: Spoiler) -> None:
 
 def test_it_comes_back_bit_for_bit(spoiler: Spoiler, tmp_path: Path) -> None:
     del spoiler
-    samevoice.convert(SMALL, tmp_path / "bundle")
-    restore.to_torch(tmp_path / "bundle", tmp_path / "back.pt")
-    source = sources.locate(SMALL)
-    theirs = read(source.root, source.files).tensors
-    back = read(tmp_path, ("back.pt",)).tensors
-    assert back.keys() == theirs.keys()
-    for key, tensor in theirs.items():
-        assert np.array_equal(back[key].load(), tensor.load()), key
+    comes_back(SMALL, tmp_path)
 
 
 def test_voices_are_cut_out_of_the_features(spoiler: Spoiler) -> None:
-    network: Any = spoiler.candidate.network
-    x = mx.array(0.1 * np.random.default_rng(0).standard_normal((1, 24000)).astype(np.float32))
-    features = network.frames(x)
-    masks = np.zeros((1, 3, features.shape[1]), np.float32)
-    masks[0, 0, 20:80], masks[0, 1] = 1, 1
-    got = np.array(network(x, mx.array(masks)))
-    for voice, part in ((0, features[:, 20:80]), (1, features)):
-        np.testing.assert_allclose(got[:, voice], np.array(network.whole(part)), atol=1e-5)
-    assert not got[0, 2].any()  # who says nothing
+    cuts_voices_out(spoiler.candidate.network)
 
 
 @pytest.mark.parametrize("frames", [4, 7, 203])

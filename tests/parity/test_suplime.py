@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from made_families import spoiler_of
 
 from samevoice.converters.reference import seeded_torch
-from samevoice.errors import SourceError
 from samevoice.parity import authors
 from samevoice.parity.gallery import Spoiler
 from samevoice.parity.originals import suplime
@@ -20,13 +20,8 @@ SMALL = "reference:SuplimeSegmentation/small"
 
 @pytest.fixture(scope="module")
 def spoiler(pyannote: Any) -> Spoiler:
-    """The port of seeded weights, which is right: a spoiler says so before it spoils."""
     del pyannote
-    try:
-        authors.SUPLIME.fetch()
-    except SourceError as error:
-        pytest.skip(str(error))
-    return Spoiler(SMALL)
+    return spoiler_of(SMALL, authors.SUPLIME)
 
 
 def test_every_layer_is_heard_and_right(spoiler: Spoiler) -> None:
