@@ -90,7 +90,9 @@ def _unknown(said: str, checkpoint: Checkpoint, fitting: list[Family]) -> Conver
     words = _words(checkpoint.tensors)
 
     def near(family: Family) -> tuple[int, int]:
-        there = [x for x in family.anchors if any(y.endswith(x) for y in checkpoint.tensors)]
+        # What one word names, such as linear.weight, many networks have.
+        telling = [x for x in family.anchors if len(_words([x])) > 1]
+        there = [x for x in telling if any(y.endswith(x) for y in checkpoint.tensors)]
         return len(there), len(words & _words(family.anchors))
 
     nearest = max(fitting, key=near)
@@ -104,7 +106,8 @@ def _unknown(said: str, checkpoint: Checkpoint, fitting: list[Family]) -> Conver
 
 def _words(names: Iterable[str]) -> set[str]:
     """What tensors are named with, without numbers and the words that all networks use."""
-    return {word for name in names for word in re.split(r"[\W\d_]+", name)} - _EVERYWHERE
+    found = {word for name in names for word in re.split(r"[\W\d_]+", name)}
+    return {word for word in found if len(word) > 1} - _EVERYWHERE
 
 
 def _known() -> str:

@@ -90,7 +90,7 @@ class Segmenter:
 
     def segment(self, waveforms: np.ndarray) -> mx.array:
         """(B, N) -> (B, F, K): the network's scores."""
-        size, found = self.segmentation.at_once or len(waveforms), []
+        size, found = getattr(self.segmentation, "at_once", None) or len(waveforms), []
         for start in range(0, len(waveforms), size):
             found.append(self.segmentation(waveforms[start : start + size]))
             self._refuse_damage(self._segmenting, found[-1:])  # here it is computed

@@ -64,8 +64,8 @@ def test_specifications_that_contradict_the_classifier() -> None:
 
 
 def test_an_unsupported_architecture_names_the_supported_ones() -> None:
-    with pytest.raises(ConversionError, match=r"the architecture 'SSeRiouSS': .*PLDA, PyanNet"):
-        recognise(checkpoint({}, architecture="SSeRiouSS"))
+    with pytest.raises(ConversionError, match=r"the architecture 'ToTaToNet': .*PLDA, PyanNet"):
+        recognise(checkpoint({}, architecture="ToTaToNet"))
 
 
 def test_tensors_of_no_known_kind() -> None:
