@@ -23,7 +23,7 @@ pipeline:
   name: pyannote.audio.pipelines.SpeakerDiarization
   params:
     clustering: AgglomerativeClustering
-    embedding: open:embedding
+    embedding: open:{embedding}
     embedding_exclude_overlap: true
     segmentation: open:segmentation
     segmentation_step: 0.25
@@ -31,7 +31,7 @@ params:
   clustering:
     method: centroid
     min_cluster_size: 12
-    threshold: 0.75
+    threshold: {threshold}
   segmentation:
     min_duration_off: 0.0
 """
@@ -120,7 +120,7 @@ OPEN = {
         "who spoke when, in recordings of any length",
         5_905_440 + 28_044_640,
         _DOWNLOAD,
-        config=_DIARIZATION,
+        config=_DIARIZATION.format(embedding="embedding", threshold=0.75),
         parts=("segmentation", "embedding"),
     ),
     "resemblyzer": OpenModel(
@@ -154,7 +154,7 @@ OPEN = {
         "known voices, where they were enrolled with open:resemblyzer",
         5_905_440 + 17_090_379,
         _DOWNLOAD + 15_747_704,
-        config=_DIARIZATION.replace("open:embedding", "open:resemblyzer").replace("0.75", "0.5"),
+        config=_DIARIZATION.format(embedding="resemblyzer", threshold=0.5),
         parts=("segmentation", "resemblyzer"),
     ),
     "vad": OpenModel(

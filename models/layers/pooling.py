@@ -7,6 +7,7 @@ from typing import Any
 
 import mlx.core as mx
 import numpy as np
+from mlx.nn.layers.linear import Linear
 
 from samevoice.models.layers import Module, relu, total
 
@@ -153,6 +154,16 @@ class AttentivePool(Module):
         # The mean of squares less the mean's square, in a form that does not cancel.
         var = total(weights * mx.square(x - mean), 1)[:, None] + missing * mx.square(mean)
         return mx.concatenate([mean, mx.sqrt(mx.maximum(var, self.floor))], axis=-1)[:, 0]
+
+
+class ASTP(AttentivePool):
+    """WeSpeaker's: (B, T, C), or an ``image`` (B, F, T, C / F), -> (B, 2C)."""
+
+    def __init__(self, channels: int, middle: int, with_context: bool, image: bool = False) -> None:
+        super().__init__()
+        self.linear1 = Linear(channels * (3 if with_context else 1), middle)
+        self.linear2 = Linear(middle, channels)
+        self.context, self.image = "unbiased" if with_context else "", image
 
 
 def _at(module: Any, path: str) -> Any:

@@ -15,7 +15,7 @@ from samevoice.models.fast import ecapa as cpu_ecapa
 from samevoice.models.layers import BatchNorm, Conv1d, Kept, Module, relu, total
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.mel import MelDecibels
-from samevoice.models.layers.pooling import AttentivePool
+from samevoice.models.layers.pooling import ASTP, AttentivePool
 from samevoice.models.network import CutEmbedding, FbankEmbedding, as_batch
 
 
@@ -138,16 +138,6 @@ class AttentiveStatisticsPooling(AttentivePool):
 
     def hidden(self, x: mx.array) -> mx.array:
         return self.tdnn(x)
-
-
-class ASTP(AttentivePool):
-    """WeSpeaker's: (B, T, C) -> (B, 2C)."""
-
-    def __init__(self, channels: int, attention: int, with_context: bool) -> None:
-        super().__init__()
-        self.context = "unbiased" if with_context else ""
-        self.linear1 = Linear(channels * (3 if with_context else 1), attention)
-        self.linear2 = Linear(attention, channels)
 
 
 class ECAPA(CutEmbedding):

@@ -11,7 +11,7 @@ from mlx.nn.layers.linear import Linear
 
 from samevoice.models.layers import BatchNorm, Conv2d, Module, relu
 from samevoice.models.layers.geometry import Window
-from samevoice.models.layers.pooling import AttentivePool, StatsPool
+from samevoice.models.layers.pooling import ASTP, StatsPool
 from samevoice.models.network import CutEmbedding, FbankEmbedding
 
 STAGES = (1, 2, 3, 4)
@@ -91,18 +91,6 @@ class Block(Module):
         return (Window(1, self.conv1.stride[1]), *[Window(3, 1, 1)] * len(self.convs))
 
 
-class ASTP(AttentivePool):
-    """(B, F, T, C) -> (B, 2CF)."""
-
-    image = True
-
-    def __init__(self, channels: int, middle: int, context: bool) -> None:
-        super().__init__()
-        self.linear1 = Linear(channels * (3 if context else 1), middle)
-        self.linear2 = Linear(middle, channels)
-        self.context = "unbiased" if context else ""
-
-
 class ERes2Net(FbankEmbedding, CutEmbedding):
     """Features (B, T, M) -> (B, E). It takes no masks: voices are cut out of the features."""
 
@@ -125,7 +113,7 @@ class ERes2Net(FbankEmbedding, CutEmbedding):
                 self[_fuse(stage)] = AFF(inputs)
         features = inputs * (self.fbank.num_mel_bins // 8)
         if middle := int(config["pool_hidden"]):
-            self.pool: Module = ASTP(features, middle, bool(config["pool_context"]))
+            self.pool: Module = ASTP(features, middle, bool(config["pool_context"]), image=True)
         else:
             self.pool = StatsPool(added=float(config["pool_added"]))
         self.seg_1 = Linear(2 * features, int(config["embed_dim"]))
@@ -154,10 +142,6 @@ class ERes2Net(FbankEmbedding, CutEmbedding):
             smaller = self[f"layer{stage - 1}_downsample"](fused)
             fused = self[_fuse(stage)](x, smaller)
         return fused
-
-    @property
-    def dimension(self) -> int:
-        return int(self.config["embed_dim"])
 
     @property
     def windows(self) -> tuple[Window, ...]:

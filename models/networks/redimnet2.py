@@ -21,7 +21,7 @@ from samevoice.models.fast.depthwise import depthwise
 from samevoice.models.layers import BatchNorm, Kept, Module, relu
 from samevoice.models.layers.attention import Attention
 from samevoice.models.layers.geometry import Window
-from samevoice.models.layers.pooling import AttentivePool
+from samevoice.models.layers.pooling import ASTP
 from samevoice.models.network import CutEmbedding, FbankEmbedding
 
 HEADS = 4
@@ -262,16 +262,6 @@ def _through(layers: Any, x: Any) -> mx.array:
     return found
 
 
-class ASTP(AttentivePool):
-    """(B, T, C) -> (B, 2C)."""
-
-    def __init__(self, channels: int, middle: int, context: bool) -> None:
-        super().__init__()
-        self.linear1 = Linear(channels * (3 if context else 1), middle)
-        self.linear2 = Linear(middle, channels)
-        self.context = "unbiased" if context else ""
-
-
 class ReDimNet2(FbankEmbedding, CutEmbedding):
     """Features (B, T, M) -> (B, E). It takes no masks: voices are cut out of the features."""
 
@@ -295,10 +285,6 @@ class ReDimNet2(FbankEmbedding, CutEmbedding):
             x = x.transpose(0, 2, 3, 1).reshape(x.shape[0], x.shape[2], -1)
         vectors = self.linear(self.bn(self.pool(x)))
         return self.bn2(vectors) if "bn2" in self else vectors
-
-    @property
-    def dimension(self) -> int:
-        return int(self.config["embed_dim"])
 
     @property
     def windows(self) -> tuple[Window, ...]:
