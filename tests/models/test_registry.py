@@ -241,3 +241,21 @@ def test_an_index_stays_in_its_folder(make: Any, tmp_path: Path, name: str) -> N
     index.write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(BundleError, match="not in the bundle"):
         registry.load(inside)
+
+
+@pytest.mark.parametrize(
+    ("where", "change"),
+    [
+        ("pool_hidden", {"pool_hidden": 10**7}),
+        ("inner.deep", {"inner": {"deep": 1e300}}),
+        ("stages.1.width", {"stages": [{}, {"width": -(10**9)}]}),
+        ("layers.0", {"layers": [float("nan")]}),
+    ],
+)
+def test_no_number_of_a_config_is_without_bounds(
+    make: Any, where: str, change: dict[str, Any]
+) -> None:
+    """Whatever it is called, and however deep it stands."""
+    with pytest.raises(BundleError, match=f"config of PyanNet: {where} is .*: at most 1e") as found:
+        registry.build(make.pyannet_config(**change))
+    assert len(str(found.value)) < 200
