@@ -105,11 +105,13 @@ def test_a_plug_in_brings_a_model(site: Path, tmp_path: Path) -> None:
 def test_a_fault_of_a_plug_in_is_told_as_its_own_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "paw.py").write_text("def build(config):\n    return config['claws']\n")
+    (tmp_path / "torn.py").write_text("def build(config):\n    return config['claws']\n")
     monkeypatch.syspath_prepend(tmp_path)
     made = Family("embedding", ("Paw",), (), lambda *_: {}, lambda _: (), package="cat-models")
-    made = replace(made, network="pww:Network", original="paw:build")
-    with pytest.raises(FamilyError, match=r"paw:build of cat-models .*KeyError.*paw\.py, line 2\)"):
+    made = replace(made, network="pww:Network", original="torn:build")
+    with pytest.raises(
+        FamilyError, match=r"torn:build of cat-models .*KeyError.*paw\.py, line 2\)"
+    ):
         made.build_original({})
     with pytest.raises(FamilyError, match=r"pww:Network of cat-models .* No module named 'pww'"):
         made.build_network({})

@@ -39,8 +39,10 @@ def test_another_process_makes_the_same_bytes(
 def test_a_familys_reference_is_made_anew_once_its_writer_is_edited(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    writer = tmp_path / "paw.py"
-    family = Family("embedding", ("Paw",), (), lambda *_: {}, lambda _: (), reference="paw:write")
+    writer = tmp_path / "edited_paw.py"
+    family = Family(
+        "embedding", ("Paw",), (), lambda *_: {}, lambda _: (), reference="edited_paw:write"
+    )
     broken = Broken("snout", "dog-models", "no snout today")
     monkeypatch.setattr(families, "find", lambda: families.Found((family,), (broken,)))
     monkeypatch.setenv("SAMEVOICE_CACHE", str(tmp_path / "cache"))
@@ -48,7 +50,7 @@ def test_a_familys_reference_is_made_anew_once_its_writer_is_edited(
     found = []
     for word in ("one", "another"):
         writer.write_text(f"def write(folder, small):\n    (folder / '{word}').touch()\n")
-        sys.modules.pop("paw", None)
+        sys.modules.pop("edited_paw", None)
         importlib.invalidate_caches()
         found += [next(reference.build("Paw/small").iterdir()).name for _ in range(2)]
     assert found == ["one", "one", "another", "another"]
