@@ -8,7 +8,6 @@ computed once for them, its means as a product.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ import numpy as np
 from mlx.nn.layers.linear import Linear
 from numpy.typing import NDArray
 
-from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
+from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked, strips
 from samevoice.models.fast.front import Front
 from samevoice.models.fast.front import of as front_of
 from samevoice.models.fast.resnet import are_plain
@@ -78,7 +77,7 @@ class Layer:
     def __call__(self, x: Floats, out: Floats, share: Share, means: Floats) -> None:
         """(T, C) -> (T, O)."""
         y = np.empty((len(x), len(self.first.product.shift)), dtype=np.float32)
-        strips(lambda rows: rectified(self.first.of(x[rows], y[rows])), len(x), share)
+        strips(lambda rows: rectified(self.first.of(x[rows], y[rows])), len(x), share, STRIP)
         before, here, after = np.matmul(y, self.local)
         here[self.dilation :] += before[: -self.dilation]
         here[: -self.dilation] += after[self.dilation :]
@@ -102,7 +101,7 @@ class Block:
             before, width = width, width + layer.local.shape[2]
             layer(found[:, :before], found[:, before:width], share, means)
         made = np.empty((len(x), len(self.transit.product.shift)), dtype=np.float32)
-        strips(lambda rows: self.transit.of(found[rows], made[rows]), len(x), share)
+        strips(lambda rows: self.transit.of(found[rows], made[rows]), len(x), share, STRIP)
         return made
 
 
@@ -140,7 +139,7 @@ class Layers:
         def work(rows: slice) -> None:
             rectified(self.tdnn.of(np.ascontiguousarray(windows[rows]), made[rows]))
 
-        strips(work, len(windows), share)
+        strips(work, len(windows), share, STRIP)
         return made
 
 
@@ -150,15 +149,6 @@ def means_of(frames: int, segment: int) -> Floats:
     counts = np.diff(np.append(starts, frames))
     means: Floats = (np.repeat(np.diag(1 / counts), counts, axis=1) + 1 / frames).astype(np.float32)
     return means
-
-
-def strips(work: Callable[[slice], object], count: int, share: Share) -> None:
-    """So many rows, shared out in strips."""
-
-    def strip(start: int) -> None:
-        work(slice(start, min(start + STRIP, count)))
-
-    share(strip, range(0, count, STRIP))
 
 
 def rectified(x: Floats) -> Floats:

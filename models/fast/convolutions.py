@@ -78,19 +78,7 @@ def grouped(x: Floats, weight: Floats, padding: int, groups: int) -> Floats:
         found[item, :, group * each : (group + 1) * each] = made
 
     with cpu.one_blas_thread():
-        (cpu.together if cpu.cores() > 1 else cpu.alone)(work, range(batch * groups))
-    return found
-
-
-def depthwise(x: Floats, weight: Floats, padding: int) -> Floats:
-    """(B, T, C), (C, K, 1) -> (B, T, C): shifted frames, each times its tap."""
-    padded = np.pad(x, [(0, 0), (padding, padding), (0, 0)])
-    found, taps = np.zeros_like(x), np.ascontiguousarray(weight[:, :, 0].T)
-    for item, sums in zip(padded, found, strict=True):
-        for start in range(0, x.shape[1], STRIP):
-            strip = sums[start : start + STRIP]
-            for number, tap in enumerate(taps, start):
-                strip += item[number : number + len(strip)] * tap
+        cpu.shared()(work, range(batch * groups))
     return found
 
 
@@ -155,8 +143,7 @@ class Front:
             found[item, start:end] = _strip(layers, waveforms[item][:, None], start, end)
 
         with cpu.one_blas_thread():
-            share = cpu.together if cpu.cores() > 1 else cpu.alone
-            share(work, range(len(waveforms) * len(starts)))
+            cpu.shared()(work, range(len(waveforms) * len(starts)))
         return found
 
     def _first(self, x: Floats, frames: int) -> FrontLayer:

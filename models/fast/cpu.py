@@ -121,7 +121,7 @@ def gelu(x: Floats, share: Share | None = None) -> Floats:
     """GELU in place, of any shape that lies in one piece."""
     flat = x.reshape(-1)
     starts = range(0, flat.size, _BLOCK)
-    share = share or (together if cores() > 1 and len(starts) > 1 else alone)
+    share = share or (shared() if len(starts) > 1 else alone)
     share(lambda start: _gelu(flat[start : start + _BLOCK]), starts)
     return x
 
@@ -142,6 +142,18 @@ def _gelu(x: Floats) -> None:
     np.divide(x, fit, out=x)
 
 
+@np.errstate(over="ignore")  # infinite: nothing is left of a large negative number
+def gelu_tanh(x: Floats) -> Floats:
+    """GELU by way of tanh, in place: tanh of u stands in it as a sigmoid of 2u."""
+    fit = x * x
+    fit *= np.float32(-2 * math.sqrt(2 / math.pi) * 0.044715)
+    fit -= np.float32(2 * math.sqrt(2 / math.pi))
+    fit *= x
+    np.exp(fit, fit)
+    fit += np.float32(1)
+    return np.divide(x, fit, out=x)
+
+
 @np.errstate(over="ignore")  # infinite: such a gate is shut
 def gated(x: Floats, gates: Floats) -> Floats:
     """x times the sigmoid of its gates; of itself, that is SiLU."""
@@ -153,36 +165,47 @@ def gated(x: Floats, gates: Floats) -> Floats:
 
 # Attention ----------------------------------------------------------------------------------------
 
+_SCORES = 1 << 17  # that stay in the cache
+
 
 def attention(
-    query: Floats, key: Floats, value: Floats, bias: Floats | None, gates: Floats | None
+    query: Floats,
+    key: Floats,
+    value: Floats,
+    bias: Floats | None = None,
+    gates: Floats | None = None,
+    share: Share | None = None,
 ) -> Floats:
     """(B, H, T, W) three times, the query scaled; ``bias`` (H, T, T), ``gates`` (B, H, T, 1).
 
-    Head by head, so that what softmax takes stays in the cache and no larger array is made;
-    numpy's exponential takes a twentieth of MLX's time, and its sums round less. Each thread
-    writes into the same two arrays for all of its heads: fresh ones cost a third of the time.
+    Some rows of a head at a time, so that what softmax takes stays in the cache and no larger array
+    is made; numpy's exponential takes a twentieth of MLX's time, and its sums round less. Each
+    thread writes into the same two arrays all the time: fresh ones cost a third of the time.
     """
     batch, heads, frames, width = query.shape
     found = np.empty((batch, frames, heads, width), dtype=np.float32)
+    step = min(frames, max(1, _SCORES // frames))
+    parts = -(-frames // step)
     own = local()
 
     def work(number: int) -> None:
+        number, part = divmod(number, parts)
         item, head = divmod(number, heads)
+        rows = slice(part * step, min((part + 1) * step, frames))
         if not hasattr(own, "arrays"):
-            own.arrays = np.empty((2, frames, frames), dtype=np.float32)
-        scores, gated = own.arrays
-        np.matmul(query[item, head], key[item, head].T, out=scores)
+            own.arrays = np.empty((2, step, frames), dtype=np.float32)
+        scores, gated = own.arrays[:, : rows.stop - rows.start]
+        np.matmul(query[item, head, rows], key[item, head].T, out=scores)
         if bias is not None:
-            one = bias[head]
-            scores += one if gates is None else np.multiply(one, gates[item, head], out=gated)
+            one = bias[head, rows]
+            scores += one if gates is None else np.multiply(one, gates[item, head, rows], out=gated)
         scores -= scores.max(axis=-1, keepdims=True)
         np.exp(scores, scores)
         sums = scores.sum(axis=-1, keepdims=True)
-        np.divide(scores @ value[item, head], sums, out=found[item, :, head])
+        np.divide(scores @ value[item, head], sums, out=found[item, rows, head])
 
     with one_blas_thread():
-        (together if cores() > 1 else alone)(work, range(batch * heads))
+        (share or shared())(work, range(batch * heads * parts))
     return found
 
 
@@ -354,6 +377,16 @@ def alone(work: Callable[[int], None], numbers: Iterable[int]) -> None:
     """One number after the other."""
     for number in numbers:
         work(number)
+
+
+def shared() -> Share:
+    """Among all cores, where there are several."""
+    return together if cores() > 1 else alone
+
+
+def strips(work: Callable[[slice], object], count: int, share: Share, size: int = 128) -> None:
+    """So many rows, shared out in strips that begin at the same places for any number of cores."""
+    share(lambda at: work(slice(at, min(at + size, count))), range(0, count, size))
 
 
 def stacked(count: int, run: Callable[[int, Share], Floats]) -> Floats:

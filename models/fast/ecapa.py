@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.fast.campplus import rectified, strips
-from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
+from samevoice.models.fast.campplus import STRIP, rectified
+from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked, strips
 from samevoice.models.fast.resnet import are_plain
 from samevoice.models.fast.sincnet import total
 from samevoice.models.layers import BatchNorm, Conv1d
@@ -61,7 +61,7 @@ class Layer:
             np.maximum(y, 0, out=y)
             out[rows] = y if self.norm is None else self.norm.of(y)
 
-        strips(strip, len(out), share)
+        strips(strip, len(out), share, STRIP)
 
     @property
     def width(self) -> int:
@@ -105,7 +105,7 @@ class Block:
             out[rows] *= gate
             out[rows] += x[rows] if self.shortcut is None else self.shortcut.of(x[rows])
 
-        strips(strip, len(out), share)
+        strips(strip, len(out), share, STRIP)
 
     def _mixed(self, y: Floats, share: Share) -> None:
         """The parts in place: a layer reads all of its frames before it writes one."""
@@ -140,7 +140,7 @@ class Pool:
             y = y if self.norm is None else self.norm.of(rectified(y))
             np.tanh(y, out=hidden[rows])
 
-        strips(strip, len(x), share)
+        strips(strip, len(x), share, STRIP)
 
         def column(start: int) -> None:
             at = slice(start, start + COLUMNS)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import mlx.core as mx
 from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
-from samevoice.models.fast import convolutions
-from samevoice.models.layers import BatchNorm, LayerNorm, Module, glu, silu
+from samevoice.models.fast import conformer as cpu_conformer
+from samevoice.models.fast.depthwise import depthwise
+from samevoice.models.layers import BatchNorm, Kept, LayerNorm, Module, glu, silu
 from samevoice.models.layers.attention import Attention, on_host
 
 
@@ -23,8 +26,7 @@ class Depthwise(Module):
 
     def __call__(self, x: mx.array) -> mx.array:
         if fast.on_cpu():
-            made = convolutions.depthwise(on_host(x), on_host(self.weight), self.padding)
-            return mx.array(made, dtype=x.dtype) + self.bias
+            return depthwise(x[:, None], self.weight[:, None])[:, 0] + self.bias
         return mx.conv1d(x, self.weight, 1, self.padding, groups=self.groups) + self.bias
 
 
@@ -60,14 +62,29 @@ class ConformerLayer(Module):
         self.conv_module = ConvolutionModule(dims, kernel)
         self.ffn2 = FeedForward(dims, inner)
         self.final_layer_norm = LayerNorm(dims)
+        self._host: Kept[cpu_conformer.Layer | None] = Kept()
 
     def __call__(self, x: mx.array) -> mx.array:
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
+            return mx.array(host(on_host(x)))
         x = x + 0.5 * self.ffn1(x)
         x = x + self.self_attn(self.self_attn_layer_norm(x))
         x = x + self.conv_module(x)
         x = x + 0.5 * self.ffn2(x)
         normed: mx.array = self.final_layer_norm(x)
         return normed
+
+    def _on_cpu(self) -> cpu_conformer.Layer | None:
+        return self._host.of(self.arrays, lambda: cpu_conformer.of(*self._parts()))
+
+    def _parts(self) -> tuple[Any, ...]:
+        conv = self.conv_module
+        first, second = (
+            (one.layer_norm, one.linear1, one.linear2) for one in (self.ffn1, self.ffn2)
+        )
+        between = (conv.layer_norm, conv.pointwise1, conv.depthwise, conv.norm, conv.pointwise2)
+        attention = (self.self_attn_layer_norm, self.self_attn)
+        return first, attention, between, second, self.final_layer_norm
 
 
 class Conformer(Module):

@@ -13,7 +13,7 @@ import numpy as np
 from mlx.nn.layers.linear import Linear
 
 from samevoice.models import fast
-from samevoice.models.fast import convolutions, cpu
+from samevoice.models.fast import convolutions, cpu, transformer
 from samevoice.models.layers import (
     EPSILON,
     InstanceNorm,
@@ -174,8 +174,12 @@ class EncoderLayer(Module):
             self.feed_forward = FeedForward(dims, inner)
         self.final_layer_norm = LayerNorm(dims)
         self.first = first
+        self._host: Kept[transformer.Layer | None] = Kept()
 
     def __call__(self, x: mx.array, bias: mx.array | None) -> mx.array:
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
+            around = None if bias is None else on_host(bias)
+            return mx.array(host(on_host(x), around, cpu.shared()))
         if "attention" in self:
             x = x + self.attention(self.layer_norm(x) if self.first else x, bias)
         if self.first:
@@ -184,6 +188,9 @@ class EncoderLayer(Module):
         fed = x + self.feed_forward(x) if "feed_forward" in self else x
         normed: mx.array = self.final_layer_norm(fed)
         return normed
+
+    def _on_cpu(self) -> transformer.Layer | None:
+        return self._host.of(self.arrays, lambda: transformer.of(self, transformer.gelu))
 
 
 class Transformer(Module):

@@ -9,8 +9,10 @@ import mlx.core as mx
 import numpy as np
 from mlx.nn.layers.linear import Linear
 
-from samevoice.models.layers import BatchNorm, LayerNorm, Module, glu, silu, wavlm
-from samevoice.models.layers.attention import Attention
+from samevoice.models import fast
+from samevoice.models.fast import conformer as cpu_conformer
+from samevoice.models.layers import BatchNorm, Kept, LayerNorm, Module, glu, silu, wavlm
+from samevoice.models.layers.attention import Attention, on_host
 from samevoice.models.layers.conformer import Depthwise
 from samevoice.models.layers.geometry import Window
 from samevoice.models.network import Network, as_batch
@@ -55,10 +57,23 @@ class ConformerBlock(Module):
         self.ffn1, self.mha = PositionwiseFeedForward(dims, inner), ConformerMHA(dims, heads)
         self.conv = ConvolutionModule(dims, kernel)
         self.ffn2, self.ln_norm = PositionwiseFeedForward(dims, inner), LayerNorm(dims)
+        self._host: Kept[cpu_conformer.Layer | None] = Kept()
 
     def __call__(self, x: mx.array) -> mx.array:
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
+            return mx.array(host(on_host(x)))
         normed: mx.array = self.ln_norm(self.ffn2(self.conv(self.mha(self.ffn1(x)))))
         return normed
+
+    def _on_cpu(self) -> cpu_conformer.Layer | None:
+        return self._host.of(self.arrays, lambda: cpu_conformer.of(*self._parts()))
+
+    def _parts(self) -> tuple[Any, ...]:
+        first, second = ((one.ln_norm, one.w_1, one.w_2) for one in (self.ffn1, self.ffn2))
+        conv = self.conv
+        ends = conv.pointwise_conv1, conv.pointwise_conv2
+        between = (conv.ln_norm, ends[0], conv.depthwise_conv, conv.bn_norm, ends[1])
+        return first, (self.mha.ln_norm, self.mha.mha), between, second, self.ln_norm
 
 
 class ConformerEncoder(Module):

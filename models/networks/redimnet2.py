@@ -9,17 +9,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import mlx.core as mx
-import numpy as np
 from mlx.nn.layers.activations import gelu, gelu_approx
 from mlx.nn.layers.convolution import Conv1d, Conv2d
 from mlx.nn.layers.linear import Linear
 from mlx.nn.layers.normalization import LayerNorm
 
 from samevoice.models import fast
-from samevoice.models.fast import depthwise as cpu_depthwise
+from samevoice.models.fast import redimnet2 as cpu_redimnet2
 from samevoice.models.fast.depthwise import depthwise
 from samevoice.models.layers import BatchNorm, Kept, Module, relu
-from samevoice.models.layers.attention import Attention
+from samevoice.models.layers.attention import Attention, on_host
 from samevoice.models.layers.geometry import Window
 from samevoice.models.layers.pooling import ASTP
 from samevoice.models.network import CutEmbedding, FbankEmbedding
@@ -55,9 +54,14 @@ class Weigh(Module):
         self.w = mx.zeros((1, count, channels, 1))
 
     def __call__(self, sequences: Sequence[mx.array]) -> mx.array:
-        weights = mx.softmax(self.w.astype(mx.float32), axis=1)[0, :, :, 0]
-        first, *others = (x * w.astype(x.dtype) for x, w in zip(sequences, weights, strict=True))
+        shares = self.shares
+        first, *others = (x * w.astype(x.dtype) for x, w in zip(sequences, shares, strict=True))
         return sum(others, first)
+
+    @property
+    def shares(self) -> mx.array:
+        """(N, C), which add up to one."""
+        return mx.softmax(self.w.astype(mx.float32), axis=1)[0, :, :, 0]
 
 
 class ChannelConv2d(Conv2d):
@@ -116,21 +120,11 @@ class ResBlock(Module):
             self[f"conv{number}"] = ChannelConv2d(channels, groups)
             self[f"conv{number}pw"] = Linear(channels, channels)
             self[f"bn{number}"] = BatchNorm(channels)
-        self._host: Kept[cpu_depthwise.Block] = Kept()
 
     def __call__(self, x: mx.array) -> mx.array:
-        if fast.whole_on_cpu() and self._is_plain():
-            host = self._host.of(self.arrays, lambda: cpu_depthwise.block_of(self))
-            return mx.array(host(np.array(x)))
         # The ReLU stands before the first norm.
         y = self.bn1(relu(self.conv1pw(self.conv1(x))))
         return relu(self.bn2(self.conv2pw(self.conv2(y))) + x)
-
-    def _is_plain(self) -> bool:
-        """Each channel for itself, in float32, and nothing packed."""
-        plain = type(self.conv1pw) is Linear and type(self.conv2pw) is Linear
-        alone = self.conv1.weight.shape[-1] == 1
-        return plain and alone and all(one.dtype == mx.float32 for one in self.arrays)
 
 
 class ConvNeXtBlock(Module):
@@ -234,6 +228,7 @@ class Backbone(Module):
             self.fin_to2d = To2d(rows)
         if outputs := int(config["out_channels"]):
             self.head = Linear(channels if config["return_2d"] else features, outputs)
+        self._host: Kept[cpu_redimnet2.Backbone | None] = Kept()
 
     @property
     def stride(self) -> int:
@@ -242,16 +237,25 @@ class Backbone(Module):
 
     def __call__(self, image: mx.array) -> mx.array:
         x = image[:, :, : image.shape[2] // self.stride * self.stride]
+        if fast.whole_on_cpu() and (host := self._on_cpu()) is not None:
+            x = mx.array(host(on_host(x[..., 0].swapaxes(1, 2))))
+        else:
+            x = self._by_layers(x)
+        for name in ("fin_to2d", "head"):
+            x = self[name](x) if name in self else x
+        return x
+
+    def _by_layers(self, x: mx.array) -> mx.array:
         for layer in self.stem:
             x = layer(x)
         sequences = [x]
         for number, stride in enumerate(self.strides):
             x = _through(self[f"stage{number}"], sequences)
             sequences.append(mx.repeat(x, stride, axis=1) if stride > 1 else x)
-        x = self.fin_wght1d(sequences)
-        for name in ("fin_to2d", "head"):
-            x = self[name](x) if name in self else x
-        return x
+        return self.fin_wght1d(sequences)
+
+    def _on_cpu(self) -> cpu_redimnet2.Backbone | None:
+        return self._host.of(self.arrays, lambda: cpu_redimnet2.of(self, KINDS))
 
 
 def _through(layers: Any, x: Any) -> mx.array:
@@ -260,6 +264,13 @@ def _through(layers: Any, x: Any) -> mx.array:
         x = _through(layer, x) if isinstance(layer, list) else layer(x)
     found: mx.array = x
     return found
+
+
+# Of the layers that the form for a CPU knows.
+KINDS = (
+    *(BatchNorm, ChannelConv1d, ChannelConv2d, Conv2d, LayerNorm, Linear, NewGELU, StrideConv2d),
+    *(To1d, To2d, Weigh),
+)
 
 
 class ReDimNet2(FbankEmbedding, CutEmbedding):
