@@ -157,7 +157,7 @@ def test_a_bundle_alone_has_nothing_beside_it(tmp_path: Path, narrow_bundle: Pat
     material = Material(tmp_path, model=narrow_bundle)
     assert material.source is None
     plan = Plan(SIZES["quick"], material)
-    assert [one.who for one in parts._theirs(plan, "lstm", 1)] == []
+    assert [one.who for one in parts._theirs(plan, "lstm", "segmentation", 1)] == []
     assert [one.who for one in parts._pyannote(plan, "clip.wav")] == []
 
 

@@ -69,6 +69,21 @@ def test_where_the_time_goes(
     assert "| – LSTM |" in page
 
 
+def test_one_network_from_its_sound(
+    pyannote: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    del pyannote
+    words = ["bench", "networks", "start", "--runs", 1, "--batch", "1,2"]
+    assert ended(*words, "--source", "reference:XVectorMFCC/small", "--output", tmp_path) == 0
+    found = json.loads((tmp_path / "bench.json").read_text())
+    assert [(row["what"], row["beside"]["who"], row["said"]) for row in found["rows"]] == [
+        ("network × 1", "torch", ""),
+        ("network × 2", "torch", ""),
+    ]
+    why = "start: reference:XVectorMFCC/small is one network, and no pipeline"
+    assert why in " ".join(capsys.readouterr().out.split())
+
+
 def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_path: Path) -> None:
     words = ["bench", "pipeline", *SMALL, "--model", narrow_bundle]
     assert ended(*words, "--source", references["full"], "--output", tmp_path) == 0

@@ -64,7 +64,7 @@ def mlx_network(
     given = {name: mx.array(value) for name, value in _inputs(network, batch).items()}
     masks = mx.array(_masks(batch))
 
-    def segmentation() -> Any:
+    def whole() -> Any:
         return model(given["waveforms"])
 
     def lstm() -> mx.array:
@@ -76,7 +76,7 @@ def mlx_network(
     def voices() -> Any:
         return model.embed(model.frames(given["fbank"]), masks)
 
-    run = {"segmentation": segmentation, "lstm": lstm, "voices": voices}[network]
+    run = {"lstm": lstm, "voices": voices}.get(network, whole)
 
     def job() -> Mapping[str, Any]:
         with fast.plain_forms() if plain else nullcontext():
@@ -139,11 +139,13 @@ def torch_network(
         made = [_pooled(model, given["fbank"], one) for one in each]
         return made[0] if passes == 1 else torch.stack(made, dim=1)
 
-    run = {
-        "segmentation": lambda: model(given["waveforms"][:, None]),
-        "lstm": lambda: model.lstm(given["features"])[0],
-        "voices": voices,
-    }[network]
+    def lstm() -> Any:
+        return model.lstm(given["features"])[0]
+
+    def whole() -> Any:
+        return model(given["waveforms"][:, None])
+
+    run = {"lstm": lstm, "voices": voices}.get(network, whole)
 
     def job() -> Mapping[str, Any]:
         with torch.inference_mode():
@@ -199,11 +201,8 @@ def _inputs(network: str, batch: int) -> dict[str, Any]:
     import numpy as np
 
     random = np.random.default_rng(0)
-    name, shape = {
-        "segmentation": ("waveforms", (CHUNK,)),
-        "lstm": ("features", (FRAMES, 60)),
-        "voices": ("fbank", (998, 80)),
-    }[network]
+    parts = {"lstm": ("features", (FRAMES, 60)), "voices": ("fbank", (998, 80))}
+    name, shape = parts.get(network, ("waveforms", (CHUNK,)))
     return {name: random.standard_normal((batch, *shape), np.float32) * np.float32(0.1)}
 
 

