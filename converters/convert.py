@@ -23,8 +23,8 @@ from samevoice.converters.reading.sources import Source
 from samevoice.converters.recipe import Recipe, Storage
 from samevoice.converters.rules import Plan, Row
 from samevoice.converters.transforms import Array, cast
-from samevoice.errors import CheckpointError, ConversionError
-from samevoice.family import Family, architectures, roles
+from samevoice.errors import CheckpointError, ConversionError, nearest
+from samevoice.family import LISTED, Family, architectures, roles
 from samevoice.files import read_text
 from samevoice.models.diarization.settings import threshold_fault
 
@@ -233,9 +233,12 @@ def prepare(
     source: str | Path, *, model_type: str, options: Options, revision: str | None = None
 ) -> Conversion:
     """Everything but the writing: what would be made of this source, checked to the last tensor."""
-    known = (AUTO, WHOLE, *roles(), *architectures())
-    if model_type not in known:
-        raise ConversionError(f"model type {model_type!r} is not one of {', '.join(known)}")
+    known = (AUTO, WHOLE, *roles())
+    if model_type not in (*known, *architectures()):
+        raise ConversionError(
+            f"model type {model_type!r} is not one of {', '.join(known)}, and no architecture: "
+            + nearest(model_type, (*known, *architectures()), LISTED)
+        )
     found = sources.locate(source, revision=revision)
     if pipeline.is_pipeline(found):
         if model_type not in (AUTO, WHOLE):

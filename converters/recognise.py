@@ -11,7 +11,7 @@ from typing import Any
 from samevoice import family as families
 from samevoice.converters.reading.checkpoint import Checkpoint
 from samevoice.converters.rules import Shape
-from samevoice.errors import ConversionError
+from samevoice.errors import ConversionError, nearest
 from samevoice.family import Family
 
 _EVERYWHERE = {"", "weight", "bias", "running", "mean", "var", "num", "batches", "tracked"}
@@ -51,7 +51,9 @@ def recognise(checkpoint: Checkpoint, asked: str = "auto") -> Family:
     known = families.find().families
     fitting = [one for one in known if asked in ("auto", one.role, *one.architectures)]
     if not fitting:
-        raise families.FamilyError(f"{asked!r} is neither a role nor an architecture: {_known()}")
+        there = (*families.roles(), *families.architectures())
+        said = nearest(asked, there, families.LISTED)
+        raise families.FamilyError(f"{asked!r} is neither a role nor an architecture: {said}")
     saved = checkpoint.metadata.get("architecture")
     if saved is not None:
         by_name = [one for one in fitting if saved in one.architectures]
@@ -95,23 +97,19 @@ def _unknown(said: str, checkpoint: Checkpoint, fitting: list[Family]) -> Conver
         there = [x for x in telling if any(y.endswith(x) for y in checkpoint.tensors)]
         return len(there), len(words & _words(family.anchors))
 
-    nearest = max(fitting, key=near)
+    closest = max(fitting, key=near)
     nearness = ""
-    if any(near(nearest)):
-        lacking = (x for x in nearest.anchors if not any(y.endswith(x) for y in checkpoint.tensors))
-        nearness = f"nearest is {nearest.architectures[0]}"
+    if any(near(closest)):
+        lacking = (x for x in closest.anchors if not any(y.endswith(x) for y in checkpoint.tensors))
+        nearness = f"nearest is {closest.architectures[0]}"
         nearness += f", but {name!r} is missing; " if (name := next(lacking, "")) else "; "
-    return ConversionError(f"{said}: {nearness}{_known()}; {PORTING}")
+    return ConversionError(f"{said}: {nearness}{families.LISTED}; {PORTING}")
 
 
 def _words(names: Iterable[str]) -> set[str]:
     """What tensors are named with, without numbers and the words that all networks use."""
     found = {word for name in names for word in re.split(r"[\W\d_]+", name)}
     return {word for word in found if len(word) > 1} - _EVERYWHERE
-
-
-def _known() -> str:
-    return f"there are {', '.join(families.architectures())}"
 
 
 def _choose() -> str:

@@ -27,7 +27,7 @@ from samevoice import family as families
 from samevoice.converters.bundle import alone, written_aside
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.transforms import Array
-from samevoice.errors import MissingExtraError, SourceError
+from samevoice.errors import MissingExtraError, SourceError, nearest
 from samevoice.files import cache_folder, sha256
 
 if TYPE_CHECKING:
@@ -95,10 +95,12 @@ def kinds() -> tuple[str, ...]:
 def _of_family(kind: str) -> Callable[[Path], None]:
     name, slash, shape = kind.partition("/")
     if name in KINDS or name not in kinds() or (slash and shape != "small"):
-        known = ", ".join(f"reference:{one}" for one in kinds())
+        known = ", ".join(f"reference:{one}" for one in KINDS)
+        said = nearest(name, kinds(), "samevoice models --references lists those architectures")
         raise SourceError(
-            f"there is no 'reference:{kind}': choose one of {known}; /small behind an "
-            "architecture makes it small" + "".join(f"; {one}" for one in families.find().broken)
+            f"there is no 'reference:{kind}': choose one of {known}, "
+            f"reference:ARCHITECTURE or reference:ARCHITECTURE/small; {said}"
+            + "".join(f"; {one}" for one in families.find().broken)
         )
     write = families.named(name).write_reference
     return partial(write, architecture=name, small=bool(slash))

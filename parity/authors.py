@@ -100,6 +100,19 @@ class HearsFbank:
         return x if x.shape[-1] == self.config["num_mel_bins"] else self.compute_fbank(x)
 
 
+class HearsVoices(HearsFbank):
+    """The same around ``embedded``: (B, T, M), (B, S, T') -> (B, S, E); without weights (B, E)."""
+
+    embedded: Callable[..., torch.Tensor]
+
+    def forward(self, waveforms: torch.Tensor, weights: torch.Tensor | None = None) -> torch.Tensor:
+        """Weights (B, T') are those of one voice: (B, E)."""
+        features = self.features(waveforms)
+        if weights is None or weights.dim() == 3:
+            return self.embedded(features, weights)
+        return self.embedded(features, weights[:, None])[:, 0]
+
+
 def kaldi_fbank(waveforms: torch.Tensor, config: Mapping[str, Any]) -> torch.Tensor:
     """(B, 1, N) -> (B, T, M), the mean over time taken off."""
     import torch

@@ -1,6 +1,7 @@
 """What modules of torchaudio's kind do that their class alone does not tell a listener.
 
-They are marked once a reference is loaded; listening.py looks the marks up.
+They are marked once a reference is loaded; listening.py looks the marks up. An original marks what
+its authors wrote themselves where it is built.
 """
 
 from __future__ import annotations
@@ -14,12 +15,10 @@ AS_MLX, CHANNELS_FIRST, TIME_FIRST = "as MLX", "channels first", "time first"
 ROWS = "rows"  # all frames of a batch one after the other
 _AXES, _SEVERAL, _CALLS = "_heard_axes", "_heard_by_first", "_heard_child"
 _MIXTURE, _INSIDE, _BLOCK = "_heard_mixture", "_heard_inside", "_heard_as_block"
-_WRITTEN_IN = ("torchaudio.", "diarizen.")
 # Of torchaudio's classes, and of copies under the same names: what gives several tensors, what
 # turns the channels to where MLX has them, what turns them away, what calls an only child, and
 # what normalises a whole batch as one.
 _ATTENTIONS = ("SelfAttention", "WavLMSelfAttention", "MultiheadAttention")
-_LAST = ("out_proj", "linearO")
 _GIVE_SEVERAL = (
     *("ConvLayerBlock", "FeatureExtractor", "EncoderLayer", "Conformer"),
     *_ATTENTIONS,
@@ -30,11 +29,7 @@ _BLOCKS = (
     *("FeatureProjection", "ConvolutionalPositionalEmbedding", "FeedForward"),
     *("ConformerLayer", "_FeedForwardModule", "_ConvolutionModule"),
 )
-_TURN_BACK = (
-    *("FeatureExtractor", "ConvolutionalPositionalEmbedding"),
-    *("_ConvolutionModule", "ConvolutionModule"),
-)
-_FUNCTIONS = ("Swish",)
+_TURN_BACK = ("FeatureExtractor", "ConvolutionalPositionalEmbedding", "_ConvolutionModule")
 _TURN_AWAY = ("LayerNorm",)
 _EVEN_OUT = ("_NormalizedWav2Vec2", "_Wav2Vec2Model")
 _CALL_THEIR_CHILD = ("ConvLayerBlock", "ConvolutionalPositionalEmbedding")
@@ -82,35 +77,42 @@ def mixture(module: Any) -> tuple[torch.nn.Module, torch.nn.Module] | None:
     return found
 
 
-def mark(module: torch.nn.Module) -> None:
-    """Marks all modules in it."""
+def mark_axes(axes: str, *modules: Any) -> None:
+    for one in modules:
+        setattr(one, _AXES, axes)
+
+
+def mark_inside(*modules: Any) -> None:
+    for one in modules:
+        setattr(one, _INSIDE, True)
+
+
+def mark_function(*modules: Any) -> None:
+    for one in modules:
+        setattr(one, _BLOCK, None)
+
+
+def mark(module: torch.nn.Module, written_in: str = "torchaudio.") -> None:
+    """Marks all modules in it that this package wrote: torchaudio, or who copied from it."""
     for one in module.modules():
-        name, own = type(one).__name__, type(one).__module__.startswith(_WRITTEN_IN)
+        name, own = type(one).__name__, type(one).__module__.startswith(written_in)
         if not own and name != "MultiheadAttention":
             continue
         if name in _GIVE_SEVERAL:
             setattr(one, _SEVERAL, True)
         setattr(one, _BLOCK, name in _BLOCKS)
-        if name in (*_ATTENTIONS, "MultiHeadSelfAttention"):
-            for path, inner in one.named_modules():
-                setattr(inner, _INSIDE, path.endswith(_LAST))
-        if name == "ConformerMHA":
-            for inner in one.modules():
-                setattr(inner, _AXES, AS_MLX if inner is one else ROWS)
-        if name in _FUNCTIONS:
-            setattr(one, _BLOCK, None)
+        if name in _ATTENTIONS:
+            mark_inside(*(x for path, x in one.named_modules() if path.endswith("out_proj")))
         if name in _TURN_BACK:
-            setattr(one, _AXES, AS_MLX)
+            mark_axes(AS_MLX, one)
         if name in _TURN_AWAY:
-            setattr(one, _AXES, CHANNELS_FIRST)
+            mark_axes(CHANNELS_FIRST, one)
         if name in _CALL_THEIR_CHILD:
             setattr(one, _CALLS, True)
         if (gates := getattr(one, "gru_rel_pos_linear", None)) is not None:
-            setattr(gates, _AXES, AS_MLX)  # heads stand before frames, and there are no channels
+            mark_axes(AS_MLX, gates)  # heads stand before frames, and there are no channels
         if name == "ConformerLayer" and hasattr(one, "conv_module"):
             _time_first(one)
-    if (layers := getattr(module, "weight_sum", None)) is not None:
-        setattr(layers, _AXES, AS_MLX)
     if hasattr(module, "wav2vec_weights") and hasattr(module, "wav2vec"):
         behind: Any = getattr(module, "conformer", getattr(module, "lstm", None))
         first = behind if not hasattr(behind, "__getitem__") else behind[0]
@@ -120,6 +122,4 @@ def mark(module: torch.nn.Module) -> None:
 def _time_first(layer: Any) -> None:
     """torchaudio's Conformer has time in front of the batch, but for its convolutions."""
     inside = set(layer.conv_module.modules())
-    for one in layer.modules():
-        if one not in inside:
-            setattr(one, _AXES, TIME_FIRST)
+    mark_axes(TIME_FIRST, *(one for one in layer.modules() if one not in inside))

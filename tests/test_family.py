@@ -99,7 +99,10 @@ def test_a_plug_in_brings_a_model(site: Path, tmp_path: Path) -> None:
     # Whoever has not installed it is told so, and nothing is called broken.
     done = command(None, "export", bundle, "--output", tmp_path / "x.bin")
     assert done.returncode == 2
-    assert "no installed family knows the architecture 'Whisker'" in done.stderr
+    assert done.stderr == (
+        "samevoice: no installed family knows the architecture 'Whisker' "
+        "(samevoice doctor lists all architectures)\n"
+    )
 
 
 def test_a_fault_of_a_plug_in_is_told_as_its_own_with_its_line(
@@ -110,7 +113,7 @@ def test_a_fault_of_a_plug_in_is_told_as_its_own_with_its_line(
     made = Family("embedding", ("Paw",), (), lambda *_: {}, lambda _: (), package="cat-models")
     made = replace(made, network="pww:Network", original="torn:build")
     with pytest.raises(
-        FamilyError, match=r"torn:build of cat-models .*KeyError.*paw\.py, line 2\)"
+        FamilyError, match=r"torn:build of cat-models .*KeyError.*torn\.py, line 2\)"
     ):
         made.build_original({})
     with pytest.raises(FamilyError, match=r"pww:Network of cat-models .* No module named 'pww'"):

@@ -20,6 +20,11 @@ ORDER = ("models", "converters", "parity", "evaluation", "precision", "reports",
 BESIDE_CLI = ("bench", "doctor", "selftest", "__main__")
 ROLES = {"segmentation", "embedding", "plda", "full", "pipeline"}
 KNOW_ROLES = ("samevoice/parity/roles/", "samevoice/converters/families/")
+FAMILIES = "samevoice/converters/families/"
+KNOW_FAMILIES = (
+    *("samevoice/parity/originals/", "samevoice/parity/authors.py"),
+    "samevoice/parity/pipeline/original.py",  # suplime has a pipeline of its own
+)
 MOST_LINES, LONGEST_FUNCTION = 500, 40
 
 
@@ -156,6 +161,26 @@ def test_nothing_compares_with_the_name_of_a_role(house: list[Module]) -> None:
     assert comparisons(house) == []
 
 
+# What only one family has, stands in its files ----------------------------------------------------
+
+
+def names_of_families(modules: list[Module]) -> list[str]:
+    """Strings of the harness that are the name of a family's file, such as an authors' package."""
+    files = {one.path.rpartition("/")[2] for one in modules if one.path.startswith(FAMILIES)}
+    families = {file.removesuffix(".py") for file in files} - ROLES
+    return [
+        f"{one.path}:{node.lineno} names {node.value!r}"
+        for one in modules
+        if one.path.startswith("samevoice/parity/") and not one.path.startswith(KNOW_FAMILIES)
+        for node in one.nodes
+        if isinstance(node, ast.Constant) and str(node.value).strip(".") in families
+    ]
+
+
+def test_the_harness_names_no_family(house: list[Module]) -> None:
+    assert names_of_families(house) == []
+
+
 # Lengths ------------------------------------------------------------------------------------------
 
 
@@ -218,6 +243,12 @@ def test_each_rule_names_what_breaks_it(house: list[Module]) -> None:
     assert comparisons(made) == [
         "samevoice/models/low.py:4 compares with 'plda'",
         "samevoice/parity/high.py:5 compares with 'full'",
+    ]
+    family = Module("samevoice/converters/families/paw.py", "")
+    knows = Module("samevoice/parity/knows.py", "\nWRITTEN_IN = ('torchaudio.', 'paw.')\n")
+    original = Module("samevoice/parity/originals/paw.py", "NAME = 'paw'\n")
+    assert names_of_families([family, knows, original]) == [
+        "samevoice/parity/knows.py:2 names 'paw.'"
     ]
     assert long_functions(made) == ["samevoice/parity/high.py:6 g has 41 lines"]
     assert long_modules(made) == ["samevoice/cli/top.py:501 is the last line"]

@@ -59,7 +59,7 @@ def _wrapped_class() -> Any:
 
     package, pool = _package(), _pool_class()
 
-    class CAMPPlus(authors.HearsFbank, package.CAMPPlus):  # type: ignore[misc, name-defined]
+    class CAMPPlus(authors.HearsVoices, package.CAMPPlus):  # type: ignore[misc, name-defined]
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T).
 
         Its modules are the authors' own, by the authors' names; the pooling takes weights too.
@@ -71,14 +71,8 @@ def _wrapped_class() -> Any:
             self.config = dict(config)
             self.xvector.stats = pool()
 
-        def forward(
-            self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
-        ) -> torch.Tensor:
-            several = weights is not None and weights.dim() == 3
-            if weights is not None and not several:
-                weights = weights[:, None]
-            x = self.features(waveforms)
-            x = self.head(x.permute(0, 2, 1))
+        def embedded(self, features: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+            x = self.head(features.permute(0, 2, 1))
             *layers, stats, dense = self.xvector
             for layer in layers:
                 x = layer(x)
@@ -86,7 +80,7 @@ def _wrapped_class() -> Any:
             # torch rounds otherwise where one speaker's numbers only seem to be turned.
             pooled = torch.stack(stats(x, weights).unbind(1), dim=-1)
             vectors: torch.Tensor = dense(pooled).permute(0, 2, 1)
-            return vectors if several else vectors[:, 0]
+            return vectors[:, 0] if weights is None else vectors
 
     return CAMPPlus
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
 from samevoice.converters.reference import import_pyannote, sample, seeded_torch
+from samevoice.parity import hints
 from samevoice.parity.listening import ReferenceError
 from samevoice.parity.originals import suplime
 
@@ -109,7 +110,19 @@ def build(config: Mapping[str, Any]) -> torch.nn.Module:
         chunk_size=task["duration"],
         num_channels=1,
     )
+    _mark(module)
     return module.eval()
+
+
+def _mark(module: Any) -> None:
+    """Its WavLM is a copy of torchaudio's; its Conformer is the authors' own."""
+    hints.mark(module, written_in="diarizen.")
+    hints.mark_axes(hints.AS_MLX, module.weight_sum)
+    for block in module.conformer.conformer_layer:
+        hints.mark_axes(hints.ROWS, *block.mha.modules())
+        hints.mark_axes(hints.AS_MLX, block.mha, block.conv)
+        hints.mark_inside(block.mha.mha.linearO)
+        hints.mark_function(block.ffn1.swish, block.conv.swish, block.ffn2.swish)
 
 
 def reference(folder: Path, small: bool) -> None:

@@ -70,7 +70,7 @@ def _pool_class() -> Any:
 def _wrapped_class() -> Any:
     import torch
 
-    class SimAMResNet(authors.HearsFbank, torch.nn.Module):
+    class SimAMResNet(authors.HearsVoices, torch.nn.Module):
         """The authors' network for waveforms (B, 1, N) and weights (B, T) or (B, S, T)."""
 
         def __init__(self, config: Mapping[str, Any]) -> None:
@@ -81,16 +81,10 @@ def _wrapped_class() -> Any:
             self.resnet = kind(channels, config["embed_dim"], mels)
             self.resnet.pooling = _pool_class()(channels, mels, hidden_dim=config["hidden"])
 
-        def forward(
-            self, waveforms: torch.Tensor, weights: torch.Tensor | None = None
-        ) -> torch.Tensor:
-            several = weights is not None and weights.dim() == 3
-            if weights is not None and not several:
-                weights = weights[:, None]
-            x = self.features(waveforms)
-            frames = self.resnet.front(x.transpose(1, 2)[:, None])
+        def embedded(self, features: torch.Tensor, weights: torch.Tensor | None) -> torch.Tensor:
+            frames = self.resnet.front(features.transpose(1, 2)[:, None])
             vectors: torch.Tensor = self.resnet.bottleneck(self.resnet.pooling(frames, weights))
-            return vectors if several or weights is None else vectors[:, 0]
+            return vectors
 
     return SimAMResNet
 

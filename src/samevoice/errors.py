@@ -6,6 +6,8 @@ exceptions, all of them ``SamevoiceError``.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
 from pathlib import Path
 from traceback import walk_tb
 
@@ -51,6 +53,14 @@ class BundleError(SamevoiceError):
 
 class SlowerWarning(UserWarning):
     """Something fast was left out for something slower that is as right."""
+
+
+def nearest(word: object, names: Iterable[str], listed: str) -> str:
+    """Of more names than a line holds: those that were likely meant, and what lists them all."""
+    said, by_small = str(word)[:80].lower(), {name.lower(): name for name in names}
+    holding = [one for one in by_small if said in one] if len(said) > 2 else []
+    close = " or ".join(by_small[x] for x in holding[:3] or get_close_matches(said, by_small))
+    return f"nearest is {close}; {listed}" if close else listed
 
 
 def told(error: BaseException, module: str = "") -> str:

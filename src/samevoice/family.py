@@ -17,12 +17,13 @@ from pathlib import Path
 from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
-from samevoice.errors import SamevoiceError, told
+from samevoice.errors import SamevoiceError, nearest, told
 
 if TYPE_CHECKING:
     from samevoice.converters.rules import Shape, Table, Tensor
 
 GROUP = "samevoice.families"
+LISTED = "samevoice doctor lists all architectures"
 OWN, OWN_FAMILIES = "samevoice", "samevoice.converters.families"
 
 
@@ -152,5 +153,5 @@ def named(architecture: Any) -> Family:
     broken = "; ".join(map(str, find().broken))
     raise FamilyError(
         f"no installed family knows the architecture {architecture!r} "
-        + (f"({broken})" if broken else f"(there are {', '.join(architectures())})")
+        f"({broken or nearest(architecture, architectures(), LISTED)})"
     )

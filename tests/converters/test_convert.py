@@ -249,7 +249,11 @@ class TestTypes:
             ({"dtype": "int8"}, "dtype 'int8' is not one of float32, float16, bfloat16"),
             ({"q_bits": 3}, "3 bits are not supported: 4, 6 or 8"),
             ({"q_bits": 4, "q_group_size": 48}, "group size 48 is not one of"),
-            ({"model_type": "vad"}, "model type 'vad' is not one of"),
+            (
+                {"model_type": "PyanNat"},
+                r"model type 'PyanNat' is not one of auto, full, [a-z, ]*, and no architecture: "
+                "nearest is PyanNet; samevoice doctor lists all architectures$",
+            ),
         ],
     )
     def test_bad_options(self, options: Any, said: str, checkpoint: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from samevoice.converters.reading.checkpoint import Checkpoint
 from samevoice.converters.recognise import recognise, shapes, unwrap
 from samevoice.converters.rules import Tensor, plan
 from samevoice.errors import ConversionError
+from samevoice.family import FamilyError
 
 
 def checkpoint(arrays: dict[str, np.ndarray], **metadata: Any) -> Checkpoint:
@@ -63,14 +64,21 @@ def test_specifications_that_contradict_the_classifier() -> None:
         laid(checkpoint(made_up.pyannet_arrays(), specifications=said))
 
 
-def test_an_unsupported_architecture_names_the_supported_ones() -> None:
-    with pytest.raises(ConversionError, match=r"the architecture 'ToTaToNet': .*PLDA, PyanNet"):
+def test_an_unsupported_architecture_is_told_where_the_supported_ones_are_listed() -> None:
+    said = r"the architecture 'ToTaToNet': samevoice doctor lists all architectures; "
+    with pytest.raises(ConversionError, match=said):
         recognise(checkpoint({}, architecture="ToTaToNet"))
+
+
+def test_what_is_asked_for_is_neither_a_role_nor_an_architecture() -> None:
+    said = "'PyanNat' is neither a role nor an architecture: nearest is PyanNet; samevoice doctor "
+    with pytest.raises(FamilyError, match=said):
+        recognise(checkpoint({}), "PyanNat")
 
 
 def test_tensors_of_no_known_kind() -> None:
     with pytest.raises(
-        ConversionError, match=r"no family knows this checkpoint of 1 tensor, first 'w': there are "
+        ConversionError, match=r"no family knows this checkpoint of 1 tensor, first 'w': samevoice "
     ):
         recognise(checkpoint({"w": np.zeros(1)}))
 

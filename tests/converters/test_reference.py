@@ -55,7 +55,7 @@ def test_a_familys_reference_is_made_anew_once_its_writer_is_edited(
         found += [next(reference.build("Paw/small").iterdir()).name for _ in range(2)]
     assert found == ["one", "one", "another", "another"]
     with pytest.raises(
-        SourceError, match=r"reference:Paw; .*dog-models cannot be loaded: no snout"
+        SourceError, match=r"those architectures; .*dog-models cannot be loaded: no snout"
     ):
         reference.build("Snout")
 
