@@ -151,7 +151,8 @@ def gelu_tanh(x: Floats) -> Floats:
     fit *= x
     np.exp(fit, fit)
     fit += np.float32(1)
-    return np.divide(x, fit, out=x)
+    np.divide(x, fit, out=x)
+    return x
 
 
 @np.errstate(over="ignore")  # infinite: such a gate is shut
@@ -174,6 +175,7 @@ def attention(
     value: Floats,
     bias: Floats | None = None,
     gates: Floats | None = None,
+    *,
     share: Share | None = None,
 ) -> Floats:
     """(B, H, T, W) three times, the query scaled; ``bias`` (H, T, T), ``gates`` (B, H, T, 1).
@@ -386,7 +388,11 @@ def shared() -> Share:
 
 def strips(work: Callable[[slice], object], count: int, share: Share, size: int = 128) -> None:
     """So many rows, shared out in strips that begin at the same places for any number of cores."""
-    share(lambda at: work(slice(at, min(at + size, count))), range(0, count, size))
+
+    def strip(start: int) -> None:
+        work(slice(start, min(start + size, count)))
+
+    share(strip, range(0, count, size))
 
 
 def stacked(count: int, run: Callable[[int, Share], Floats]) -> Floats:

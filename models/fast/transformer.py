@@ -92,12 +92,12 @@ class Attention:
                 by_frame[strip] = gates(part)
 
         strips(work, len(rows), share)
-        parts = asked.reshape(3, batch, frames, self.heads, self.width).swapaxes(2, 3)
+        query, key, value = asked.reshape(3, batch, frames, self.heads, self.width).swapaxes(2, 3)
         if bias is None or gates is None:
-            heard = cpu.attention(*parts, bias, share=share)
+            heard = cpu.attention(query, key, value, bias, share=share)
         else:
             by_head = by_frame.reshape(batch, frames, self.heads, 1).swapaxes(1, 2)
-            heard = cpu.attention(*parts, gates.of_kept(bias), by_head, share)
+            heard = cpu.attention(query, key, value, gates.of_kept(bias), by_head, share=share)
         return heard.reshape(len(rows), -1)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import mlx.core as mx
-import mlx.nn as nn
 import numpy as np
 import pytest
+from mlx.nn.layers.quantized import quantize
 
 from samevoice.models import backend, fast
 from samevoice.models.fast import cpu
@@ -122,7 +122,7 @@ def test_other_types_have_no_form(layer: Any) -> None:
 
 def test_packed_weights_have_no_form() -> None:
     layer = EncoderLayer(64, Attention(64, 2), 64, False)
-    nn.quantize(layer, group_size=32)
+    quantize(layer, group_size=32)
     assert layer._on_cpu() is None
 
 
