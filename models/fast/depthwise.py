@@ -15,7 +15,7 @@ from numpy.lib.stride_tricks import as_strided
 
 from samevoice.models.fast.cpu import Floats, Share, one_blas_thread, stacked
 
-NUMBERS = 1 << 14  # in a block
+NUMBERS = 1 << 15  # in a block
 
 
 @dataclass(frozen=True)

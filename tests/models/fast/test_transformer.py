@@ -10,7 +10,7 @@ import pytest
 from mlx.nn.layers.quantized import quantize
 
 from samevoice.models import backend, fast
-from samevoice.models.fast import cpu
+from samevoice.models.fast import cpu, depthwise
 from samevoice.models.layers import named_arrays
 from samevoice.models.layers.attention import Attention, GatedAttention, PositionEmbedding
 from samevoice.models.layers.conformer import ConformerLayer
@@ -157,3 +157,10 @@ def test_strips_hold_every_row_once(count: int) -> None:
     seen: list[int] = []
     cpu.strips(lambda rows: seen.extend(range(rows.start, rows.stop)), count, cpu.alone)
     assert seen == list(range(count))
+
+
+@pytest.mark.parametrize("layer", layers()[1:], ids=lambda layer: type(layer).__name__)
+def test_many_small_blocks(layer: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(depthwise, "NUMBERS", 50)
+    image = isinstance(layer, Backbone)
+    alike(filled(layer), noise(1, 6, 40, 1) if image else noise(1, 40, DIMS))
