@@ -54,12 +54,7 @@ class Convolution:
 
     def behind(self, padded: Floats, frames: slice) -> Floats:
         """(T + K - 1, D) -> what is added to these frames."""
-        width = padded.shape[1]
-        flat, made = padded.reshape(-1), np.empty((frames.stop - frames.start) * width, np.float32)
-        size, start = self.taps.tiles.shape[2], frames.start * width
-        for left in range(0, len(made), size):
-            self.taps(flat[start + left :], 0, made[left : left + size])
-        y = made.reshape(-1, width)
+        y = self.taps.along(padded, frames)
         y *= self.scale
         y += self.shift
         return self.outer(_silu(y))
@@ -83,7 +78,7 @@ class Layer:
         x, frames = item.copy(), len(item)
         strips(lambda rows: self.first.added(x[rows]), frames, share)
         heard = self.attention(x[None], self.norm, None, share)
-        reach = self.convolution.taps.tiles.shape[1] // 2
+        reach = self.convolution.taps.reach
         read = np.zeros((frames + 2 * reach, x.shape[1]), dtype=np.float32)
         inside = read[reach : reach + frames]
 

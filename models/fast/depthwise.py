@@ -40,6 +40,19 @@ class Taps:
         tiles = self.tiles[:, :, : len(out)]
         return np.einsum("kln,kln->n", read, tiles, out=out)
 
+    def along(self, padded: Floats, frames: slice) -> Floats:
+        """Of taps in one line: (T + L - 1, C) -> these frames, (N, C)."""
+        first, size = frames.start * self.channels, self.tiles.shape[2]
+        made = np.empty((frames.stop - frames.start) * self.channels, dtype=np.float32)
+        for left in range(0, len(made), size):
+            self(padded.reshape(-1)[first + left :], 0, made[left : left + size])
+        return made.reshape(-1, self.channels)
+
+    @property
+    def reach(self) -> int:
+        """Frames before and behind one that it takes."""
+        return len(self.tiles[0]) // 2
+
 
 def repeats(channels: int) -> int:
     """Of so many numbers, in a block."""
@@ -56,7 +69,7 @@ def depthwise(x: mx.array, weight: mx.array) -> mx.array:
 
 def _convolved(image: Floats, taps: Taps, share: Share) -> Floats:
     """(F, T, C) -> (F, T, C)."""
-    above, before = taps.tiles.shape[0] // 2, taps.tiles.shape[1] // 2
+    above, before = taps.tiles.shape[0] // 2, taps.reach
     padded = np.pad(image, [(above, above), (before, before), (0, 0)])
     lines, out = padded.reshape(len(padded), -1), np.empty(image.shape, dtype=np.float32)
     made, size, width = out.reshape(len(image), -1), taps.tiles.shape[2], lines.shape[1]

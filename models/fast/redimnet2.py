@@ -129,13 +129,8 @@ class Step:
 
     def __call__(self, x: Floats) -> Floats:
         """(T, C) -> (T, C)."""
-        frames, channels = x.shape
-        reach = self.taps.tiles.shape[1] // 2
-        flat = np.pad(x, [(reach, reach), (0, 0)]).reshape(-1)
-        made, size = np.empty(x.size, dtype=np.float32), self.taps.tiles.shape[2]
-        for left in range(0, len(made), size):
-            self.taps(flat[left:], 0, made[left : left + size])
-        y = made.reshape(frames, channels)
+        reach = self.taps.reach
+        y = self.taps.along(np.pad(x, [(reach, reach), (0, 0)]), slice(0, len(x)))
         y *= self.scale
         y += self.shift
         y = self.dense(cpu.gelu(y, cpu.alone))

@@ -323,25 +323,25 @@ def growth(plan: Plan) -> Iterator[Row]:
 
 @dataclass(frozen=True)
 class Part:
-    """``needs``: it is nothing without PyTorch and pyannote.audio. ``of``: what it measures."""
+    """``needs``: it is nothing without PyTorch and pyannote.audio; ``whole``: or a pipeline."""
 
     rows: Callable[[Plan], Iterator[Row | Left]]
     what: str
     needs: bool = False
-    of: str = "a pipeline"
+    whole: bool = True
 
 
 PARTS: Mapping[str, Part] = {
     "start": Part(start, "how long the command takes to begin"),
     "conversion": Part(conversion, "convert beside import torch", needs=True),
     "networks": Part(
-        networks, "each network, a batch of 10 s chunks, beside torch and others", of="anything"
+        networks, "each network, a batch of 10 s chunks, beside torch and others", whole=False
     ),
     "pipeline": Part(pipeline, "who spoke when, beside pyannote.audio, stage by stage"),
     "limits": Part(limits, "where the time goes, a chunk of 10 s, beside what this machine can do"),
     "parity": Part(parity, "what proving a network takes", needs=True),
     "growth": Part(growth, "time and memory, as recordings grow"),
-    "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True, of="anything"),
+    "memory": Part(memory, "a checkpoint of 6 GB, converted", needs=True, whole=False),
 }
 ONLY_LONG = ("memory",)
 
@@ -350,7 +350,7 @@ def missing(part: Part, material: Material) -> str:
     """Why it cannot be measured, if so."""
     if part.needs and material.source is None:
         return "it needs pyannote.audio and a PyTorch pipeline (--source)"
-    if part.of == "a pipeline" and not material.is_pipeline:
+    if part.whole and not material.is_pipeline:
         return f"{material.source or material.model} is one network, and no pipeline"
     return ""
 
