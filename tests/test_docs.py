@@ -84,8 +84,11 @@ NOT_RUN = {
     "samevoice convert rewayai/suplime": "tests/converters/test_hub_convert.py does it",
     "samevoice parity suplime --source": "tests/parity/pipeline/test_suplime.py does it",
     "samevoice diarize meeting.wav --model rewayai/suplime": "minutes of a large network",
+    "samevoice diarize meeting.wav --model suplime-large": "the same",
     "samevoice convert reference:SuplimeSegmentation --dtype": "minutes of a large network",
     "samevoice parity half --source": "the same",
+    "samevoice convert reference:SpeechBrainECAPA --dtype": "minutes of a large network",
+    "samevoice parity ecapa16 --source": "the same",
     "samevoice bench": "takes minutes to hours; tests/cli/test_bench.py does it on a small network",
 }
 

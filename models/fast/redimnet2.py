@@ -2,13 +2,14 @@
 
 Images and sequences are the same memory, (T, F, C): a sequence's frame holds all frequencies. In
 the blocks an image has a border of zeros, so that a run of its numbers goes on over the ends of
-its frames, and every step is done to a block of them that stays in the cache.
+its frames, and every step of a strip of frames is one call.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from threading import local
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,14 @@ from numpy.lib.stride_tricks import as_strided
 
 from samevoice.models.fast import cpu, transformer
 from samevoice.models.fast.cpu import Floats, Share, strips
-from samevoice.models.fast.depthwise import Taps, repeats
+from samevoice.models.fast.depthwise import Taps
 from samevoice.models.fast.resnet import are_plain
 from samevoice.models.fast.transformer import Dense, Norm, dense_of, norm_of
 
-FRAMES = 32  # of an image, at once
+# Of an image, at once. Between any two calls a thread may wait for the interpreter: with a quarter
+# of these two threads took as long as one.
+NUMBERS = 1 << 17
+TINY = 1e-20  # in place of smaller scales, by which nothing can be divided
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,35 @@ class Bordered:
         """(T, F, C)."""
         return self.image[:, 1:-1]
 
-    def blocks(self, frames: slice, size: int) -> list[slice]:
-        """What holds these frames, in ``flat``."""
-        first = self.shape[2] + self.line
-        start, end = first + frames.start * self.line, first + frames.stop * self.line
-        return [slice(at, min(at + size, end)) for at in range(start, end, size)]
+    def lines(self, frames: slice) -> Floats:
+        """What holds these frames, (N, a line)."""
+        return self.image[frames].reshape(-1, self.line)
+
+    def corner(self, frames: slice) -> Floats:
+        """From where the first tap of these frames reads."""
+        return self.flat[frames.start * self.line :]
+
+    def clear(self, frames: slice) -> None:
+        """Zeros into these frames' border again, after a run over their ends."""
+        self.image[frames, :: self.shape[1] + 1] = 0
+
+    def strips(self, work: Callable[[slice], object], share: Share) -> None:
+        """About ``NUMBERS`` at once, all about alike."""
+        frames = self.shape[0]
+        count = -(-frames * self.line // NUMBERS)
+        strips(work, frames, share, -(-frames // (count + count % 2)))
+
+
+class Scratch(local):
+    """Arrays of a thread's own, as long as any that it wanted: fresh memory is slow at first."""
+
+    def __init__(self, count: int) -> None:
+        self.kept = np.empty((count, 0), dtype=np.float32)
+
+    def __call__(self, size: int) -> Floats:
+        if self.kept.shape[1] < size:
+            self.kept = np.empty((len(self.kept), size), dtype=np.float32)
+        return self.kept[:, :size]
 
 
 @dataclass(frozen=True)
@@ -66,53 +94,51 @@ class Mix:
 
     taps: Taps
     matrix: Floats  # (C, C), inputs first
-    shift: Floats  # repeated to a block, as all that lie along it
 
-    def __call__(self, x: Bordered, block: slice, made: Floats, out: Floats) -> Floats:
-        corner = x.flat[block.start - x.line - x.shape[2] :]
-        self.taps(corner, x.line, made)
-        pixels = made.reshape(-1, x.shape[2])
-        np.matmul(pixels, self.matrix, out=out.reshape(pixels.shape))
-        out += self.shift[: len(out)]
-        return out
+    def __call__(self, x: Bordered, frames: slice, made: Floats, out: Floats) -> None:
+        """Into ``out`` (N, a line)."""
+        channels = x.shape[2]
+        self.taps(x.corner(frames), x.line, made)
+        np.matmul(made.reshape(-1, channels), self.matrix, out=out.reshape(-1, channels))
 
 
 @dataclass(frozen=True)
 class Block:
-    """Two such convolutions; the second norm lies in its matrix."""
+    """Two such convolutions.
+
+    Behind the first one stand ReLU and a norm. The norm's scale lies in the second one's taps, and
+    the second norm in its matrix.
+    """
 
     first: Mix
-    second: Mix
-    scale: Floats  # of the norm behind the first ReLU
+    floor: Floats  # below which ReLU gives 0, each channel; repeated to a line, as what follows
     offset: Floats
+    second: Mix
+    shift: Floats
 
-    def __call__(self, x: Bordered, share: Share) -> Bordered:
-        middle, found = Bordered.of(x.shape), Bordered.of(x.shape)
-        size = len(self.scale)
+    def __call__(self, x: Bordered, middle: Bordered, scratch: Scratch, share: Share) -> None:
+        """In place."""
 
-        def begin(frames: slice) -> None:
-            made = np.empty(size, dtype=np.float32)
-            for block in x.blocks(frames, size):
-                length = block.stop - block.start
-                out = self.first(x, block, made[:length], middle.flat[block])
-                np.maximum(out, 0, out=out)
-                out *= self.scale[:length]
-                out += self.offset[:length]
-            middle.image[frames, :: x.shape[1] + 1] = 0
+        # A bias is added behind ReLU: numpy is slower where it compares with a single number.
+        def begin(part: slice) -> None:
+            out = middle.lines(part)
+            self.first(x, part, scratch(out.size)[0], out)
+            np.maximum(out, self.floor, out=out)
+            out += self.offset
+            middle.clear(part)
 
-        def end(frames: slice) -> None:
-            made = np.empty(size, dtype=np.float32)
-            for block in x.blocks(frames, size):
-                out = self.second(
-                    middle, block, made[: block.stop - block.start], found.flat[block]
-                )
-                out += x.flat[block]
-                np.maximum(out, 0, out=out)
-            found.image[frames, :: x.shape[1] + 1] = 0
+        def end(part: slice) -> None:
+            out = x.lines(part)
+            made, found = scratch(out.size)
+            found = found.reshape(out.shape)
+            self.second(middle, part, made, found)
+            found += out
+            np.maximum(found, -self.shift, out=found)
+            np.add(found, self.shift, out=out)
+            x.clear(part)
 
-        strips(begin, x.shape[0], share, FRAMES)
-        strips(end, x.shape[0], share, FRAMES)
-        return found
+        for half in (begin, end):
+            x.strips(half, share)
 
 
 # Along time ---------------------------------------------------------------------------------------
@@ -123,7 +149,6 @@ class Step:
     """A channel's frames, then all channels, added to what came in."""
 
     taps: Taps
-    scale: Floats
     shift: Floats
     dense: Dense
 
@@ -131,7 +156,6 @@ class Step:
         """(T, C) -> (T, C)."""
         reach = self.taps.reach
         y = self.taps.along(np.pad(x, [(reach, reach), (0, 0)]), slice(0, len(x)))
-        y *= self.scale
         y += self.shift
         y = self.dense(cpu.gelu(y, cpu.alone))
         y += x
@@ -169,45 +193,40 @@ class Context:
 @dataclass(frozen=True)
 class Stage:
     weights: Floats  # (N, FC): of the sequences so far
-    taps: Floats  # (down, across, C, C'): pixels that become one
-    bias: Floats
+    taps: Floats  # (across, down * C, C'): pixels that become one
+    bias: Floats  # (F', C'), and a border of zeros: a line
     blocks: tuple[Block, ...]
-    last: tuple[Floats, Floats] | None  # (C', C''), (C'',): other channels
+    last: tuple[Floats, Floats] | None  # (C', C''), (C'',), repeated: other channels
     context: Context | None
 
     def __call__(self, heard: Floats, share: Share) -> Floats:
         """(N, T, FC) -> (T', FC)."""
-        down, across, inputs, outputs = self.taps.shape
-        frames, rows = heard.shape[1] // across, heard.shape[2] // inputs // down
-        image = Bordered.of((frames, rows, outputs))
+        across, inputs, outputs = self.taps.shape
+        shape = (heard.shape[1] // across, heard.shape[2] // inputs, outputs)
+        image, middle, scratch = Bordered.of(shape), Bordered.of(shape), Scratch(2)
 
         def begin(part: slice) -> None:
-            read = slice(part.start * across, part.stop * across)
-            x = _weighed(heard[:, read], self.weights)
-            pixels = x.reshape(-1, across, rows, down, inputs)
-            made = np.broadcast_to(self.bias, (len(pixels), rows, outputs)).copy()
-            for i, j in np.ndindex(down, across):
-                made += pixels[:, j, :, i] @ self.taps[i, j]
-            image.inside[part] = made
+            x = _weighed(heard[:, part.start * across : part.stop * across], self.weights)
+            pixels = x.reshape(-1, across, shape[1], inputs)
+            first, *others = (pixels[:, j] @ tap for j, tap in enumerate(self.taps))
+            image.inside[part] = sum(others, first)
+            image.lines(part)[...] += self.bias
 
-        strips(begin, frames, share, FRAMES)
+        image.strips(begin, share)
         for block in self.blocks:
-            image = block(image, share)
-        found = image.inside
-        if self.last is not None:
-            found = self._widened(found, *self.last, share)
-        sequence = np.ascontiguousarray(found).reshape(frames, -1)
+            block(image, middle, scratch, share)
+        sequence = np.empty((shape[0], heard.shape[2]), dtype=np.float32)
+        image.strips(lambda part: self._end(image.inside[part], sequence[part]), share)
         return sequence if self.context is None else self.context(sequence, share)
 
-    def _widened(self, x: Floats, weight: Floats, bias: Floats, share: Share) -> Floats:
-        made = np.empty((*x.shape[:2], len(bias)), dtype=np.float32)
-
-        def work(part: slice) -> None:
-            np.matmul(x[part], weight, out=made[part])
-            made[part] += bias
-
-        strips(work, len(x), share, FRAMES)
-        return made
+    def _end(self, x: Floats, out: Floats) -> None:
+        """(T, F, C) -> (T, FC'), all written."""
+        if self.last is None:
+            out.reshape(x.shape)[...] = x
+        else:
+            weight, bias = self.last
+            np.matmul(x, weight, out=out.reshape(*x.shape[:2], -1))
+            out += bias
 
 
 @dataclass(frozen=True)
@@ -235,7 +254,7 @@ class Backbone:
             pixels += self.stem[1]
             heard[0, part] = self.norm(pixels).reshape(-1, width)
 
-        strips(begin, frames, share, FRAMES)
+        strips(begin, frames, share)
         for number, (stage, stride) in enumerate(zip(self.stages, self.strides, strict=True)):
             made = stage(heard[: number + 1], share)
             heard[number + 1].reshape(-1, stride, width)[...] = made[:, None]
@@ -278,15 +297,17 @@ def of(backbone: Any, kinds: tuple[type, ...]) -> Backbone | None:
 
 
 def _stage(layers: Sequence[Any]) -> Stage:
-    weigh, _, stride, *rest = layers
+    weigh, to2d, stride, *rest = layers
+    taps = _dense_taps(stride)
+    rows = to2d.rows // len(taps)
     last = next((_folded(*one) for one in rest if isinstance(one, list)), None)
     context = next((one for one in rest if "red_dim_conv" in one), None)
     return Stage(
         np.array(weigh.shares),
-        _dense_taps(stride),
-        np.array(stride.bias),
-        tuple(_block(one) for one in rest if "conv1pw" in one),
-        last,
+        np.concatenate(list(taps), axis=1),
+        np.pad(np.tile(np.array(stride.bias), (rows, 1)), [(1, 1), (0, 0)]).reshape(-1),
+        tuple(_block(one, rows + 2) for one in rest if "conv1pw" in one),
+        None if last is None else (last[0], np.tile(last[1], rows)),
         None if context is None else _context(context),
     )
 
@@ -303,24 +324,26 @@ def _dense_taps(conv: Any) -> Floats:
     return taps
 
 
-def _block(block: Any) -> Block:
+def _block(block: Any, line: int) -> Block:
+    """``line``: so many pixels."""
+    first, second = ((_taps(block[f"conv{n}"]), block[f"conv{n}pw"]) for n in (1, 2))
     scale, offset = block.bn1.scale_shift()
-    first, second = _matrix(block.conv1pw), _folded(block.conv2pw, block.bn2)
-    times = repeats(len(scale))
+    scale = np.where(np.abs(scale) < TINY, TINY, scale)
+    bias = np.array(first[1].bias, np.float64)
+    scaled = (second[0] * scale[:, None, None]).astype(np.float32)
+    weight, shift = _folded(second[1], block.bn2)
     return Block(
-        Mix(_taps(block.conv1), first[0], np.tile(first[1], times)),
-        Mix(_taps(block.conv2), second[0], np.tile(second[1], times)),
-        np.tile(scale.astype(np.float32), times),
-        np.tile(offset.astype(np.float32), times),
+        Mix(Taps.of(first[0], line), np.ascontiguousarray(np.array(first[1].weight).T)),
+        np.tile(-bias.astype(np.float32), line),
+        np.tile((bias + offset / scale).astype(np.float32), line),
+        Mix(Taps.of(scaled, line), weight),
+        np.tile(shift, line),
     )
 
 
-def _taps(conv: Any) -> Taps:
-    return Taps.of(np.array(conv.weight)[..., 0].swapaxes(1, 2))
-
-
-def _matrix(linear: Any) -> tuple[Floats, Floats]:
-    return np.ascontiguousarray(np.array(linear.weight).T), np.array(linear.bias)
+def _taps(conv: Any) -> Floats:
+    """(C, across, down)."""
+    return np.array(conv.weight)[..., 0].swapaxes(1, 2)
 
 
 def _folded(linear: Any, norm: Any) -> tuple[Floats, Floats]:
@@ -346,6 +369,6 @@ def _context(context: Any) -> Context:
 def _step(block: Any) -> Step:
     (conv,) = block.dwconvs
     scale, shift = block.norm.scale_shift()
-    taps = Taps.of(np.array(conv.weight).swapaxes(1, 2))
+    taps = Taps.of((np.array(conv.weight) * scale[:, None, None]).astype(np.float32).swapaxes(1, 2))
     shift = np.array(conv.bias).astype(np.float64) * scale + shift
-    return Step(taps, scale.astype(np.float32), shift.astype(np.float32), dense_of(block.pwconv1))
+    return Step(taps, shift.astype(np.float32), dense_of(block.pwconv1))

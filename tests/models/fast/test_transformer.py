@@ -104,6 +104,14 @@ def test_blocks_that_hear_several_channels_together_are_left_to_mlx() -> None:
     assert filled(Backbone({**BACKBONE, "stages": stages}, 6))._on_cpu() is None
 
 
+@pytest.mark.parametrize("scale", [0.0, -1.0, 1e-30])
+def test_a_norm_between_two_convolutions_may_have_any_scale(scale: float) -> None:
+    network = filled(Backbone(BACKBONE, 6))
+    for block in (network.stage0[3], network.stage2[3]):
+        block.bn1.weight = mx.array([scale, 1.0] * 4)
+    alike(network, noise(1, 6, 40, 1))
+
+
 def layers() -> list[Any]:
     return [
         EncoderLayer(DIMS, gated(), 20, False),

@@ -48,7 +48,8 @@ def test_in_pieces_as_in_one(network: SileroVAD) -> None:
     for ends in ((), (1, 513, 514, 9000), tuple(range(0, 50_000, 160))):
         np.testing.assert_allclose(in_pieces(network, NOISE, *ends), want, atol=2e-6)
     padded = np.pad(NOISE, (0, 98 * 512 - len(NOISE)))
-    np.testing.assert_array_equal(in_pieces(network, padded), in_pieces(network, NOISE))
+    # A BLAS may round a product of 98 rows otherwise than one of 97.
+    np.testing.assert_allclose(in_pieces(network, padded), in_pieces(network, NOISE), atol=2e-7)
 
 
 def test_a_long_piece_is_heard_in_several(
