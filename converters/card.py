@@ -30,6 +30,7 @@ KINDS = {
         "Who speaks when within ten seconds", "speaker-segmentation", "voice-activity-detection"
     ),
     "embedding": Kind("A voice as a vector", "speaker-embedding", "feature-extraction"),
+    "network": Kind("A network of arrays", "network", None),
     "plda": Kind(
         "The PLDA and x-vector transform that clustering compares voices in", "speaker-plda", None
     ),

@@ -18,6 +18,10 @@ _EVERYWHERE = {"", "weight", "bias", "running", "mean", "var", "num", "batches",
 PORTING = "docs/porting-your-own.md says how to bring one"
 
 
+class SeveralFamiliesError(ConversionError):
+    """A checkpoint tells its family only to those that somebody names."""
+
+
 def shapes(family: Family, config: Mapping[str, Any]) -> dict[str, Shape]:
     """Every parameter of the MLX network; nothing is computed, MLX is lazy."""
     if family.shapes_of_data is not None:
@@ -67,7 +71,9 @@ def recognise(checkpoint: Checkpoint, asked: str = "auto") -> Family:
         return (found or fitting)[0]
     if found:
         several = ", ".join(one.architectures[0] for one in found)
-        raise ConversionError(f"several families know this checkpoint ({several}): {_choose()}")
+        raise SeveralFamiliesError(
+            f"several families know this checkpoint ({several}): {_choose()}"
+        )
     names = checkpoint.tensors
     count = f"{len(names)} tensor{'' if len(names) == 1 else 's'}"
     first = next(iter(names), None)

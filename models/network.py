@@ -20,12 +20,13 @@ Waveforms = TypeVar("Waveforms", mx.array, np.ndarray)
 class Network(Module):
     """Mono audio in; built from a bundle's config, which stays readable as ``config``."""
 
+    hears_audio = True
     at_once: int | None = None  # chunks: of large networks more take memory and save no time
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
         channels = config.get("num_channels", 1)
-        if channels != 1:
+        if self.hears_audio and channels != 1:
             raise ValueError(f"num_channels is {channels}, but the network takes mono audio")
         self._config = MappingProxyType(dict(config))
 
@@ -55,6 +56,12 @@ class Network(Module):
     def receptive_field_center(self, frame: int = 0) -> int:
         """The sample in the middle of what a frame was computed from."""
         return geometry.receptive_field_center(self.windows, frame)
+
+
+class ArrayNetwork(Network):
+    """Any network: arrays in, as the config's ``inputs`` say, and arrays out; it has no frames."""
+
+    hears_audio = False
 
 
 class Embedding(Network):

@@ -184,7 +184,7 @@ class _Trial:
         """Computed by definition: with the tensors that are there, then with the source's."""
         example = self.traced.example
         x = self.traced.plain.taps.get(own.settings.get("before", f"{tap}{INTO}"))
-        x = example.waveforms[:, 0] if x is None else x
+        x = example.first if x is None else x
         for both in (False, True) if wrong_tensors else (False,):
             held = right if both else replace(right, tensors=own.tensors)
             after = self._ratio(tap, compute(held, x, example.masks))

@@ -155,13 +155,17 @@ def compare_traces(
     limits: Limits,
     *,
     order: Sequence[str] | None = None,
-    outputs: Sequence[str] = (OUTPUT,),
     kept: Outputs | None = None,
 ) -> Verdict:
     """One candidate against what the reference said, the task included."""
-    kept = kept if kept is not None else Outputs()
-    taps = (tap for one in traces for tap in taps_of(one, candidate, kept))
-    verdict = judge_taps(taps, limits, outputs=outputs, order=order)
+    kept, ends = kept if kept is not None else Outputs(), dict[str, None]()
+
+    def taps() -> Iterator[Tap]:
+        for one in traces:
+            ends.update(dict.fromkeys(one.plain.final_outputs))
+            yield from taps_of(one, candidate, kept)
+
+    verdict = judge_taps(taps(), limits, outputs=ends.keys(), order=order)
     if not (rows := kept.labelled):
         return verdict
     if (task := roles.named(limits.family).task) is None:
@@ -178,7 +182,7 @@ def order_of(reference: Reference, examples: Sequence[Example]) -> list[str]:
     deep = depths - {OUTPUT_ONLY}
     if not deep:
         return [OUTPUT]
-    smallest = min((one for one in examples if one.depth in deep), key=lambda x: x.waveforms.size)
+    smallest = min((one for one in examples if one.depth in deep), key=lambda x: x.size)
     seen = reference.record(smallest)
     order = seen.order if FORCED in depths else list(seen.outputs)
     return [*order, RECORDED]

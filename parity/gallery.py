@@ -24,7 +24,6 @@ from samevoice.parity.identity import ParityError
 from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import Array, Pair, measured_floor, rms
 from samevoice.parity.result import Cause
-from samevoice.parity.run import shortest_for
 from samevoice.parity.textbook import Layer, compute
 
 if TYPE_CHECKING:
@@ -76,9 +75,7 @@ class Spoiler:
         with TemporaryDirectory() as folder:
             convert(source, Path(folder) / "port")
             self.candidate = Candidate.load(Path(folder) / "port", "cpu")
-        if self.role.gallery is None:
-            raise ParityError(f"{source} is a {self.role.name}: only networks have a gallery")
-        chosen = self.role.gallery(shortest_for(self.candidate.network.num_frames))
+        chosen = roles.examples(self.candidate.network, roles.BRIEF)
         self.traces = [trace(self.reference, one) for one in chosen]
         self.order = order_of(self.reference, chosen[:1])  # which has all that a voice's run has
         self.layers = spoiling.layers_of(self.candidate.network)
@@ -158,7 +155,7 @@ class Spoiler:
             if tap not in plain:
                 continue
             before = str(layer.settings.get("before", f"{tap}.input"))
-            x = plain.get(before, example.waveforms[:, 0])
+            x = plain.get(before, example.first)
             right, made = (compute(side, x, example.masks) for side in (layer, wrong))
             if right is None or made is None:
                 same = all(np.array_equal(wrong.tensors[n], t) for n, t in layer.tensors.items())

@@ -25,7 +25,7 @@ from samevoice.parity import roles
 from samevoice.parity.dumps import Dump, open_dump, write_dump
 from samevoice.parity.engine import Floors, Trace, trace
 from samevoice.parity.identity import versions
-from samevoice.parity.inputs import OUTPUT, OUTPUT_ONLY, Depth, Example, Recording
+from samevoice.parity.inputs import OUTPUT_ONLY, Depth, Example, Recording
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
@@ -136,7 +136,8 @@ def _outputs_of(traced: Trace, evaluate: Callable[[Example], Floors]) -> Trace:
     """A trace as it would be had nobody looked deeper than the output."""
     example = replace(traced.example, depth=OUTPUT_ONLY)
     truth, plain = (
-        Recording(outputs={OUTPUT: one.outputs[OUTPUT]}) for one in (traced.truth, traced.plain)
+        Recording(outputs={name: one.outputs[name] for name in one.final_outputs})
+        for one in (traced.truth, traced.plain)
     )
     return Trace(example, truth, plain, evaluate=lambda: evaluate(example))
 
@@ -244,7 +245,7 @@ def opened(golden: Golden, row: Mapping[str, Any]) -> tuple[Dump, Example]:
     """The file of an example, and what both sides were fed, checked against its hash."""
     dump = open_dump(golden.folder / row["file"])
     fed = part_of(dump, "fed")
-    example = Example(row["name"], fed["waveforms"], fed.get("masks"))
+    example = Example.of_fed(row["name"], fed)
     if example.sha256 != row["sha256"]:
         raise GoldenError(f"{dump.path}: the inputs of {example.name!r} are not those saved")
     return dump, example

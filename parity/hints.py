@@ -6,7 +6,8 @@ its authors wrote themselves where it is built.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -15,6 +16,8 @@ AS_MLX, CHANNELS_FIRST, TIME_FIRST = "as MLX", "channels first", "time first"
 ROWS = "rows"  # all frames of a batch one after the other
 _AXES, _SEVERAL, _CALLS = "_heard_axes", "_heard_by_first", "_heard_child"
 _MIXTURE, _INSIDE, _BLOCK = "_heard_mixture", "_heard_inside", "_heard_as_block"
+_ORDERS = "_heard_orders"
+Order: TypeAlias = tuple[int, ...]  # the axes of a tensor of torch's, as MLX has them
 # Of torchaudio's classes, and of copies under the same names: what gives several tensors, what
 # turns the channels to where MLX has them, what turns them away, what calls an only child, and
 # what normalises a whole batch as one.
@@ -46,6 +49,26 @@ def axes(module: Any) -> str | None:
     return said
 
 
+def axes_taken(module: Any, dims: int) -> str | Order | None:
+    """The same of what it takes: the very order, where one is known for so many axes."""
+    return _axes_of(module, 0, dims)
+
+
+def axes_given(module: Any, dims: int) -> str | Order | None:
+    """The same of what it gives."""
+    return _axes_of(module, 1, dims)
+
+
+def _axes_of(module: Any, end: int, dims: int) -> str | Order | None:
+    order: Order | None = getattr(module, _ORDERS, (None, None))[end]
+    return order if order is not None and len(order) == dims else axes(module)
+
+
+def is_laid(module: Any) -> bool:
+    """Whether it is known exactly how its tensors lie, and so that the port has it as well."""
+    return hasattr(module, _ORDERS)
+
+
 def is_function(module: Any) -> bool:
     """Whether it is a function that no port has as a layer."""
     return getattr(module, _BLOCK, False) is None
@@ -53,7 +76,7 @@ def is_function(module: Any) -> bool:
 
 def is_block(module: Any) -> bool:
     """Whether it is a block of layers that a port has as well."""
-    return bool(getattr(module, _BLOCK, False))
+    return bool(getattr(module, _BLOCK, False)) or is_laid(module)
 
 
 def by_first(module: Any) -> bool:
@@ -82,6 +105,31 @@ def mark_axes(axes: str, *modules: Any) -> None:
         setattr(one, _AXES, axes)
 
 
+def lay(module: torch.nn.Module, orders: Mapping[str, tuple[Order | None, Order | None]]) -> None:
+    """Says by path where modules have their axes, and that the port has these modules as well.
+
+    Each has the order in which MLX has the axes of its first input, and that of its outputs; None
+    where the module's kind tells it. The path "" is the whole, whose outputs are then laid so.
+    """
+    for path, order in orders.items():
+        setattr(module.get_submodule(path), _ORDERS, order)
+
+
+def lay_kinds(
+    module: torch.nn.Module, orders: Mapping[str, tuple[Order | None, Order | None]]
+) -> None:
+    """The same of all modules in it whose class has that name."""
+    for path, one in module.named_modules():
+        if path and type(one).__name__ in orders:
+            setattr(one, _ORDERS, orders[type(one).__name__])
+
+
+def hear_by_first(*modules: Any) -> None:
+    """Of the several tensors that these blocks give, the first is compared."""
+    for one in modules:
+        setattr(one, _SEVERAL, True)
+
+
 def mark_inside(*modules: Any) -> None:
     for one in modules:
         setattr(one, _INSIDE, True)
@@ -99,7 +147,7 @@ def mark(module: torch.nn.Module, written_in: str = "torchaudio.") -> None:
         if not own and name != "MultiheadAttention":
             continue
         if name in _GIVE_SEVERAL:
-            setattr(one, _SEVERAL, True)
+            hear_by_first(one)
         setattr(one, _BLOCK, name in _BLOCKS)
         if name in _ATTENTIONS:
             mark_inside(*(x for path, x in one.named_modules() if path.endswith("out_proj")))

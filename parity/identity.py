@@ -6,6 +6,7 @@ import hashlib
 import os
 import platform
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ from samevoice import family
 from samevoice.converters import bundle as bundles
 from samevoice.converters import convert
 from samevoice.converters.reading.sources import Source
+from samevoice.converters.recognise import SeveralFamiliesError
 from samevoice.errors import SamevoiceError
 from samevoice.models import backend
 from samevoice.parity import roles
@@ -40,9 +42,12 @@ def part_of(
     folder: Path, model_type: str, source: str | Path, revision: str | None
 ) -> convert.Part:
     """The part of the source that the bundle says it was made from, to the hash."""
-    planned = convert.prepare(
-        source, model_type="auto", options=convert.Options(), revision=revision
-    )
+    prepare = partial(convert.prepare, source, options=convert.Options(), revision=revision)
+    try:
+        planned = prepare(model_type="auto")
+    except SeveralFamiliesError:
+        config = bundles.read_json(folder / bundles.CONFIG)
+        planned = prepare(model_type=str(config.get("architecture")))
     fitting = [one for one in planned.parts if one.family.role == model_type]
     if not fitting:
         raise ParityError(

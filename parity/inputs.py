@@ -55,7 +55,7 @@ class Example:
 
     ``labels`` say who is heard, one for each embedding that comes out; examples without are left
     out of the task's figures. Modules that take something else have it in ``arguments``, a port
-    with other layouts in ``port_arguments``.
+    with other layouts in ``port_arguments``; ``items`` of them can be run one by one.
     """
 
     name: str
@@ -65,12 +65,33 @@ class Example:
     labels: tuple[str, ...] = ()
     arguments: Arguments | None = None
     port_arguments: Arguments | None = None
+    items: int = 1
+
+    @classmethod
+    def of_fed(cls, name: str, fed: Mapping[str, Array]) -> Example:
+        """The way back from ``fed``."""
+        if _argument(0) not in fed:
+            return cls(name, fed["waveforms"], fed.get("masks"))
+        return cls(name, arguments=tuple(fed[_argument(n)] for n in range(len(fed))))
 
     @property
     def fed(self) -> dict[str, Array]:
-        """Waveforms, and masks where there are some."""
+        """Waveforms, and masks where there are some; or all arguments."""
+        if self.arguments is not None:
+            given = self.arguments
+            return dict(given) if isinstance(given, Mapping) else dict(_numbered(given))
         masks = {} if self.masks is None else {"masks": self.masks}
         return {"waveforms": self.waveforms, **masks}
+
+    @property
+    def first(self) -> Array:
+        """What the first layer takes: sounds (B, N), or the first argument."""
+        return self.waveforms[:, 0] if self.arguments is None else next(iter(self.fed.values()))
+
+    @property
+    def size(self) -> int:
+        """How many values are fed."""
+        return sum(x.size for x in self.fed.values())
 
     @cached_property
     def sha256(self) -> str:
@@ -90,18 +111,29 @@ class Example:
             return module(**{name: convert(x) for name, x in given.items()})
         return module(*(convert(x) for x in given))
 
+    @property
+    def count(self) -> int:
+        """How many items of a batch can be run one by one."""
+        return self.items if self.arguments is not None else len(self.waveforms)
+
     def item(self, index: int) -> Example:
         """One of the batch, alone."""
-        at = slice(index, index + 1)
-        masks = None if self.masks is None else self.masks[at]
-        return replace(self, waveforms=self.waveforms[at], masks=masks, labels=())
+        fed = {name: x[index : index + 1] for name, x in self.fed.items()}
+        return replace(Example.of_fed(self.name, fed), depth=self.depth)
 
     def described(self) -> Input:
         """As it stands in result.json."""
-        notes: dict[str, str] = {"depth": self.depth}
-        if self.masks is not None:
-            notes["masks"] = "x".join(map(str, self.masks.shape))
-        return Input(self.name, self.sha256, self.waveforms.shape, notes)
+        (_, first), *others = self.fed.items()
+        notes = {name: "x".join(map(str, x.shape)) for name, x in others}
+        return Input(self.name, self.sha256, first.shape, {"depth": self.depth, **notes})
+
+
+def _argument(number: int) -> str:
+    return f"argument.{number}"
+
+
+def _numbered(given: Iterable[Array]) -> Iterator[tuple[str, Array]]:
+    return ((_argument(number), x) for number, x in enumerate(given))
 
 
 @dataclass
@@ -170,6 +202,11 @@ def noise(samples: int, seed: int = 0) -> Array:
     return _rounded(0.1 * np.random.default_rng(seed).standard_normal(samples))
 
 
+def normal(shape: Sequence[int], seed: int = 0) -> Array:
+    """Normal numbers of deviation 1, in steps of 2^-12."""
+    return 8 * _rounded(np.random.default_rng(seed).standard_normal(shape) / 8)
+
+
 def sweep(samples: int) -> Array:
     """(N,): a sine that rises evenly from 20 Hz to 7.9 kHz."""
     time = np.arange(samples) / RATE
@@ -208,6 +245,19 @@ def lengths(speech: Array, shortest: int, whole: bool) -> Iterator[Example]:
     for more in extra:
         length = shortest + more
         yield Example(f"{length} samples", batch([speech[:length]]))
+
+
+def shortest_for(num_frames: Callable[[int], int]) -> int:
+    """The least number of samples that gives two frames.
+
+    One frame has neither an instance's variance nor an unbiased deviation: pyannote refuses it, or
+    answers NaN.
+    """
+    low, high = 1, CHUNK
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if num_frames(middle) >= 2 else (middle + 1, high)
+    return low
 
 
 def batch(sounds: Iterable[Array]) -> Array:

@@ -24,7 +24,9 @@ from samevoice.parity.bounds import (
 )
 from samevoice.parity.metrics import FLOAT32_NOISE, FLOAT32_ROUNDOFF
 
-Family: TypeAlias = Literal["segmentation", "embedding", "full", "fast", "generic", "dump"]
+Family: TypeAlias = Literal[
+    "segmentation", "embedding", "network", "full", "fast", "generic", "dump"
+]
 Dtype: TypeAlias = Literal[
     "float32", "float16", "bfloat16", "q8", "q6", "q4", "mixed-8", "mixed-6", "mixed-4"
 ]
@@ -34,7 +36,7 @@ ALL_FAMILIES: tuple[Family, ...] = get_args(Family)
 ALL_DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 ALL_DEVICES: tuple[Device, ...] = get_args(Device)
 TF32_DEVICES: tuple[Device, ...] = ("metal-tf32", "cuda-tf32")
-ALONE: tuple[Family, ...] = ("segmentation", "embedding", "generic")
+ALONE: tuple[Family, ...] = ("segmentation", "embedding", "network", "generic")
 WHOLE: tuple[Family, ...] = ("full",)
 NETWORKS = (*ALONE, *WHOLE)
 VOICES: tuple[Family, ...] = ("embedding",)

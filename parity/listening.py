@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 FBANK = "fbank"
 MIXTURE = "mixture"
+Axes: TypeAlias = str | hints.Order | None
 LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
 
@@ -110,7 +111,7 @@ class Seams:
     lstms: Mapping[str, Mapping[tuple[int, bool], str]] = field(default_factory=dict)
     methods: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     as_mlx: Callable[[str, torch.nn.Module, torch.Tensor], Array] = lambda tap, module, x: to_mlx(
-        x, not is_output(tap) and gives_channels_first(module), hints.axes(module)
+        x, not is_output(tap) and gives_channels_first(module), hints.axes_given(module, x.ndim)
     )
     attentions: Mapping[str, tuple[str, tuple[str, ...]]] = field(default_factory=dict)
     fbank: bool = False
@@ -166,7 +167,7 @@ def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
     parent = path.rpartition(".")[0]
     if not parent or type(modules[parent]).__module__.startswith("torch.nn."):
         return False
-    if hints.calls_its_child(modules[parent]):
+    if hints.calls_its_child(modules[parent]) or hints.is_laid(modules[path]):
         return False
     return len(list(modules[parent].children())) == 1
 
@@ -216,7 +217,7 @@ def _holds_tensors(module: torch.nn.Module) -> bool:
     return any(True for _ in module.parameters(recurse=False))
 
 
-def to_mlx(x: torch.Tensor, first: bool, axes: str | None = None) -> Array:
+def to_mlx(x: torch.Tensor, first: bool, axes: Axes = None) -> Array:
     """A copy with the channels last: NCHW -> NHWC, NCL -> NLC where they come first.
 
     ``axes`` says otherwise.
@@ -228,8 +229,10 @@ def to_mlx(x: torch.Tensor, first: bool, axes: str | None = None) -> Array:
     return np.array(array, order="C")
 
 
-def _turned(dims: int, first: bool, axes: str | None) -> tuple[int, ...]:
+def _turned(dims: int, first: bool, axes: Axes) -> tuple[int, ...]:
     """The axes in the order that MLX has them; none where nothing is turned."""
+    if isinstance(axes, tuple):
+        return axes
     if axes == hints.TIME_FIRST and dims == 3:
         return (1, 0, 2)
     if axes in (hints.TIME_FIRST, hints.AS_MLX):
@@ -239,9 +242,7 @@ def _turned(dims: int, first: bool, axes: str | None) -> tuple[int, ...]:
     return (0, 2, 1) if dims == 3 and (first or axes == hints.CHANNELS_FIRST) else ()
 
 
-def from_mlx(
-    array: Array, first: bool, like: torch.Tensor, axes: str | None = None
-) -> torch.Tensor:
+def from_mlx(array: Array, first: bool, like: torch.Tensor, axes: Axes = None) -> torch.Tensor:
     """The way back, in the type of the tensor that it stands in for."""
     import torch
 
@@ -304,7 +305,7 @@ class Listener:
             if not hasattr(x, "detach"):
                 return None
             first = _takes_channels_first(module, x.shape == self._last)
-            axes, name = hints.axes(module), again(self.seen.inputs, tap)
+            axes, name = hints.axes_taken(module, x.ndim), again(self.seen.inputs, tap)
             self.seen.note_input(name, self._by_item(module, to_mlx(x, first, axes)))
             if hints.is_inside(module):
                 self.seen.inside.add(name)
@@ -318,7 +319,7 @@ class Listener:
 
         return hook
 
-    def _projections(self, tap: str, x: torch.Tensor, axes: str | None) -> None:
+    def _projections(self, tap: str, x: torch.Tensor, axes: Axes) -> None:
         """torch's own attention tells nothing of what it makes of its input: it is made again."""
         import torch
 
@@ -331,7 +332,7 @@ class Listener:
         if self.seams.modules[tap] == path:
             self._last_projection(path, inner, made, axes)
 
-    def _last_projection(self, path: str, inner: Any, made: torch.Tensor, axes: str | None) -> None:
+    def _last_projection(self, path: str, inner: Any, made: torch.Tensor, axes: Axes) -> None:
         """Called as a whole, it never calls its last layer: (B, T, 3D) or (T, B, 3D)."""
         import torch
 
@@ -372,19 +373,19 @@ class Listener:
         """torch tells nothing of the layers inside an LSTM: they run once more, one by one."""
         taps = self.seams.lstms[path]
 
-        def hook(lstm: torch.nn.LSTM, args: tuple[torch.Tensor, ...], output: Any) -> Any:
-            x = args[0]
+        def hook(lstm: torch.nn.RNNBase, args: tuple[torch.Tensor, ...], output: Any) -> Any:
+            x, axes = args[0], None if lstm.batch_first else hints.TIME_FIRST
             for number, layer in enumerate(layers_of(lstm)):
                 named = (taps[key] for key in sorted(taps) if key[0] == number)
                 ways = [again(self.seen.inputs, tap) for tap in named]
                 for tap in ways:
-                    self.seen.note_input(tap, to_mlx(x, first=False))
+                    self.seen.note_input(tap, to_mlx(x, False, axes))
                 if ways[0] in self.fed:
-                    x = from_mlx(self.fed[ways[0]], False, x)
+                    x = from_mlx(self.fed[ways[0]], False, x, axes)
                 x = layer(x)[0]
                 halves = x.split(lstm.hidden_size, dim=-1)
                 for tap, half in zip(ways, halves, strict=True):
-                    self.seen.note_output(tap, to_mlx(half, first=False))
+                    self.seen.note_output(tap, to_mlx(half, False, axes))
             if self.fed:
                 return x, output[1]
             _check_chain(path, output[0], x)
@@ -459,12 +460,12 @@ def _wrapped(module: torch.nn.Module, method: str, computing: Callable[..., Any]
         delattr(module, method)
 
 
-def layers_of(lstm: torch.nn.LSTM) -> list[torch.nn.LSTM]:
-    """The layers of an LSTM as LSTMs of one layer that hold the same weights."""
+def layers_of(lstm: Any) -> list[torch.nn.RNNBase]:
+    """The layers of an LSTM, or of its kin, as ones of one layer that hold the same weights."""
     import torch
 
-    if not lstm.batch_first or lstm.proj_size:
-        raise ReferenceError("an LSTM must be batch_first and without projection to be looked into")
+    if lstm.proj_size:
+        raise ReferenceError("an LSTM must be without projection to be looked into")
     found = []
     for number in range(lstm.num_layers):
         ends = ("", "_reverse") if lstm.bidirectional else ("",)
@@ -475,11 +476,11 @@ def layers_of(lstm: torch.nn.LSTM) -> list[torch.nn.LSTM]:
             for end in ends
         }
         with torch.device("meta"):
-            one = torch.nn.LSTM(
+            one = type(lstm)(
                 weights["weight_ih_l0"].shape[1],
                 lstm.hidden_size,
                 bias=lstm.bias,
-                batch_first=True,
+                batch_first=lstm.batch_first,
                 bidirectional=lstm.bidirectional,
             )
         one.load_state_dict(weights, strict=True, assign=True)

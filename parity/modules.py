@@ -71,11 +71,11 @@ def compare(
     theirs, ours = (None if x is None else _arguments(x) for x in (inputs, mlx_inputs))
     example = Example("", depth=FREE, arguments=theirs, port_arguments=ours)
     traced, kept = _traced(_original(torch_module, pairs, layouts or {}), example), Outputs()
-    if not (ends := traced.plain.final_outputs):
+    if not traced.plain.final_outputs:
         raise CompareError("the torch module gave nothing to compare")
     order = [*traced.plain.outputs]
     with _evaluating(mlx_module):
-        verdict = compare_traces([traced], port, chosen, order=order, outputs=ends, kept=kept)
+        verdict = compare_traces([traced], port, chosen, order=order, kept=kept)
     if kept.errors:
         raise CompareError(f"the port broke off: {next(iter(kept.errors.values()))}")
     return verdict

@@ -218,10 +218,15 @@ def _examples(
     candidate: Candidate, inputs: roles.Set | Sequence[Example], audio: Sequence[str | Path]
 ) -> tuple[list[Example], list[Example]]:
     """The recordings that were given, and all examples."""
-    kind = candidate.network.config["model_type"]
-    shortest = shortest_for(candidate.network.num_frames)
+    network = candidate.network
+    chosen = roles.examples(network, inputs) if isinstance(inputs, str) else inputs
+    if not audio:
+        return [], [*chosen]
+    kind = network.config["model_type"]
+    if not network.hears_audio:
+        raise ParityError(f"a {kind} takes no recordings: leave out --audio")
+    shortest = inputs_module.shortest_for(network.num_frames)
     given = inputs_module.from_audio(audio, shortest, roles.named(kind).labels)
-    chosen = roles.examples(kind, shortest, inputs) if isinstance(inputs, str) else inputs
     return given, [*chosen, *given]
 
 
@@ -235,20 +240,7 @@ def default_examples(
     kind = str(config.get("model_type"))
     if roles.named(kind).examples is None:
         raise ParityError(f"{bundle} is a {kind}: golden data are saved of one network at a time")
-    return roles.examples(kind, shortest_for(build(config).num_frames), chosen, speech)
-
-
-def shortest_for(num_frames: Callable[[int], int]) -> int:
-    """The least number of samples that gives two frames.
-
-    One frame has neither an instance's variance nor an unbiased deviation: pyannote refuses it, or
-    answers NaN.
-    """
-    low, high = 1, inputs_module.CHUNK
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if num_frames(middle) >= 2 else (middle + 1, high)
-    return low
+    return roles.examples(build(config), chosen, speech)
 
 
 def _traces(
@@ -299,10 +291,11 @@ def _details(
         count = got.size // got.shape[-1]
         rows.append([example.name, at, at + count])
         at += count
-    rate = int(network.config.get("sample_rate", inputs_module.RATE))
-    first, second = (network.receptive_field_center(k) / rate for k in (0, 1))
-    draw = roles.named(network.config["model_type"]).drawn
-    own = draw(kept.labelled, network.config, first, second - first) if draw else {}
+    own = {}
+    if draw := roles.named(network.config["model_type"]).drawn:
+        rate = int(network.config.get("sample_rate", inputs_module.RATE))
+        first, second = (network.receptive_field_center(k) / rate for k in (0, 1))
+        own = draw(kept.labelled, network.config, first, second - first)
     return {
         "device": candidate.device_name,
         "torch_threads": torch.get_num_threads(),
@@ -325,7 +318,7 @@ def _cause(
     """What is proven to be wrong at the first divergence, from the shortest input that shows it."""
     from samevoice.parity import causes
 
-    short = sorted(examples, key=lambda one: one.waveforms.size)
+    short = sorted(examples, key=lambda one: one.size)
     inputs = {tap.input for tap in verdict.failed if tap.name == verdict.first_divergence}
     traces = (trace(reference, replace(x, depth=FORCED)) for x in short if x.name in inputs)
     return causes.proven(verdict, traces, reference, candidate, causes.Source(part))

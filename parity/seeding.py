@@ -5,14 +5,14 @@ No value is left where a fresh module has it: a port that forgets one must not p
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from samevoice.converters.reading.checkpoint import REFERENCE_NOTE
-from samevoice.converters.reference import sample
+from samevoice.converters.reference import sample, seeded_torch
 from samevoice.converters.reference import save_pyannote as save_pyannote
 from samevoice.parity.inputs import RATE
 
@@ -78,3 +78,20 @@ def save_state(module: torch.nn.Module, folder: Path) -> None:
 
     content = {"state_dict": module.state_dict(), "samevoice": {"note": REFERENCE_NOTE}}
     torch.save(content, folder / "pytorch_model.bin")
+
+
+def write_fed(
+    build: Callable[[Mapping[str, Any]], torch.nn.Module], config: Mapping[str, Any], folder: Path
+) -> None:
+    """The weights of a network whose config says what it is fed, its norms made for that."""
+    from samevoice.parity.roles import network
+
+    with seeded_torch() as torch:
+        module = build(config)
+        leave_defaults(module)
+        sizes = {name: int(size) for name, size in config["sizes"].items()}
+        given = [
+            network.drawn(one, sizes, n, np.float32(1)) for n, one in enumerate(config["inputs"])
+        ]
+        calibrated(module, lambda: module(*map(torch.from_numpy, given)))
+    save_state(module, folder)

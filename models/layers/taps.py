@@ -126,6 +126,16 @@ def outputs_of(output: Any, name: str = OUTPUT) -> Iterator[tuple[str, Any]]:
         yield from outputs_of(part, f"{name}{key}")
 
 
+def _with_each(output: Any, change: Callable[[str, Any], Any], name: str = OUTPUT) -> Any:
+    """The same things, each changed; by the names of ``outputs_of``."""
+    if isinstance(output, Mapping):
+        return {key: _with_each(x, change, f"{name}.{key}") for key, x in output.items()}
+    if isinstance(output, tuple | list):
+        named = [(f"{name}.{n}" if n else name, x) for n, x in enumerate(output)]
+        return tuple(_with_each(x, change, one) for one, x in named)
+    return change(name, output) if _is_array(output) else output
+
+
 def first_of(output: Any) -> Any:
     """The first of several things, or what is none."""
     while isinstance(output, tuple | list):
@@ -167,12 +177,13 @@ def _tapped(kind: type) -> type:
         elif args and _is_array(args[0]):
             args = (heard.take(path, *args), *args[1:])
         output = kind.__call__(self, *args, **kwargs)
+        if not path:
+            return _with_each(output, heard.give)
         if _is_array(output):
-            return heard.give(path or OUTPUT, output)
+            return heard.give(path, output)
         # Of several things a layer's first counts; an LSTM gives its states behind it.
-        for name, part in outputs_of(output) if not path else [(path, first_of(output))]:
-            if _is_array(part):
-                heard.outputs[again(heard.outputs, name)] = part
+        if _is_array(part := first_of(output)):
+            heard.outputs[again(heard.outputs, path)] = part
         return output
 
     named = {"__call__": call, "__module__": kind.__module__, "__qualname__": kind.__qualname__}

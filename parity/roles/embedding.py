@@ -21,7 +21,7 @@ from samevoice.parity.inputs import (
     sample,
 )
 from samevoice.parity.metrics import Array
-from samevoice.parity.roles import Config, Role, Row, Sections
+from samevoice.parity.roles import Config, Role, Row, Sections, of_speech
 from samevoice.parity.task import columns, compare_embeddings
 
 
@@ -95,8 +95,7 @@ ROLES = (
     Role(
         "embedding",
         (("output", "free"),),
-        examples,
-        gallery,
+        of_speech(examples, gallery),
         task=task,
         needs_corpus=True,
         drawn=drawn,

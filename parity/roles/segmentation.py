@@ -21,7 +21,7 @@ from samevoice.parity.inputs import (
     sample,
 )
 from samevoice.parity.metrics import Array
-from samevoice.parity.roles import Config, Role, Row, Sections
+from samevoice.parity.roles import Config, Role, Row, Sections, of_speech
 from samevoice.parity.task import columns, compare_decisions
 
 LABELS = ("",)  # every frame counts
@@ -85,4 +85,5 @@ def drawn(rows: Sequence[Row], config: Config, start: float, step: float) -> dic
 
 
 JUDGED = (("output", "free"),)
-ROLES = (Role("segmentation", JUDGED, examples, gallery, decisions, LABELS, task, drawn),)
+EXAMPLES = of_speech(examples, gallery)
+ROLES = (Role("segmentation", JUDGED, EXAMPLES, decisions, LABELS, task, drawn),)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import wave
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -26,11 +28,26 @@ def write_wav(
     return path
 
 
+@dataclass
+class Hearing:
+    """A network of a kind that needs so many samples for two frames."""
+
+    config: dict[str, Any]
+    shortest: int
+
+    def num_frames(self, num_samples: int) -> int:
+        return 1 + (num_samples >= self.shortest)
+
+
+def of(kind: str, shortest: int, chosen: str = "quick") -> list[Example]:
+    return examples(Hearing({"model_type": kind}, shortest), chosen)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("kind", ["segmentation", "embedding"])
 @pytest.mark.parametrize("chosen", ["quick", "full"])
 def test_a_set_is_the_same_every_time_and_names_nothing_twice(kind: str, chosen: str) -> None:
-    first = examples(kind, 1680, chosen)  # type: ignore[arg-type]
-    again = examples(kind, 1680, chosen)  # type: ignore[arg-type]
+    first = of(kind, 1680, chosen)
+    again = of(kind, 1680, chosen)
     assert [one.sha256 for one in first] == [one.sha256 for one in again]
     assert len({one.name for one in first}) == len(first)
     assert all(one.waveforms.dtype == np.float32 for one in first)
@@ -39,7 +56,7 @@ def test_a_set_is_the_same_every_time_and_names_nothing_twice(kind: str, chosen:
 
 @pytest.mark.parametrize("kind", ["segmentation", "embedding"])
 def test_a_set_holds_what_is_asked_of_it(kind: str) -> None:
-    found = {one.name: one for one in examples(kind, 1261)}
+    found = {one.name: one for one in of(kind, 1261)}
     odd = {"noise", "silence", "dc offset", "clipped", "very quiet", "sweep", "1261 samples"}
     assert odd <= found.keys()
     assert {len(one.waveforms) for one in found.values()} >= {1, 3, 32}
@@ -141,7 +158,7 @@ def test_given_audio_comes_in_pieces_of_ten_seconds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["segmentation", "embedding"])
 def test_the_brief_set_is_short_and_has_all_that_a_bug_needs(kind: str) -> None:
-    brief, quick = examples(kind, 1261, "brief"), examples(kind, 1261)
+    brief, quick = of(kind, 1261, "brief"), of(kind, 1261)
     assert sum(x.waveforms.size for x in brief) < sum(x.waveforms.size for x in quick) / 10
     assert {one.masks is None for one in brief} == {one.masks is None for one in quick}
     assert "full" in {one.depth for one in brief}
@@ -149,6 +166,79 @@ def test_the_brief_set_is_short_and_has_all_that_a_bug_needs(kind: str) -> None:
 
 def test_unknown_sets_and_models_are_refused() -> None:
     with pytest.raises(RoleError, match="no inputs for a plda"):
-        examples("plda", 1)
+        of("plda", 1)
     with pytest.raises(RoleError, match="no set of inputs called 'huge'"):
-        examples("embedding", 1, "huge")  # type: ignore[arg-type]
+        of("embedding", 1, "huge")
+
+
+# Arrays -------------------------------------------------------------------------------------------
+
+TALK = {
+    "model_type": "network",
+    "inputs": [
+        {"name": "x", "shape": ["B", "T", 3], "dtype": "float32"},
+        {"name": "lengths", "shape": ["B"], "dtype": "int64", "from": 1, "below": "T"},
+    ],
+    "sizes": {"B": 2, "T": 20},
+    "least": {"T": 16},
+}
+
+
+def fed(chosen: str, config: dict[str, Any] | None = None) -> dict[str, Example]:
+    found = examples(Hearing(config or TALK, 0), chosen)  # type: ignore[arg-type]
+    return {one.name: one for one in found}
+
+
+def test_a_network_is_fed_what_its_config_says() -> None:
+    brief, quick, full = (fed(chosen) for chosen in ("brief", "quick", "full"))
+    assert list(brief) == ["as given"]
+    shapes = {name: [x.shape for x in one.fed.values()] for name, one in full.items()}
+    assert shapes == {
+        "as given": [(2, 20, 3), (2,)],
+        "other sizes": [(3, 30, 3), (3,)],
+        "one": [(1, 20, 3), (1,)],
+        "quiet": [(2, 20, 3), (2,)],
+        "loud": [(2, 20, 3), (2,)],
+        "smaller": [(2, 16, 3), (2,)],
+        "large batch": [(8, 20, 3), (8,)],
+    }
+    assert list(quick) == list(shapes)[:4]
+    x, lengths = quick["as given"].fed.values()
+    assert [str(one.dtype) for one in (x, lengths)] == ["float32", "int64"]
+    # Numbers that change here change every recorded result.
+    assert (x[0, 0] * 4096).tolist() == [515, -541, 2623]
+    assert all(1 <= n < 20 for n in lengths)
+    assert np.abs(quick["quiet"].fed["argument.0"]).max() < 0.005
+    assert len({one.sha256 for one in full.values()}) == len(full)
+    assert {name: one.count for name, one in quick.items()} == {
+        **{"as given": 2, "other sizes": 3, "one": 1, "quiet": 2}
+    }
+
+
+def test_items_that_no_batch_holds_are_not_taken_apart() -> None:
+    first, second = TALK["inputs"]
+    turned = {**first, "shape": ["T", "B", 3]}  # type: ignore[dict-item]
+    found = fed("quick", {**TALK, "inputs": [turned, second]})
+    assert {one.count for one in found.values()} == {1}
+    still = fed("full", {"model_type": "network", "inputs": [{"name": "x", "shape": [2, 3]}]})
+    assert list(still) == ["as given", "other values", "quiet", "loud"]
+
+
+def test_arguments_come_back_from_what_was_fed() -> None:
+    one = fed("quick")["other sizes"]
+    again = Example.of_fed("again", one.fed)
+    assert again.sha256 == one.sha256
+    assert one.item(2).call(lambda x, n: (x.shape, n.shape), np.asarray) == ((1, 30, 3), (1,))
+    said = one.described()
+    assert (said.shape, said.notes) == ((3, 30, 3), {"depth": "free", "argument.1": "3"})
+    assert (one.size, one.first.shape) == (3 * 30 * 3 + 3, (3, 30, 3))
+
+
+def test_inputs_that_cannot_be_made_are_refused() -> None:
+    bad = {"name": "x", "shape": [2], "dtype": "object"}
+    with pytest.raises(RoleError, match="input 'x' is object: one of float32"):
+        fed("brief", {**TALK, "inputs": [bad]})
+    with pytest.raises(RoleError, match="size 'B', which 'sizes' lacks"):
+        fed("brief", {**TALK, "sizes": {"T": 20}})
+    with pytest.raises(RoleError, match="Talk has no 'inputs'"):
+        fed("brief", {"model_type": "network", "architecture": "Talk"})

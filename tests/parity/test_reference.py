@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from samevoice.converters import convert
+from samevoice.parity import hints
 from samevoice.parity.inputs import Example, batch, noise
 from samevoice.parity.listening import ReferenceError, layers_of, names_of, seams_of
 from samevoice.parity.metrics import rms
@@ -142,6 +143,68 @@ def test_an_lstm_layer_by_layer_is_the_lstm(pyannote: Any, bidirectional: bool) 
         for layer in layers_of(lstm):
             y = layer(y)[0]
         assert torch.allclose(y, lstm(x)[0], rtol=0, atol=1e-6)
+
+
+def test_a_port_says_where_each_module_has_its_axes() -> None:
+    """A Linear that takes (T, B, C) in the original, and (B, T, C) in the port."""
+    import torch
+
+    class Turning(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.twice = torch.nn.Linear(2, 2, bias=False)
+            self.twice.weight.data = 2 * torch.eye(2)
+
+        def forward(self, x: Any) -> Any:
+            return self.twice(x.permute(2, 0, 1))[..., None]
+
+    module = Turning()
+    hints.lay(module, {"": (None, (0, 1, 2, 3)), "twice": ((1, 0, 2), (1, 0, 2))})
+    seams = seams_of(module, names_of([("twice.weight", "twice.weight")]))
+    assert seams.modules == {"twice": "twice"}  # though it is the only one
+    x = np.arange(12, dtype=np.float32).reshape(2, 2, 3)  # (B, C, T)
+    example, frames = Example("x", arguments=(x,)), x.transpose(0, 2, 1)
+    seen = Reference(module, seams).record(example)
+    assert seen.inputs["twice"].tolist() == frames.tolist()
+    assert seen.outputs["twice"].tolist() == (2 * frames).tolist()
+    assert seen.outputs["output"].tolist() == (2 * frames.transpose(1, 0, 2))[..., None].tolist()
+    forced = Reference(module, seams).record(example, fed={"twice": frames + 1})
+    assert forced.outputs["twice"].tolist() == (2 * frames + 2).tolist()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_the_layers_of_one_with_time_in_front_are_heard_batch_first(kind: str) -> None:
+    import torch
+
+    class Recurrent(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = getattr(torch.nn, kind)(3, 4, 2)
+
+        def forward(self, x: Any) -> Any:
+            return self.rnn(x)[0]
+
+    pairs = [(f"rnn.weight_hh_l{n}", f"rnn.{n}.Wh") for n in (0, 1)]
+    module = Recurrent()
+    reference = Reference(module, seams_of(module, names_of(pairs)))
+    example = Example("x", arguments=(noise(30).reshape(5, 2, 3),))
+    seen = reference.record(example)
+    assert [seen.inputs[f"rnn.{n}"].shape for n in (0, 1)] == [(2, 5, 3), (2, 5, 4)]
+    assert seen.outputs["rnn.1"].tolist() == seen.outputs["output"].swapaxes(0, 1).tolist()
+    fed = {"rnn.1": seen.inputs["rnn.1"]}
+    assert np.allclose(reference.record(example, fed=fed).outputs["output"], seen.outputs["output"])
+
+
+def test_a_batch_whose_items_hear_each_other_is_no_noise_taken_apart() -> None:
+    import torch
+
+    class Mixing(torch.nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x, x - x.mean(0)
+
+    example = Example("x", arguments=(noise(6).reshape(2, 3),), items=2)
+    found = Reference(Mixing(), seams_of(Mixing(), names_of([]))).floors(example, deep=False)
+    assert set(found["one by one"]) == {"output"}
 
 
 def test_a_chain_that_differs_is_found(part_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:

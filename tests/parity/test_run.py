@@ -22,7 +22,7 @@ from samevoice.parity.bounds import parse_override
 from samevoice.parity.candidate import Candidate
 from samevoice.parity.engine import FEATURES, Trace, compare_traces, order_of, trace
 from samevoice.parity.identity import ParityError, fingerprint
-from samevoice.parity.inputs import Example, Recording, batch, noise
+from samevoice.parity.inputs import Example, Recording, batch, noise, shortest_for
 from samevoice.parity.judge import Verdict, judge_pair
 from samevoice.parity.limits import limits_for
 from samevoice.parity.reference import Reference
@@ -318,7 +318,7 @@ def test_a_lucky_reference_is_held_to_its_other_evaluations(small: Pair) -> None
 def test_the_shortest_input_is_what_pyannote_takes(small: Pair, voices: Pair) -> None:
     for pair, expected in ((small, 1261), (voices, 1680)):
         network = Candidate.load(pair.bundle, "cpu").network
-        assert run.shortest_for(network.num_frames) == expected
+        assert shortest_for(network.num_frames) == expected
         assert np.isfinite(pair.reference.run(Example("x", batch([noise(expected)])))).all()
     with pytest.raises(ValueError, match="more than 1 spatial element"):
         small.reference.run(Example("x", batch([noise(1260)])))

@@ -61,6 +61,8 @@ def mlx_network(
     import mlx.core as mx  # isort: skip
 
     model: Any = registry.load(bundle, device)  # type: ignore[arg-type]
+    if not model.hears_audio:
+        raise SystemExit(f"{type(model).__name__} hears no audio, which is all that is timed here")
     given = {name: mx.array(value) for name, value in _inputs(network, batch).items()}
     masks = mx.array(_masks(batch))
 

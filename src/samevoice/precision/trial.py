@@ -26,7 +26,6 @@ from samevoice.parity.identity import ParityError
 from samevoice.parity.judge import task_violations
 from samevoice.parity.limits import Limits, limits_for
 from samevoice.parity.metrics import as_float64, row_cosines
-from samevoice.parity.run import shortest_for
 from samevoice.parity.task import columns
 
 COARSE = "mixed-4"  # the task's limits are those of every coarse type
@@ -80,6 +79,10 @@ class Trial:
             )
         part = identity.part_of(folder, config["model_type"], source, None)
         identity.check_settings(config, part.config, folder)
+        if roles.named(part.family.role).task is None:
+            raise ParityError(
+                f"{folder} is a {part.family.role}, which has no task to measure precision by"
+            )
         return cls(folder, part, device, tuple(overrides))
 
     # What there is to choose ----------------------------------------------------------------------
@@ -165,7 +168,7 @@ class Trial:
         from samevoice.parity.reference import Reference
 
         network, reference = self._candidate.network, Reference.load(self.part)
-        every = roles.examples(self.role, shortest_for(network.num_frames))
+        every = roles.examples(network)
         return [
             (one, reference.run(one, "float64"), reference.run(one)) for one in every if one.labels
         ]

@@ -6,7 +6,7 @@ Names from outside are shown as code or escaped: a checkpoint's name makes no Ma
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import samevoice
@@ -44,6 +44,7 @@ def render(one: Offer, shown: Sequence[Mapping[str, Any]], repo: str | None) -> 
         options=one.provenance.get("options", {}),
         repo=repo,
         place=_place(title, one.kind, repo),
+        arrays=", ".join(_arrays(one.parts[0].config)),
         parts=shown,
         fast=one.fast,
         over=[(claim.says, corpora.sentence(found)) for claim, found in one.shown],
@@ -64,6 +65,15 @@ def _title(source: Mapping[str, Any], kind: str) -> str:
         return str(source["name"]).rpartition("/")[2]
     plain = KINDS[kind].tag.replace("-", " ")
     return f"Reference {plain}" if source["kind"] == REFERENCE else plain.capitalize()
+
+
+def _arrays(config: Mapping[str, Any]) -> Iterator[str]:
+    """What a network of arrays is called with."""
+    sizes = config.get("sizes") or {}
+    for given in config.get("inputs", ()):
+        shape = tuple(sizes.get(x, x) for x in given["shape"])
+        dtype = str(given.get("dtype", "float32")).replace("bool", "bool_")
+        yield f"mx.zeros({shape}, mx.{dtype})"
 
 
 def _place(title: str, kind: str, repo: str | None) -> str:

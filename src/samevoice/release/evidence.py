@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samevoice.errors import SamevoiceError
-from samevoice.parity import golden
+from samevoice.parity import golden, roles
 from samevoice.parity.gallery_file import Gallery
 from samevoice.parity.inputs import Input
 from samevoice.parity.judge import Mode
@@ -74,13 +74,12 @@ def taps_of_network(folder: Path, told: Collection[str]) -> tuple[list[str], lis
     """
     from samevoice.parity.candidate import Candidate
     from samevoice.parity.engine import RECORDED
-    from samevoice.parity.inputs import OUTPUT, Example, batch, into, noise
+    from samevoice.parity.inputs import OUTPUT, SAMPLE, into, noise
     from samevoice.parity.listening import FBANK
-    from samevoice.parity.run import shortest_for
 
     candidate = Candidate.load(folder, "cpu")
-    short = shortest_for(candidate.network.num_frames)
-    seen = candidate.record(Example("short", batch([noise(short)])))
+    every = roles.examples(candidate.network, speech=noise(SAMPLE))
+    seen = candidate.record(min(every, key=lambda one: one.size))
     if seen.error:
         raise SamevoiceError(f"the network in {folder} breaks off: {seen.error}")
     known = {OUTPUT, *told}
