@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity parity-all gallery release test fuzz kill check bench bench-models clean
+.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check bench bench-models clean
 
 setup: .venv/ready
 
@@ -89,6 +89,10 @@ test: setup
 # runs again with FUZZ='--again out/fuzz/failures/NAME'.
 fuzz: setup
 	PYTHONPATH=tests:src $(BIN)/python -m fuzz.run $(FUZZ)
+
+# Networks of other packages, which must be importable, ported with one command each.
+ports: setup
+	$(BIN)/python tests/ports/run.py $(PORTS)
 
 # Commands killed at random moments: what they write must be whole or absent.
 kill: setup

@@ -29,6 +29,11 @@ class Transform:
     inverse: Callable[..., Arrays] | None
 
 
+def permuted(*axes: int) -> Transform:
+    """The axes of the source in that order."""
+    return _permutation(f"axes {', '.join(map(str, axes))}", *axes)
+
+
 def _permutation(name: str, *axes: int) -> Transform:
     back = tuple(int(axis) for axis in np.argsort(axes))
     return Transform(name, lambda w: (w.transpose(axes),), lambda w: (w.transpose(back),))

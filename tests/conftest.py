@@ -27,6 +27,7 @@ os.environ["COLUMNS"] = "80"
 LONG = (
     *("parity/test_gallery.py", "test_docs.py", "parity/pipeline/test_other_embedding.py"),
     *("fuzz/test_quick.py", "cli/test_parity.py", "parity/test_campplus.py", "test_plugin.py"),
+    *("port/test_operations.py", "port/test_port.py", "test_plugin_network.py"),
 )
 
 

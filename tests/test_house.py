@@ -16,7 +16,10 @@ import pytest
 SOURCES = Path(__file__).resolve().parents[1] / "src"
 # Whoever stands further right imports from further left, never the other way. What is in no folder
 # and not named here (errors, files, family, outputs, ...) lies below all of them.
-ORDER = ("models", "converters", "parity", "evaluation", "precision", "reports", "release", "cli")
+ORDER = (
+    *("models", "converters", "parity", "evaluation", "precision", "reports"),
+    *("release", "port", "cli"),
+)
 BESIDE_CLI = ("bench", "doctor", "selftest", "__main__")
 ROLES = {"segmentation", "embedding", "plda", "full", "pipeline"}
 KNOW_ROLES = ("samevoice/parity/roles/", "samevoice/converters/families/")

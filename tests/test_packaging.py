@@ -78,7 +78,7 @@ def modules() -> set[str]:
     """Every module of the four folders and of samevoice itself, by its place in the package."""
     own = ROOT / "src" / "samevoice"
     written = [*own.glob("*.py")]
-    for folder in ("bench", "cli", "evaluation", "precision", "release", "workers"):
+    for folder in ("bench", "cli", "evaluation", "port", "precision", "release", "workers"):
         written += (own / folder).rglob("*.py")
     found = {path.relative_to(ROOT / "src") for path in written}
     for folder in ("converters", "models", "parity", "reports"):

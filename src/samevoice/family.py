@@ -124,7 +124,18 @@ def find() -> Found:
         except Exception as error:
             why = next(iter(str(error).splitlines()), "") or type(error).__name__
             broken.append(Broken(entry.name, package, why))
-    return Found(tuple(found), tuple(broken))
+    taken = {name for one in _added for name in one.architectures}
+    kept = [one for one in found if not taken & set(one.architectures)]
+    return Found((*kept, *_added), tuple(broken))
+
+
+_added: list[Family] = []
+
+
+def add(given: Family) -> None:
+    """One that is not installed, for this process; it stands before an installed one."""
+    _added.append(replace(given, package=given.network.partition(".")[0]))
+    find.cache_clear()
 
 
 def _plugged_in(given: Any, package: str, before: list[Family]) -> Family:

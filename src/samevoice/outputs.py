@@ -55,6 +55,7 @@ _FILES = {
     "precision.html": _begins(r"<!doctype html>.*<span>samevoice precision</span>"),
     "precision.md": _begins(r"## samevoice precision of "),
     "recipe.toml": _begins(r"# Found by samevoice precision "),
+    "code": _begins(r"(?!)"),  # people edit it, so that it can't be made again
     "bench.json": _begins(r'\{\s*"date": .*"left_out": '),
     "bench.md": _begins(r"# Benchmarks\n\n\d{4}-\d\d-\d\d, "),
     "bench.svg": _SVG,

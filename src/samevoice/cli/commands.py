@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated
 
 import typer
@@ -15,6 +16,7 @@ from samevoice.cli import (
     evaluate,
     models,
     parity,
+    port,
     precision,
     release,
     report,
@@ -60,11 +62,12 @@ def common(
     del version, debug
 
 
-_PANELS = {
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Converting": (
         convert.convert,
         convert.export,
         convert.inspect,
+        port.port,
         precision.precision,
         models.models,
     ),

@@ -11,6 +11,8 @@ export segmentation --output segmentation.bin
 export full --output full-torch
 convert open:embedding --mlx-path out/embedding
 inspect mlx_model
+port my_models:MyNet --output my-net --input 2x1x16000
+port my_models:build --args '{"layers": 4}' --output my-net
 inspect pyannote/segmentation-3.0 --json
 precision segmentation --source pyannote/segmentation-3.0
 precision full --source open:diarization --corpus meetings/

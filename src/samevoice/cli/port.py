@@ -1,0 +1,92 @@
+"""port: from anybody's PyTorch module to a family whose every layer was compared."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from samevoice import outputs
+from samevoice.cli import report, streams, terminal, verdicts
+from samevoice.cli.options import Overwrite, UsageError, argument, flag, option
+from samevoice.errors import NotPassedError
+
+if TYPE_CHECKING:
+    from samevoice.port import Port
+
+
+def port(
+    module: Annotated[
+        str, argument("MODULE:CLASS", "Your class, or a function that builds it. Its code is run.")
+    ],
+    output: Annotated[Path, option("DIR", "Folder for the package.")],
+    args: Annotated[
+        str, option("JSON", "What the class is built with, by name: '{\"layers\": 12}'.")
+    ] = "{}",
+    weights: Annotated[
+        str | None, option("SOURCE", "A checkpoint for it.", default="seeded weights")
+    ] = None,
+    shapes: Annotated[
+        list[str] | None,
+        option(
+            "SPEC",
+            "A shape that it takes, one for each tensor: 2x200x80, or lengths=2:int64<200.",
+            "--input",
+            default="the first of the usual ones that runs",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, option("NAME", "What the architecture is called.", default="the class")
+    ] = None,
+    draft: Annotated[
+        bool, flag("--draft", "Write the table and a list of the layers; leave out the network.")
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write an MLX port of a PyTorch module, and compare every layer of it."""
+    from samevoice.port import FILES
+    from samevoice.port import port as run
+
+    outputs.refuse([(output / name, "code") for name in FILES], overwrite=overwrite)
+    with terminal.progress("porting") as advance:
+        made = run(
+            module,
+            output,
+            args=_parsed(args),
+            inputs=shapes or (),
+            name=name or "",
+            weights=weights or "",
+            draft=draft,
+            progress=lambda what: advance(what, 0, 0),
+        )
+    _show(made)
+
+
+def _parsed(args: str) -> dict[str, Any]:
+    try:
+        found = json.loads(args)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"--args is no JSON ({error}): {args!r:.60}") from None
+    if not isinstance(found, dict):
+        raise UsageError("--args: arguments by name are wanted, as in '{\"layers\": 12}'")
+    return found
+
+
+def _show(made: Port) -> None:
+    streams.echo(f"{made.folder}: {made.ported.architecture}, {made.summary}")
+    for one in made.ported.unknown:
+        streams.echo(f"  not written: {one}")
+    if made.ported.unknown:
+        count = len(made.ported.unknown)
+        raise NotPassedError(
+            f"{count} operation{'s have' if count > 1 else ' has'} no form in MLX yet: they are "
+            f"marked in {made.ported.name}/network.py"
+        )
+    if made.result is None:
+        return
+    verdicts.show(made.result.verdict, made.ported.architecture, cause=made.result.cause)
+    report.write_beside({"": made.result}, made.folder / "parity")
+    if not made.passed:
+        from samevoice.parity.run import sentence
+
+        raise NotPassedError(sentence(made.result, made.folder / "parity"))

@@ -1,0 +1,231 @@
+"""What a module is fed: shapes that were given or found, and which of their sizes are free."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from inspect import Parameter, signature
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from samevoice.errors import told
+from samevoice.port.capture import one_thread
+from samevoice.port.graph import PortError
+
+_SPEC = re.compile(
+    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*)?(?::(?P<dtype>[a-z]+\d*)(?:<(?P<below>\d+))?)?"
+)
+# What most networks for sound and images take, tried in turn where nobody says.
+_USUAL = (
+    (2, 200, 80),
+    (2, 1, 16000),
+    (2, 16000),
+    (2, 80, 200),
+    (2, 3, 224, 224),
+    (2, 1, 80, 200),
+    (2, 200, 40),
+)
+LETTERS = "BTUVWXYZ"
+
+
+@dataclass(frozen=True)
+class Input:
+    """``shape`` has a letter for each size that is free."""
+
+    name: str
+    shape: tuple[int | str, ...]
+    dtype: str = "float32"
+    below: int = 0  # integers are drawn from 0 to that
+
+    def described(self) -> dict[str, Any]:
+        below = {"below": self.below} if self.below else {}
+        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, **below}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    each: tuple[Input, ...]
+    sizes: dict[str, int]
+
+    def tensors(self, sizes: dict[str, int], seed: int = 0) -> tuple[torch.Tensor, ...]:
+        torch.manual_seed(seed)
+        return tuple(_tensor(one, sizes) for one in self.each)
+
+    def described(self) -> dict[str, Any]:
+        return {"sizes": dict(self.sizes), "inputs": [one.described() for one in self.each]}
+
+
+def _tensor(one: Input, sizes: dict[str, int]) -> torch.Tensor:
+    shape = [sizes[d] if isinstance(d, str) else d for d in one.shape]
+    if one.below:
+        return torch.randint(one.below, shape, dtype=getattr(torch, one.dtype))
+    if one.dtype == "bool":
+        return torch.rand(shape) > 0.5
+    if one.dtype.startswith("int"):
+        raise PortError(
+            f"{one.name} is {one.dtype}: say below which number it is, as in "
+            f"{one.name}=2x10:{one.dtype}<100"
+        )
+    return torch.randn(shape, dtype=getattr(torch, one.dtype))
+
+
+def parsed(specs: Sequence[str], module: torch.nn.Module) -> Inputs:
+    """2x200x80, or with more to say about it: lengths=2:int64<200."""
+    names = [name for name, _ in _wanted(module)]
+    found = []
+    for number, spec in enumerate(specs):
+        match = _SPEC.fullmatch(spec)
+        if match is None:
+            raise PortError(
+                f"--input {spec!r}: a shape is wanted, as in 2x200x80 or lengths=2:int64<200"
+            )
+        shape = tuple(map(int, match["shape"].split("x"))) if match["shape"] else ()
+        name = match["name"] or (names[number] if number < len(names) else f"x{number}")
+        dtype = match["dtype"] or "float32"
+        if not hasattr(torch, dtype):
+            raise PortError(f"--input {spec!r}: there is no type {dtype!r}")
+        found.append(Input(name, shape, dtype, int(match["below"] or 0)))
+    return Inputs(tuple(found), {})
+
+
+def _wanted(module: torch.nn.Module) -> list[tuple[str, Parameter]]:
+    """The arguments that a module must be given."""
+    usual = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+    given = signature(module.forward).parameters.items()
+    return [(name, one) for name, one in given if one.kind in usual]
+
+
+def guessed(module: torch.nn.Module) -> Inputs:
+    """The first of the usual shapes that it takes."""
+    must = [name for name, one in _wanted(module) if one.default is Parameter.empty]
+    if len(must) > 1:
+        raise PortError(
+            f"it takes {', '.join(must)}: say what they are, an --input for each, as in "
+            f"{must[0]}=2x200x80"
+        )
+    name = must[0] if must else "x"
+    for shape in _USUAL:
+        found = Inputs((Input(name, shape),), {})
+        if _runs(module, found.tensors({})) is None:
+            return found
+    tried = ", ".join("x".join(map(str, shape)) for shape in _USUAL)
+    raise PortError(f"it takes none of the usual inputs ({tried}): say what it takes with --input")
+
+
+def _runs(module: torch.nn.Module, given: Sequence[torch.Tensor]) -> Exception | None:
+    """Why it does not."""
+    try:
+        with torch.no_grad(), one_thread():
+            module(*given)
+    except Exception as error:
+        return error
+    return None
+
+
+def with_free_sizes(module: torch.nn.Module, inputs: Inputs) -> Inputs:
+    """Which sizes may be others: each is tried, alone and together with all that are the same."""
+    if (error := _runs(module, inputs.tensors(inputs.sizes))) is not None:
+        raise PortError(
+            f"it does not take {', '.join(_said(one) for one in inputs.each)}: {told(error)}"
+        )
+    _refuse_chance(module, inputs.tensors(inputs.sizes))
+    for places in _places(inputs):
+        if any(isinstance(inputs.each[n].shape[axis], str) for n, axis in places):
+            continue
+        letter = LETTERS[len(inputs.sizes)] if len(inputs.sizes) < len(LETTERS) else ""
+        if not letter:
+            break
+        tried = _lettered(inputs, places, letter)
+        if all(
+            _runs(module, tried.tensors({**tried.sizes, letter: other})) is None
+            for other in others(tried.sizes[letter])
+        ):
+            inputs = tried
+    return inputs
+
+
+def with_fewer_sizes(inputs: Inputs) -> Iterator[Inputs]:
+    """All free sizes, then without one of them, then none."""
+    yield inputs
+    if len(inputs.sizes) > 1:
+        for name in reversed(inputs.sizes):
+            yield _fixed(inputs, {name})
+    if inputs.sizes:
+        yield _fixed(inputs, set(inputs.sizes))
+
+
+def _fixed(inputs: Inputs, names: set[str]) -> Inputs:
+    def fixed(one: Input) -> Input:
+        shape = tuple(inputs.sizes[str(d)] if d in names else d for d in one.shape)
+        return replace(one, shape=shape)
+
+    left = {name: size for name, size in inputs.sizes.items() if name not in names}
+    return Inputs(tuple(map(fixed, inputs.each)), left)
+
+
+def _refuse_chance(module: torch.nn.Module, given: Sequence[torch.Tensor]) -> None:
+    with torch.no_grad():
+        one, two = (pytree.tree_leaves(module(*given)) for _ in range(2))
+    pairs = [(x, y) for x, y in zip(one, two, strict=True) if isinstance(x, torch.Tensor)]
+    if not all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in pairs):
+        raise PortError("it gives something else each time, also in eval mode: no port can agree")
+
+
+def _said(one: Input) -> str:
+    return f"{one.name} ({'x'.join(map(str, one.shape))})"
+
+
+def _places(inputs: Inputs) -> Iterator[list[tuple[int, int]]]:
+    """The axes that may belong together: the batch first, then each alone, then all of one size."""
+    first = [
+        (n, 0)
+        for n, one in enumerate(inputs.each)
+        if one.shape and one.shape[0] == inputs.each[0].shape[0]
+    ]
+    yield first
+    places = [(n, axis) for n, one in enumerate(inputs.each) for axis in range(len(one.shape))]
+    yield from ([place] for place in places)
+    for n, axis in places:
+        same = [(m, a) for m, a in places if inputs.each[m].shape[a] == inputs.each[n].shape[axis]]
+        if len(same) > 1:
+            yield same
+
+
+def _lettered(inputs: Inputs, places: list[tuple[int, int]], letter: str) -> Inputs:
+    size: Any = inputs.each[places[0][0]].shape[places[0][1]]
+    each = [list(one.shape) for one in inputs.each]
+    for n, axis in places:
+        each[n][axis] = letter
+    made = tuple(
+        replace(one, shape=tuple(shape)) for one, shape in zip(inputs.each, each, strict=True)
+    )
+    return Inputs(made, {**inputs.sizes, letter: size})
+
+
+def others(size: int) -> tuple[int, int]:
+    """Two larger ones that have little in common with it: an even and an odd one."""
+    return 2 * _prime(size * 2 // 3 + 1), _prime(size * 7 // 4 + 2)
+
+
+def _prime(least: int) -> int:
+    while any(least % k == 0 for k in range(2, int(least**0.5) + 1)):
+        least += 1
+    return least
+
+
+def runs(inputs: Inputs) -> list[tuple[torch.Tensor, ...]]:
+    """The same inputs in three sizes, none of which divides by much."""
+    if not inputs.sizes:
+        return [inputs.tensors({})]
+    first = {name: _prime(size) if size > 8 else size for name, size in inputs.sizes.items()}
+    found = [inputs.tensors(first)]
+    for n in range(2):
+        found.append(
+            inputs.tensors(
+                {name: others(size + 2 * k)[n] for k, (name, size) in enumerate(first.items())}
+            )
+        )
+    return found

@@ -1,0 +1,396 @@
+"""The files of a family: its table, its network, its original, a test, and what tells about it."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from samevoice.port import layers, templates
+from samevoice.port.classes import Class
+from samevoice.port.frames import Writer
+from samevoice.port.graph import Call, PortError, Size
+from samevoice.port.inputs import Inputs
+from samevoice.port.orders import Order, plain
+from samevoice.port.render import render
+
+SMALL = 16  # numbers of a constant that stand in the code
+
+
+@dataclass(frozen=True)
+class Ported:
+    """All that is known once a module was traced and written."""
+
+    spec: str  # MODULE:CLASS
+    args: Mapping[str, Any]
+    module: torch.nn.Module
+    call: Call
+    writer: Writer
+    classes: list[Class]
+    inputs: Inputs
+    architecture: str
+
+    @property
+    def kind(self) -> str:
+        """The class of the network."""
+        return next(one.name for one in self.classes if one.first.path == "")
+
+    @property
+    def name(self) -> str:
+        """Of the package."""
+        return package_name(self.architecture)
+
+    @property
+    def unknown(self) -> list[str]:
+        return [one for frame in self.writer.frames.values() for one in frame.unknown]
+
+
+def package_name(architecture: str) -> str:
+    """ "ECAPA_TDNN" -> "ecapa_tdnn_mlx"."""
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", architecture)
+    return re.sub(r"\W+", "_", words).lower().strip("_") + "_mlx"
+
+
+def write(ported: Ported, folder: Path, *, draft: bool = False) -> Path:
+    """The package below a folder; returns its own. A draft has a list of layers for a network."""
+    own = folder / ported.name
+    own.mkdir(parents=True, exist_ok=True)
+    constants = ported.writer.constants
+    files = {
+        own / "__init__.py": f'"""{ported.architecture} in MLX."""\n',
+        own / "family.py": _family(ported),
+        own / "original.py": _original(ported),
+        folder / "pyproject.toml": _pyproject(ported, bool(constants)),
+        folder / "README.md": _readme(ported),
+    }
+    if draft:
+        files[folder / "layers.md"] = _layers(ported)
+    else:
+        (folder / "tests").mkdir(exist_ok=True)
+        files[own / "network.py"] = _network(ported, bool(constants))
+        files[folder / "tests" / f"test_{ported.name}.py"] = _test(ported)
+        if constants:
+            np.savez(own / "constants.npz", **constants)  # type: ignore[arg-type]
+    for path, content in files.items():
+        path.write_text(content, encoding="utf-8")
+    _format([path for path in files if path.suffix == ".py"])
+    return own
+
+
+def _layers(ported: Ported) -> str:
+    """Every layer, and what it is in MLX, for who writes the network."""
+    rows = [
+        f"| `{path}` | `{type(call.module).__name__}` | `{_spelled(call.module)}` |"
+        for path, call in ported.writer.leaves.items()
+    ]
+    head = (
+        f"# The layers of {ported.architecture}\n\n| path | PyTorch | MLX |\n| --- | --- | --- |\n"
+    )
+    return head + "\n".join(rows) + "\n"
+
+
+def _spelled(module: torch.nn.Module) -> str:
+    return "".join(map(str, layers.built(module).pieces))
+
+
+def _format(paths: list[Path]) -> None:
+    """As the field formats its code."""
+    for command in (["check", "--fix", "--quiet", "--select", "I,F401"], ["format", "--quiet"]):
+        line = [
+            sys.executable,
+            "-m",
+            "ruff",
+            *command,
+            "--isolated",
+            "--line-length",
+            "100",
+            *map(str, paths),
+        ]
+        subprocess.run(line, check=False, capture_output=True)
+
+
+# The network --------------------------------------------------------------------------------------
+
+
+def letters(ported: Ported) -> dict[tuple[int, ...], str]:
+    found: dict[tuple[int, ...], str] = {}
+    for one, value in zip(ported.inputs.each, ported.call.inputs, strict=True):
+        for letter, dim in zip(one.shape, value.dims, strict=True):
+            if isinstance(dim, Size) and isinstance(letter, str):
+                found[dim.values] = letter
+    return found
+
+
+def _network(ported: Ported, has_constants: bool) -> str:
+    named = letters(ported)
+    code = "\n\n".join(render(one, named, whole=one.first.path == "") for one in ported.classes)
+    head = f'"""{ported.architecture} in MLX, channels last inside."""\n\n'
+    head += "from __future__ import annotations\n\n"
+    head += (
+        "from collections.abc import Mapping\nfrom pathlib import Path\nfrom typing import Any\n\n"
+    )
+    head += "import mlx.core as mx\n\nfrom samevoice.models import nn\n"
+    if has_constants:
+        head += '\nCONSTANTS = nn.constants(Path(__file__).with_name("constants.npz"))\n'
+    return head + "\n\n" + code
+
+
+# The table ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Row:
+    """A rule for one layer, with the path that it is for."""
+
+    code: str  # with {path} where the path stands
+    path: str
+
+
+def _rows(ported: Ported) -> Iterator[_Row]:
+    for path, call in ported.writer.leaves.items():
+        layer = layers.layer_of(call.module)
+        assert layer is not None
+        module: Any = call.module
+        if layer.rule in ("lstm", "gru"):
+            for n in range(module.num_layers):
+                for way in ("forward", "backward")[: 2 if module.bidirectional else 1]:
+                    more = f", layer={n}" + (", reverse=True" if way == "backward" else "")
+                    yield _Row(
+                        f'*{layer.rule}("{{path}}", "{{path}}.layers.{n}.{way}"{more})', path
+                    )
+            continue
+        told = "".join(f", {name}={value!r}" for name, value in layer.told(module).items())
+        rule = layer.rule
+        if rule == "affine" and not any(True for _ in module.parameters()):
+            continue
+        if rule == "affine" and getattr(module, "bias", None) is None:
+            rule, told = "embedding", ""
+        yield _Row(f'*{rule}("{{path}}", "{{path}}"{told})', path)
+    for path, value in ported.writer.weights.items():
+        order = ported.writer.orders.get(value, plain(value.rank))
+        turned = "" if order == plain(value.rank) else f", permuted{order!r}"
+        yield _Row(f'Rule("{{path}}", "{{path}}"{turned})', path)
+
+
+def _table(ported: Ported) -> str:
+    """Rows of the same kind stand as one, over all indices."""
+    groups: dict[tuple[str, str], list[tuple[int, ...]]] = defaultdict(list)
+    for row in _rows(ported):
+        parts = row.path.split(".")
+        named: list[str] = []
+        numbers: list[int] = []
+        for part in parts:
+            if part.isdigit():
+                named.append("{" + "ijklmn"[len(numbers)] + "}")
+                numbers.append(int(part))
+            else:
+                named.append(part)
+        groups[row.code, ".".join(named)].append(tuple(numbers))
+    lines = []
+    for (code, pattern), indices in groups.items():
+        for over in _products(indices):
+            lines.append(_line(code, pattern, over))
+    return "\n".join(f"        {one}," for one in lines)
+
+
+def _line(code: str, pattern: str, over: list[list[int]]) -> str:
+    fixed = {
+        name: values[0] for name, values in zip("ijklmn", over, strict=False) if len(values) == 1
+    }
+    path = pattern
+    for name, value in fixed.items():
+        path = path.replace(f"{{{name}}}", str(value))
+    free = {name: values for name, values in zip("ijklmn", over, strict=False) if len(values) > 1}
+    row = code.replace("{path}", path)
+    if not free:
+        return row
+    said = ", ".join(f"{name}={_range(values)}" for name, values in free.items())
+    if row.startswith("Rule("):
+        return f"{row[:-1]}, {said})"
+    return f"*each({row[1:]}, {said})"
+
+
+def _range(values: list[int]) -> str:
+    if values == list(range(values[0], values[-1] + 1)):
+        return (
+            f"range({values[-1] + 1})" if not values[0] else f"range({values[0]}, {values[-1] + 1})"
+        )
+    return str(tuple(values))
+
+
+def _products(indices: list[tuple[int, ...]]) -> Iterator[list[list[int]]]:
+    """Index sets that together are all combinations of a few numbers: as few sets as are found."""
+    if not indices or not indices[0]:
+        yield []
+        return
+    axes = [sorted({one[n] for one in indices}) for n in range(len(indices[0]))]
+    whole = 1
+    for values in axes:
+        whole *= len(values)
+    if whole == len(set(indices)):
+        yield axes
+        return
+    by_rest: dict[tuple[tuple[int, ...], ...], list[int]] = defaultdict(list)
+    for first in axes[0]:
+        rest = tuple(sorted(one[1:] for one in indices if one[0] == first))
+        by_rest[rest].append(first)
+    for rest, firsts in by_rest.items():
+        for inner in _products(list(rest)):
+            yield [firsts, *inner]
+
+
+def _dropped(ported: Ported) -> list[tuple[str, str]]:
+    """What a checkpoint holds and the network does not, with the reason."""
+    leaves = tuple(f"{path}." for path in ported.writer.leaves)
+    found = []
+    for name, value in ported.module.state_dict().items():
+        if (
+            name in ported.writer.weights
+            or name.endswith("num_batches_tracked")
+            or name.startswith(leaves)
+        ):
+            continue
+        whole = value.is_floating_point()
+        found.append(
+            (
+                name,
+                "not read when the network runs"
+                if whole
+                else "integers, which the code has itself",
+            )
+        )
+    return found
+
+
+def _family(ported: Ported) -> str:
+    table, dropped = _table(ported), _dropped(ported)
+    drops = "\n".join(f'        Drop("{name}", why="{why}"),' for name, why in dropped)
+    names = [name for name, one in ported.module.state_dict().items() if one.is_floating_point()]
+    if not names:
+        raise PortError("it has no weights")
+    anchors = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
+    rules = sorted({"BATCH_COUNTERS", *re.findall(r"\*(?:each\()?(\w+)\(", table)} - {"each"})
+    return templates.FAMILY.substitute(
+        _names(ported),
+        rules=", ".join(rules),
+        fed=_python(ported.inputs.described()),
+        table=table,
+        drops=drops,
+        anchors=_python(tuple(anchors)),
+    )
+
+
+def _names(ported: Ported) -> dict[str, str]:
+    return {
+        "architecture": ported.architecture,
+        "name": ported.name,
+        "kind": ported.kind,
+        "spec": ported.spec,
+    }
+
+
+def _python(value: Any) -> str:
+    return (
+        json.dumps(value, ensure_ascii=False)
+        .replace("true", "True")
+        .replace("false", "False")
+        .replace("null", "None")
+        if not isinstance(value, tuple)
+        else repr(value)
+    )
+
+
+# The original -------------------------------------------------------------------------------------
+
+
+Orders = dict[str, tuple[Order | None, Order | None]]
+
+
+def _kinds(ported: Ported) -> tuple[Orders, Orders, list[str], list[str]]:
+    """Where the authors' classes have their axes, and layers that differ from others of their kind;
+    which classes give several tensors, and which have no counterpart."""
+    kinds: Orders = {}
+    paths: Orders = {}
+    several, functions = set(), set()
+    for path, pair in ported.writer.taps.items():
+        module = ported.module.get_submodule(path)
+        name = type(module).__name__
+        if path in ported.writer.frames:
+            if kinds.setdefault(name, pair) != pair:
+                paths[path] = pair
+            several |= {name} if len(ported.writer.frames[path].outputs) > 1 else set()
+        elif path in ported.writer.leaves:
+            layer = layers.layer_of(module)
+            usual = tuple(None if one is None else layer.order(plain(len(one))) for one in pair)  # type: ignore[union-attr]
+            if layer is not None and layer.name not in ("LSTM", "GRU") and usual != pair:
+                paths[path] = pair
+        elif not type(module).__module__.startswith("torch.nn."):
+            functions.add(name)
+    return kinds, paths, sorted(several), sorted(functions - set(kinds))
+
+
+def _original(ported: Ported) -> str:
+    module, _, attribute = ported.spec.partition(":")
+    kinds, paths, several, functions = _kinds(ported)
+    calls = ["hints.mark_axes(hints.AS_MLX, module)"]
+    tables = ""
+    for name, table, call, remark in (
+        (
+            "KINDS",
+            kinds,
+            "lay_kinds",
+            "Which axes of torch stand where in MLX: of what a class takes, and of what it gives.",
+        ),
+        ("LAYERS", paths, "lay", "The same of layers that differ from others of their kind."),
+    ):
+        if table:
+            rows = "\n".join(f"    {key!r}: {pair!r}," for key, pair in table.items())
+            tables += f"# {remark}\n{name}: Orders = {{\n{rows}\n}}\n"
+            calls.append(f"hints.{call}(module, {name})")
+    for name, found, call, remark in (
+        ("SEVERAL", several, "hear_by_first", "These give several tensors; the first is compared."),
+        ("FUNCTIONS", functions, "mark_function", "These are no layers of the port."),
+    ):
+        if found:
+            tables += f"# {remark}\n{name} = {tuple(found)!r}\n"
+            calls.append(
+                f"hints.{call}(*(one for one in module.modules() if type(one).__name__ in {name}))"
+            )
+    marks = "\n".join(f"    {one}" for one in calls)
+    return templates.ORIGINAL.substitute(
+        _names(ported),
+        module=module,
+        attribute=attribute,
+        args=_python(dict(ported.args)),
+        tables=tables,
+        marks=marks,
+    )
+
+
+def _test(ported: Ported) -> str:
+    return templates.TEST.substitute(_names(ported))
+
+
+def _pyproject(ported: Ported, has_constants: bool) -> str:
+    data = f'\n[tool.setuptools.package-data]\n{ported.name} = ["*.npz"]\n' if has_constants else ""
+    return templates.PROJECT.substitute(
+        _names(ported), distribution=ported.name.replace("_", "-"), data=data
+    )
+
+
+def _readme(ported: Ported) -> str:
+    given = ", ".join(
+        f"`{one.name}` ({', '.join(map(str, one.shape))})" for one in ported.inputs.each
+    )
+    return templates.README.substitute(
+        _names(ported), given=given, module=ported.spec.partition(":")[0]
+    )

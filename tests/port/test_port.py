@@ -1,0 +1,230 @@
+"""``samevoice port``, as somebody runs it on a module of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from test_family import command
+from typed import Answer, Run
+
+from samevoice import cli, family
+from samevoice.port.loops import rolled
+from samevoice.port.text import Number, literal
+
+pytest.importorskip("torch")
+
+MODELS = """
+import torch
+from torch import nn
+
+
+class Layer(nn.Module):
+    def __init__(self, channels, dilation):
+        super().__init__()
+        self.conv = nn.Conv1d(channels, 8, 3, padding=dilation, dilation=dilation)
+        self.bn = nn.BatchNorm1d(8)
+
+    def forward(self, x):
+        return torch.relu(self.bn(self.conv(x)))
+
+
+class Dense(nn.ModuleList):
+    def __init__(self, count, channels, dilation):
+        super().__init__()
+        for k in range(count):
+            self.add_module(f"layer{k + 1}", Layer(channels + 8 * k, dilation))
+
+    def forward(self, x):
+        for layer in self:
+            x = torch.cat([x, layer(x)], dim=1)
+        return x
+
+
+class Net(nn.Module):
+    def __init__(self, classes=5):
+        super().__init__()
+        self.first, self.second = Dense(4, 16, 1), Dense(6, 48, 2)
+        self.lstm = nn.LSTM(96, 12, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Sequential(nn.Linear(24, 16), nn.Tanh(), nn.Linear(16, classes))
+
+    def forward(self, x):
+        frames = self.second(self.first(x))
+        heard, _ = self.lstm(frames.transpose(1, 2))
+        return self.head(heard.mean(dim=1)), frames[:, :3]
+
+
+class Odd(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cdist(self.linear(x), x)
+
+
+class Dicing(Odd):
+    def forward(self, x):
+        return torch.dropout(self.linear(x), 0.5, True)
+
+
+class Choosy(Odd):
+    def forward(self, x):
+        y = self.linear(x)
+        if y.sum() > 0:
+            return y
+        return -y
+"""
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "my_models.py").write_text(MODELS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def port(
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Run]:
+    """The command in this process, in the folder of the models."""
+    monkeypatch.setattr(family, "_added", [])
+    monkeypatch.syspath_prepend(here)
+
+    def answer(*words: str) -> Answer:
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(["port", *words])
+        said = capsys.readouterr()
+        return Answer(int(stopped.value.code or 0), said.out, said.err)
+
+    yield answer
+    family.find.cache_clear()
+    sys.modules.pop("my_models", None)
+
+
+def test_a_module_becomes_a_package_whose_every_layer_agrees(here: Path) -> None:
+    done = command(None, "port", "my_models:Net", "--output", "net", "--input", "2x16x50")
+    assert done.returncode == 0, done.stderr
+    assert "free sizes B, T" in done.stdout
+    code = (here / "net" / "net_mlx" / "network.py").read_text(encoding="utf-8")
+    # One class for both blocks, and loops where the layers repeat.
+    assert code.count("class Dense(") == 1
+    assert 'self[f"layer{n}"] = Layer(channels + 8 * n, dilation)' in code
+    assert 'x = mx.concatenate([x, self[f"layer{n}"](x)], axis=-1)' in code
+    # The channels are turned once, where the network begins.
+    assert code.count("swapaxes") == 2
+    assert (here / "net" / "parity" / "report.html").is_file()
+
+
+def test_what_is_written_is_typed_and_formatted(here: Path, port: Run) -> None:
+    done = port("my_models:Net", "--output", "net", "--input", "2x16x50")
+    assert done.code == 0, done.err
+    for tool in (
+        ["mypy", "--strict", "net_mlx"],
+        ["ruff", "format", "--check", "--line-length", "100", "."],
+    ):
+        checked = subprocess.run(
+            [sys.executable, "-m", *tool],
+            cwd=here / "net",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_what_people_edited_is_not_written_over(here: Path, port: Run) -> None:
+    (here / "net").mkdir()
+    (here / "net" / "README.md").write_text("mine", encoding="utf-8")
+    done = port("my_models:Net", "--output", "net")
+    assert done.code == 2
+    assert "net/README.md exists" in done.err
+    assert (here / "net" / "README.md").read_text(encoding="utf-8") == "mine"
+
+
+def test_an_operation_without_a_form_is_marked_where_it_stands(here: Path, port: Run) -> None:
+    done = port("my_models:Odd", "--output", "odd", "--input", "2x6x4")
+    assert done.code == 1
+    assert "1 operation has no form in MLX yet" in done.err
+    code = (here / "odd" / "odd_mlx" / "network.py").read_text(encoding="utf-8")
+    assert "# TODO: not written yet, the original has:" in code
+    assert "torch.cdist(self.linear(x), x)" in code
+
+
+def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
+    done = port("my_models:Net", "--output", "net", "--input", "2x16x50", "--draft")
+    assert done.code == 0, done.err
+    assert "| `first.layer1.conv` | `Conv1d` | `nn.Conv1d(16, 8, 3, padding=1)` |" in (
+        here / "net" / "layers.md"
+    ).read_text(encoding="utf-8")
+    assert not (here / "net" / "net_mlx" / "network.py").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["no_such_module:Net"], "no_such_module cannot be imported"),
+        (["my_models:Nobody"], "my_models has no 'Nobody'"),
+        (["my_models"], "a module and a class are wanted"),
+        (["my_models:Net", "--args", '{"layers": 3}'], "cannot be built with {'layers': 3}"),
+        (["my_models:Net", "--args", "layers"], "--args is no JSON"),
+        (["my_models:Net", "--input", "2x16"], "it does not take x (2x16)"),
+        (["my_models:Net", "--input", "two"], "a shape is wanted"),
+        (["my_models:Choosy", "--input", "2x6x4"], "depends on the values that it is fed, at "),
+        (["my_models:Dicing", "--input", "2x6x4"], "it gives something else each time"),
+        (["my_models:Net", "--input", "2x16x50", "--weights", "nothing.pt"], "nothing.pt"),
+    ],
+)
+def test_what_cannot_be_ported_is_one_line(port: Run, words: list[str], said: str) -> None:
+    done = port(*words, "--output", "out")
+    assert done.code == 2, done.out + done.err
+    (line,) = [one for one in done.err.strip().splitlines() if one.startswith("samevoice:")]
+    assert said in line
+
+
+# Loops --------------------------------------------------------------------------------------------
+
+calls = st.lists(
+    st.tuples(st.sampled_from(["a", "b"]), st.integers(0, 3), st.integers(0, 2)), max_size=14
+)
+
+
+@given(calls)
+def test_a_loop_does_what_its_lines_did(made: list[tuple[str, int, int]]) -> None:
+    lines = [[f"note(self.{name}[{index}], ", Number(number), ")"] for name, index, number in made]
+    assert _done(lines) == _done(rolled(lines)) == made
+
+
+def _done(lines: list[list[object]]) -> list[tuple[str, int, int]]:
+    seen: list[tuple[str, int, int]] = []
+
+    class Self:
+        a, b = ([(name, k) for k in range(9)] for name in "ab")
+
+    code = "\n".join("".join(map(str, line)) for line in lines)
+    exec(code, {"self": Self, "note": lambda one, number: seen.append((*one, number))})
+    return seen
+
+
+def test_lines_that_count_up_are_a_loop() -> None:
+    lines = [[f"x = self.layers[{n}](x)"] for n in range(5)]
+    assert [
+        ["for n in range(", Number(5, "count"), "):"],
+        ["    ", "x = self.layers[", "n", "](x)"],
+    ] == (rolled(lines))
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+        lambda inner: st.lists(inner, max_size=3).map(tuple),
+    )
+)
+def test_a_constant_reads_as_it_was(value: object) -> None:
+    assert eval(literal(value)) == value
