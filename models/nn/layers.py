@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import mlx.core as mx
 
 from samevoice.models.layers import Module
 from samevoice.models.nn import norms, products
 from samevoice.models.nn.axes import pad
-from samevoice.models.nn.products import Pair, pair, same_or
+from samevoice.models.nn.products import Pair, each, same_or
 
 
 class Linear(Module):
@@ -37,46 +38,10 @@ class Embedding(Module):
 
 
 class _Conv(Module):
-    def __init__(self, dims: int, shape: tuple[int, ...], padding_mode: str, bias: bool) -> None:
-        super().__init__()
-        self.weight = _uniform(shape, math.prod(shape[1:]))
-        if bias:
-            self.bias = _uniform((shape[0],), math.prod(shape[1:]))
-        self.dims, self.padding_mode = dims, padding_mode
+    """(B, ..., I) -> (B, ..., O), along as many axes as the kernel has."""
 
-    def padded(self, x: mx.array, padding: list[tuple[int, int]]) -> mx.array:
-        mode = {"replicate": "edge"}.get(self.padding_mode, self.padding_mode)
-        return pad(x, [(0, 0), *padding, (0, 0)], mode)
-
-
-class Conv1d(_Conv):
-    """(B, T, I) -> (B, T', O)."""
-
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int | str = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-        padding_mode: str = "zeros",
-    ) -> None:
-        super().__init__(1, (out_channels, kernel_size, in_channels // groups), padding_mode, bias)
-        self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
-
-    def __call__(self, x: mx.array) -> mx.array:
-        padding = self.padding
-        if self.padding_mode != "zeros":
-            x, padding = self.padded(x, same_or((self.weight.shape[1],), padding, self.dilation)), 0
-        more = (self.stride, padding, self.dilation, self.groups)
-        return products.conv1d(x, self.weight, self.get("bias"), *more)
-
-
-class Conv2d(_Conv):
-    """(B, H, W, I) -> (B, H', W', O)."""
+    dims: int
+    convolve: Callable[..., mx.array]
 
     def __init__(
         self,
@@ -90,45 +55,42 @@ class Conv2d(_Conv):
         bias: bool = True,
         padding_mode: str = "zeros",
     ) -> None:
-        super().__init__(
-            2, (out_channels, *pair(kernel_size), in_channels // groups), padding_mode, bias
-        )
+        super().__init__()
+        kernel = each(kernel_size, self.dims)
+        inputs = in_channels // groups
+        self.weight = _uniform((out_channels, *kernel, inputs), math.prod(kernel) * inputs)
+        if bias:
+            self.bias = _uniform((out_channels,), math.prod(kernel) * inputs)
         self.stride, self.padding, self.dilation, self.groups = stride, padding, dilation, groups
+        self.padding_mode = padding_mode
 
     def __call__(self, x: mx.array) -> mx.array:
         padding = self.padding
         if self.padding_mode != "zeros":
-            x, padding = self.padded(x, same_or(self.weight.shape[1:3], padding, self.dilation)), 0
+            widths = same_or(self.weight.shape[1:-1], padding, self.dilation)
+            mode = {"replicate": "edge"}.get(self.padding_mode, self.padding_mode)
+            x, padding = pad(x, [(0, 0), *widths, (0, 0)], mode), 0
         more = (self.stride, padding, self.dilation, self.groups)
-        return products.conv2d(x, self.weight, self.get("bias"), *more)
+        return self.convolve(x, self.weight, self.get("bias"), *more)
 
 
-class ConvTranspose1d(_Conv):
+class Conv1d(_Conv):
     """(B, T, I) -> (B, T', O)."""
 
-    def __init__(
-        self,
-        in_channels: int,
-        out_channels: int,
-        kernel_size: int,
-        stride: int = 1,
-        padding: int = 0,
-        output_padding: int = 0,
-        dilation: int = 1,
-        groups: int = 1,
-        bias: bool = True,
-    ) -> None:
-        super().__init__(1, (out_channels // groups, kernel_size, in_channels), "zeros", False)
-        if bias:
-            self.bias = _uniform((out_channels,), kernel_size * out_channels)
-        self.more = (stride, padding, output_padding, dilation, groups)
-
-    def __call__(self, x: mx.array) -> mx.array:
-        return products.conv_transpose1d(x, self.weight, self.get("bias"), *self.more)
+    dims, convolve = 1, staticmethod(products.conv1d)
 
 
-class ConvTranspose2d(_Conv):
+class Conv2d(_Conv):
     """(B, H, W, I) -> (B, H', W', O)."""
+
+    dims, convolve = 2, staticmethod(products.conv2d)
+
+
+class _ConvTranspose(Module):
+    """(B, ..., I) -> (B, ..., O), along as many axes as the kernel has."""
+
+    dims: int
+    convolve: Callable[..., mx.array]
 
     def __init__(
         self,
@@ -142,15 +104,27 @@ class ConvTranspose2d(_Conv):
         groups: int = 1,
         bias: bool = True,
     ) -> None:
-        super().__init__(
-            2, (out_channels // groups, *pair(kernel_size), in_channels), "zeros", False
-        )
+        super().__init__()
+        kernel, outputs = each(kernel_size, self.dims), out_channels // groups
+        self.weight = _uniform((outputs, *kernel, in_channels), math.prod(kernel) * outputs)
         if bias:
-            self.bias = _uniform((out_channels,), math.prod(pair(kernel_size)) * out_channels)
+            self.bias = _uniform((out_channels,), math.prod(kernel) * outputs)
         self.more = (stride, padding, output_padding, dilation, groups)
 
     def __call__(self, x: mx.array) -> mx.array:
-        return products.conv_transpose2d(x, self.weight, self.get("bias"), *self.more)
+        return self.convolve(x, self.weight, self.get("bias"), *self.more)
+
+
+class ConvTranspose1d(_ConvTranspose):
+    """(B, T, I) -> (B, T', O)."""
+
+    dims, convolve = 1, staticmethod(products.conv_transpose1d)
+
+
+class ConvTranspose2d(_ConvTranspose):
+    """(B, H, W, I) -> (B, H', W', O)."""
+
+    dims, convolve = 2, staticmethod(products.conv_transpose2d)
 
 
 class _Norm(Module):

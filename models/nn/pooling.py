@@ -8,9 +8,10 @@ from math import ceil
 import mlx.core as mx
 import numpy as np
 
+from samevoice.models.nn.products import Pair, each
 from samevoice.models.nn.sums import mean, total
 
-Pair = int | tuple[int, ...]
+Sizes = int | Sequence[int | None]
 
 
 def _windows(
@@ -28,7 +29,6 @@ def _windows(
 
 def _pooled(
     x: mx.array,
-    dims: int,
     kernel: Pair,
     stride: Pair | None,
     padding: Pair,
@@ -37,12 +37,9 @@ def _pooled(
     value: float,
 ) -> tuple[mx.array, tuple[int, ...]]:
     """All windows, and which axes of what is given go over one."""
-
-    def each(given: Pair) -> tuple[int, ...]:
-        return (given,) * dims if isinstance(given, int) else tuple(given)
-
-    kernels, paddings, dilations = each(kernel), each(padding), each(dilation)
-    strides = kernels if stride is None else each(stride)
+    dims = x.ndim - 2
+    kernels, paddings, dilations = (each(one, dims) for one in (kernel, padding, dilation))
+    strides = kernels if stride is None else each(stride, dims)
     rows = []
     for n, size in enumerate(x.shape[1:-1]):
         more = 0
@@ -56,20 +53,7 @@ def _pooled(
     return _windows(x, kernels, strides, dilations), tuple(2 + 2 * n for n in range(dims))
 
 
-def max_pool1d(
-    x: mx.array,
-    kernel: int,
-    stride: int | None = None,
-    padding: int = 0,
-    dilation: int = 1,
-    ceil_mode: bool = False,
-) -> mx.array:
-    """(B, T, C) -> (B, T', C)."""
-    windows, axes = _pooled(x, 1, kernel, stride, padding, dilation, ceil_mode, -float("inf"))
-    return windows.max(axis=axes)
-
-
-def max_pool2d(
+def max_pool(
     x: mx.array,
     kernel: Pair,
     stride: Pair | None = None,
@@ -77,25 +61,12 @@ def max_pool2d(
     dilation: Pair = 1,
     ceil_mode: bool = False,
 ) -> mx.array:
-    """(B, H, W, C) -> (B, H', W', C)."""
-    windows, axes = _pooled(x, 2, kernel, stride, padding, dilation, ceil_mode, -float("inf"))
+    """(B, ..., C) -> (B, ..., C), along the axes between."""
+    windows, axes = _pooled(x, kernel, stride, padding, dilation, ceil_mode, -float("inf"))
     return windows.max(axis=axes)
 
 
-def avg_pool1d(
-    x: mx.array,
-    kernel: int,
-    stride: int | None = None,
-    padding: int = 0,
-    ceil_mode: bool = False,
-    count_include_pad: bool = True,
-    divisor_override: int | None = None,
-) -> mx.array:
-    """(B, T, C) -> (B, T', C)."""
-    return _averaged(x, 1, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def avg_pool2d(
+def avg_pool(
     x: mx.array,
     kernel: Pair,
     stride: Pair | None = None,
@@ -104,42 +75,26 @@ def avg_pool2d(
     count_include_pad: bool = True,
     divisor_override: int | None = None,
 ) -> mx.array:
-    """(B, H, W, C) -> (B, H', W', C)."""
-    return _averaged(x, 2, kernel, stride, padding, ceil_mode, count_include_pad, divisor_override)
-
-
-def _averaged(
-    x: mx.array,
-    dims: int,
-    kernel: Pair,
-    stride: Pair | None,
-    padding: Pair,
-    ceil_mode: bool,
-    include: bool,
-    divisor: int | None,
-) -> mx.array:
-    windows, axes = _pooled(x, dims, kernel, stride, padding, 1, ceil_mode, 0.0)
+    """(B, ..., C) -> (B, ..., C), along the axes between."""
+    windows, axes = _pooled(x, kernel, stride, padding, 1, ceil_mode, 0.0)
     sums = total(windows, axes)
-    if divisor is not None:
-        return sums / divisor
+    if divisor_override is not None:
+        return sums / divisor_override
     ones = mx.ones((1, *x.shape[1:-1], 1), dtype=x.dtype)
-    if include:  # the padding counts, but not what only rounding up added
-        width = (padding,) * dims if isinstance(padding, int) else tuple(padding)
-        ones = mx.pad(
-            ones, [(0, 0), *((p, p) for p in width), (0, 0)], "constant", mx.array(1.0, x.dtype)
-        )
-        padding = 0
-        counted, _ = _pooled(ones, dims, kernel, stride, 0, 1, ceil_mode, 0.0)
-    else:
-        counted, _ = _pooled(ones, dims, kernel, stride, padding, 1, ceil_mode, 0.0)
+    if count_include_pad:  # the padding counts, but not what only rounding up added
+        widths = [(0, 0), *((p, p) for p in each(padding, x.ndim - 2)), (0, 0)]
+        ones, padding = mx.pad(ones, widths, "constant", mx.array(1.0, x.dtype)), 0
+    counted, _ = _pooled(ones, kernel, stride, padding, 1, ceil_mode, 0.0)
     counts = counted.sum(axis=axes)
     return sums / counts[tuple(slice(size) for size in (1, *sums.shape[1:-1], 1))]
 
 
-def _adaptive(
-    x: mx.array, sizes: Sequence[int | None], reduce: Callable[[mx.array, int], mx.array]
-) -> mx.array:
-    for n, size in enumerate(sizes):
+max_pool1d = max_pool2d = max_pool
+avg_pool1d = avg_pool2d = avg_pool
+
+
+def _adaptive(x: mx.array, wanted: Sizes, reduce: Callable[[mx.array, int], mx.array]) -> mx.array:
+    for n, size in enumerate((wanted,) if isinstance(wanted, int) else wanted):
         axis, have = n + 1, x.shape[n + 1]
         if size is None or size == have:
             continue
@@ -149,24 +104,18 @@ def _adaptive(
     return x
 
 
-def adaptive_avg_pool1d(x: mx.array, size: int) -> mx.array:
-    """(B, T, C) -> (B, size, C)."""
-    return _adaptive(x, (size,), lambda part, axis: mean(part, axis, keepdims=True))
-
-
-def adaptive_avg_pool2d(x: mx.array, sizes: tuple[int | None, int | None]) -> mx.array:
-    """(B, H, W, C) -> (B, *sizes, C)."""
+def adaptive_avg_pool(x: mx.array, sizes: Sizes) -> mx.array:
+    """(B, ..., C) -> (B, *sizes, C); None leaves an axis as it is."""
     return _adaptive(x, sizes, lambda part, axis: mean(part, axis, keepdims=True))
 
 
-def adaptive_max_pool1d(x: mx.array, size: int) -> mx.array:
-    """(B, T, C) -> (B, size, C)."""
-    return _adaptive(x, (size,), lambda part, axis: part.max(axis=axis, keepdims=True))
-
-
-def adaptive_max_pool2d(x: mx.array, sizes: tuple[int | None, int | None]) -> mx.array:
-    """(B, H, W, C) -> (B, *sizes, C)."""
+def adaptive_max_pool(x: mx.array, sizes: Sizes) -> mx.array:
+    """(B, ..., C) -> (B, *sizes, C); None leaves an axis as it is."""
     return _adaptive(x, sizes, lambda part, axis: part.max(axis=axis, keepdims=True))
+
+
+adaptive_avg_pool1d = adaptive_avg_pool2d = adaptive_avg_pool
+adaptive_max_pool1d = adaptive_max_pool2d = adaptive_max_pool
 
 
 def interpolate(

@@ -123,10 +123,13 @@ def _plus(x: mx.array, bias: mx.array | None) -> mx.array:
     return x if bias is None else x + bias
 
 
+def each(given: Pair, dims: int) -> tuple[int, ...]:
+    """3 as (3, 3)."""
+    return (given,) * dims if isinstance(given, int) else tuple(given)
+
+
 def pair(given: Pair) -> tuple[int, int]:
-    if isinstance(given, int):
-        return given, given
-    one, two = given
+    one, two = each(given, 2)
     return one, two
 
 
@@ -135,9 +138,8 @@ def same_or(kernel: Sequence[int], padding: Pair | str, dilation: Pair) -> list[
     dims = len(kernel)
     if padding != "same":
         assert not isinstance(padding, str)
-        return [(p, p) for p in ((padding,) * dims if isinstance(padding, int) else padding)]
-    apart = (dilation,) * dims if isinstance(dilation, int) else dilation
-    reach = [(k - 1) * d for k, d in zip(kernel, apart, strict=True)]
+        return [(p, p) for p in each(padding, dims)]
+    reach = [(k - 1) * d for k, d in zip(kernel, each(dilation, dims), strict=True)]
     return [(one // 2, one - one // 2) for one in reach]
 
 

@@ -3,69 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import mlx.core as mx
 
 from samevoice.models.layers import Module
 from samevoice.models.layers.lstm import LSTM as Way
 from samevoice.models.layers.lstm import BiLSTM
-
-
-class LSTM(Module):
-    """(B, T, D) -> (B, T, H), or of both directions (B, T, 2H)."""
-
-    def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
-    ) -> None:
-        super().__init__()
-        assert bias
-        width = hidden_size * (2 if bidirectional else 1)
-        inputs = [input_size, *[width] * (num_layers - 1)]
-        self.layers = [BiLSTM(one, hidden_size, bidirectional) for one in inputs]
-
-    def __call__(self, x: mx.array) -> mx.array:
-        for layer in self.layers:
-            x = layer(x)
-        return x
-
-    def states(
-        self, x: mx.array, hidden: mx.array | None = None, cell: mx.array | None = None
-    ) -> tuple[mx.array, mx.array, mx.array]:
-        """The same, and the last states (layers and directions, B, H); they may be given, too."""
-        hiddens: list[mx.array] = []
-        cells: list[mx.array] = []
-        for layer in self.layers:
-            made = []
-            for way in layer.ways:
-                n = len(hiddens)
-                start = (None if hidden is None else hidden[n], None if cell is None else cell[n])
-                y, h, c = _lstm(way, x, *start)
-                made.append(y)
-                hiddens.append(h)
-                cells.append(c)
-            x = mx.concatenate(made, axis=-1)
-        return x, mx.stack(hiddens), mx.stack(cells)
-
-
-def _lstm(
-    way: Way, x: mx.array, hidden: mx.array | None, cell: mx.array | None
-) -> tuple[mx.array, mx.array, mx.array]:
-    zeros = mx.zeros((x.shape[0], way.Wh.shape[1]), dtype=x.dtype)
-    h, c = zeros if hidden is None else hidden, zeros if cell is None else cell
-    fed = mx.addmm(way.bias, x, way.Wx.T)
-    frames = range(x.shape[1])
-    made: list[mx.array] = []
-    for t in reversed(frames) if way.backward else frames:
-        i, f, g, o = mx.split(fed[:, t] + h @ way.Wh.T, 4, axis=-1)
-        c = mx.sigmoid(f) * c + mx.sigmoid(i) * mx.tanh(g)
-        h = mx.sigmoid(o) * mx.tanh(c)
-        made.append(h)
-    return mx.stack(made[::-1] if way.backward else made, axis=1), h, c
+from samevoice.models.nn.functions import in_turn
 
 
 class GRUWay(Module):
@@ -116,27 +61,63 @@ class BiGRU(Module):
         return mx.concatenate([way(x) for way in self.ways], axis=-1)
 
 
-class GRU(Module):
+class _Stack(Module):
     """(B, T, D) -> (B, T, H), or of both directions (B, T, 2H)."""
 
+    layer: type[BiLSTM] | type[BiGRU]
+
     def __init__(
-        self,
-        input_size: int,
-        hidden_size: int,
-        num_layers: int = 1,
-        bias: bool = True,
-        bidirectional: bool = False,
+        self, input_size: int, hidden_size: int, num_layers: int = 1, bidirectional: bool = False
     ) -> None:
         super().__init__()
-        assert bias
         width = hidden_size * (2 if bidirectional else 1)
         inputs = [input_size, *[width] * (num_layers - 1)]
-        self.layers = [BiGRU(one, hidden_size, bidirectional) for one in inputs]
+        self.layers: list[Any] = [self.layer(one, hidden_size, bidirectional) for one in inputs]
 
     def __call__(self, x: mx.array) -> mx.array:
+        return in_turn(self.layers, x)
+
+
+class LSTM(_Stack):
+    layer = BiLSTM
+
+    def states(
+        self, x: mx.array, hidden: mx.array | None = None, cell: mx.array | None = None
+    ) -> tuple[mx.array, mx.array, mx.array]:
+        """The same, and the last states (layers and directions, B, H); they may be given, too."""
+        hiddens: list[mx.array] = []
+        cells: list[mx.array] = []
         for layer in self.layers:
-            x = layer(x)
-        return x
+            made = []
+            for way in layer.ways:
+                n = len(hiddens)
+                start = (None if hidden is None else hidden[n], None if cell is None else cell[n])
+                y, h, c = _lstm(way, x, *start)
+                made.append(y)
+                hiddens.append(h)
+                cells.append(c)
+            x = mx.concatenate(made, axis=-1)
+        return x, mx.stack(hiddens), mx.stack(cells)
+
+
+def _lstm(
+    way: Way, x: mx.array, hidden: mx.array | None, cell: mx.array | None
+) -> tuple[mx.array, mx.array, mx.array]:
+    zeros = mx.zeros((x.shape[0], way.Wh.shape[1]), dtype=x.dtype)
+    h, c = zeros if hidden is None else hidden, zeros if cell is None else cell
+    fed = mx.addmm(way.bias, x, way.Wx.T)
+    frames = range(x.shape[1])
+    made: list[mx.array] = []
+    for t in reversed(frames) if way.backward else frames:
+        i, f, g, o = mx.split(fed[:, t] + h @ way.Wh.T, 4, axis=-1)
+        c = mx.sigmoid(f) * c + mx.sigmoid(i) * mx.tanh(g)
+        h = mx.sigmoid(o) * mx.tanh(c)
+        made.append(h)
+    return mx.stack(made[::-1] if way.backward else made, axis=1), h, c
+
+
+class GRU(_Stack):
+    layer = BiGRU
 
     def states(self, x: mx.array, hidden: mx.array | None = None) -> tuple[mx.array, mx.array]:
         """The same, and the last states (layers and directions, B, H), which may be given, too."""

@@ -38,7 +38,7 @@ MOST_MODULES = 16  # named under a plot whose taps are too many
 NAMED = 48  # taps whose names fit under a plot
 POINTS = 1200  # of a line: more are thinned, the worst kept
 TITLES = {
-    "free": "Free-running: errors add up from the waveform on",
+    "free": "Free-running: errors add up from the input on",
     "forced": "Teacher-forced: each layer alone, on PyTorch's own input",
 }
 

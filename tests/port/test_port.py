@@ -14,6 +14,7 @@ from test_family import command
 from typed import Answer, Run
 
 from samevoice import cli, family
+from samevoice.port import inputs
 from samevoice.port.loops import rolled
 from samevoice.port.text import Number, literal
 
@@ -57,6 +58,29 @@ class Net(nn.Module):
         frames = self.second(self.first(x))
         heard, _ = self.lstm(frames.transpose(1, 2))
         return self.head(heard.mean(dim=1)), frames[:, :3]
+
+
+class Striding(nn.Module):
+    def __init__(self, mode="null"):
+        super().__init__()
+        assert mode in ("null", "true or false")
+        self.conv = nn.Conv1d(6, 8, 3, stride=2, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return torch.tensor(0.5), y.square().sum(2) / (y.shape[2] - 1)
+
+
+class Stepping(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(4, 4)
+
+    def forward(self, x):
+        y = torch.zeros_like(x[:, 0])
+        for frame in x.unbind(1):
+            y = torch.tanh(self.linear(frame) + y)
+        return y
 
 
 class Odd(nn.Module):
@@ -115,8 +139,11 @@ def test_a_module_becomes_a_package_whose_every_layer_agrees(here: Path) -> None
     code = (here / "net" / "net_mlx" / "network.py").read_text(encoding="utf-8")
     # One class for both blocks, and loops where the layers repeat.
     assert code.count("class Dense(") == 1
-    assert 'self[f"layer{n}"] = Layer(channels + 8 * n, dilation)' in code
+    assert 'self[f"layer{n}"] = Layer(channels + 8 * (n - 1), dilation)' in code
+    assert "self.first = Dense(4, channels=16, dilation=1)" in code
     assert 'x = mx.concatenate([x, self[f"layer{n}"](x)], axis=-1)' in code
+    # Names are the original's, also of what is used once.
+    assert "heard = self.lstm(frames)" in code
     # The channels are turned once, where the network begins.
     assert code.count("swapaxes") == 2
     assert (here / "net" / "parity" / "report.html").is_file()
@@ -157,6 +184,45 @@ def test_an_operation_without_a_form_is_marked_where_it_stands(here: Path, port:
     assert "torch.cdist(self.linear(x), x)" in code
 
 
+def test_a_size_is_followed_whether_it_is_even_or_odd(here: Path, port: Run) -> None:
+    words = ["my_models:Striding", "--args", '{"mode": "true or false"}', "--input", "2x6x40"]
+    done = port(*words, "--output", "net")
+    assert done.code == 0, done.out + done.err
+    code = (here / "net" / "striding_mlx" / "network.py").read_text(encoding="utf-8")
+    assert "return mx.array(0.5), " in code
+    assert "y.shape[1] - 1" in code
+    sound = inputs.Inputs((inputs.Input("x", ("T",)),), {"T": 40})
+    assert {len(x) % 2 for (x,) in inputs.runs(sound)} == {0, 1}
+
+
+def test_a_size_that_the_code_loops_over_stays_as_it_is(here: Path, port: Run) -> None:
+    done = port("my_models:Stepping", "--input", "2x5x4", "--output", "net")
+    assert done.code == 0, done.out + done.err
+    assert "free sizes B\n" in done.out
+    code = (here / "net" / "stepping_mlx" / "network.py").read_text(encoding="utf-8")
+    assert '"""(B, 5, 4) -> (B, 4)."""' in code
+
+
+def test_no_file_of_a_package_is_written_over(here: Path, port: Run) -> None:
+    (here / "net" / "net_mlx").mkdir(parents=True)
+    (here / "net" / "net_mlx" / "family.py").write_text("mine", encoding="utf-8")
+    done = port("my_models:Net", "--input", "2x16x50", "--output", "net")
+    assert done.code == 2
+    assert "family.py exists" in done.err
+    assert [one.name for one in (here / "net").rglob("*") if one.is_file()] == ["family.py"]
+
+
+def test_weights_of_another_shape_are_one_line(here: Path, port: Run) -> None:
+    import torch
+    from my_models import Net  # type: ignore[import-not-found]
+
+    torch.save(Net(classes=7).state_dict(), "seven.bin")
+    done = port("my_models:Net", "--input", "2x16x50", "--output", "net", "--weights", "seven.bin")
+    assert done.code == 2
+    assert "head.2." in done.err
+    assert len(done.err.strip().splitlines()) == 1
+
+
 def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
     done = port("my_models:Net", "--output", "net", "--input", "2x16x50", "--draft")
     assert done.code == 0, done.err
@@ -172,6 +238,7 @@ def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
         (["no_such_module:Net"], "no_such_module cannot be imported"),
         (["my_models:Nobody"], "my_models has no 'Nobody'"),
         (["my_models"], "a module and a class are wanted"),
+        (["my_models:Net", "--name", 'a"b'], "a name of letters, digits and _ is wanted"),
         (["my_models:Net", "--args", '{"layers": 3}'], "cannot be built with {'layers': 3}"),
         (["my_models:Net", "--args", "layers"], "--args is no JSON"),
         (["my_models:Net", "--input", "2x16"], "it does not take x (2x16)"),

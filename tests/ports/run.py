@@ -7,6 +7,7 @@ import multiprocessing
 import sys
 import time
 import tomllib
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,10 @@ STATES = {0: "green", 1: "red", 2: "refused"}
 def main(only: list[str]) -> int:
     corpus = tomllib.loads((HERE / "corpus.toml").read_text(encoding="utf-8"))
     OUTPUT.mkdir(parents=True, exist_ok=True)
-    from samevoice.converters.reference import import_pyannote
-
-    import_pyannote()  # once, for all that are forked from here on
-    import samevoice.port.capture
-    import samevoice.port.package
-
-    del samevoice
+    # Once, for all that are forked from here on.
+    import_module("samevoice.converters.reference").import_pyannote()
+    for name in ("capture", "package"):
+        import_module(f"samevoice.port.{name}")
     rows = []
     for package, networks in corpus.items():
         for spec, said in networks.items():

@@ -57,6 +57,7 @@ def port(
             name=name or "",
             weights=weights or "",
             draft=draft,
+            overwrite=overwrite,
             progress=lambda what: advance(what, 0, 0),
         )
     _show(made)
@@ -78,9 +79,10 @@ def _show(made: Port) -> None:
         streams.echo(f"  not written: {one}")
     if made.ported.unknown:
         count = len(made.ported.unknown)
+        has, it = ("s have", "they are") if count > 1 else (" has", "it is")
         raise NotPassedError(
-            f"{count} operation{'s have' if count > 1 else ' has'} no form in MLX yet: they are "
-            f"marked in {made.ported.name}/network.py"
+            f"{count} operation{has} no form in MLX yet: {it} marked in "
+            f"{made.ported.name}/network.py"
         )
     if made.result is None:
         return

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from samevoice import family
+from samevoice.family import FamilyError
 
 if TYPE_CHECKING:
     import torch
@@ -52,6 +53,7 @@ def port(
     name: str = "",
     weights: str = "",
     draft: bool = False,
+    overwrite: bool = False,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Port:
     """Trace MODULE:CLASS, write its family as a package, convert its weights and compare them.
@@ -59,12 +61,14 @@ def port(
     Without ``weights`` they are seeded. A ``draft`` is the table alone.
     """
     folder = Path(output)
+    if name and not name.isidentifier():
+        raise FamilyError(f"--name {name!r}: a name of letters, digits and _ is wanted")
     progress("tracing")
     ported = traced(spec, args or {}, inputs, name)
     from samevoice.port import package
 
     progress("writing")
-    package.write(ported, folder, draft=draft)
+    package.write(ported, folder, draft=draft, overwrite=overwrite)
     if draft or ported.unknown:
         return Port(ported, folder)
     return Port(ported, folder, proven(ported, folder, weights, progress))
@@ -81,6 +85,7 @@ def traced(
     from samevoice.port import inputs as fed
     from samevoice.port.classes import classes
 
+    package.refuse_without_ruff()
     kind = building.imported(spec)
     module, built_with = building.built(spec, kind, args)
     given = fed.parsed(inputs, module) if inputs else fed.guessed(module)

@@ -21,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from samevoice.errors import told
 from samevoice.port.graph import Call, Line, Op, PortError, SizesError, Value, merged
+from samevoice.port.sources import of_authors
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
 # What changes nothing of what is computed without training.
@@ -411,5 +412,5 @@ def _lines(node: Node) -> tuple[Line, ...]:
 
 
 def _where(node: Node) -> str:
-    lines = [one for one in _lines(node) if "/torch/" not in one.file]
+    lines = of_authors(_lines(node))
     return str(lines[-1]) if lines else str(node.target)

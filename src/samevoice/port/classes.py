@@ -21,13 +21,6 @@ from samevoice.port.text import Number, Text
 Args: TypeAlias = dict[str, dict[str, Any]]  # path -> what the original was built with
 
 
-@dataclass(frozen=True)
-class Child:
-    """A module of the authors' own that another one holds."""
-
-    path: str
-
-
 @dataclass
 class Instance:
     """One module of the authors' own: how it is built, and what its call does."""
@@ -35,7 +28,7 @@ class Instance:
     path: str
     module: torch.nn.Module
     frame: Frame | None
-    built: list[tuple[str, list[Any]]] = field(default_factory=list)  # attribute, pieces
+    built: list[tuple[str, Line]] = field(default_factory=list)  # attribute, pieces
 
     @cached_property
     def lines(self) -> list[Line]:
@@ -95,7 +88,7 @@ def classes(writer: Writer, root: torch.nn.Module, args: Args) -> list[Class]:
         groups: dict[tuple[Any, ...], list[Instance]] = {}
         for one in ready:
             del left[one.path]
-            one.built = tree.built(one, made)
+            one.built = tree.built(one.path, made)
             groups.setdefault(one.key, []).append(one)
         for instances in groups.values():
             new = Class(_free_name(instances[0], taken, made), instances)
@@ -159,16 +152,8 @@ class _Tree:
         below = [one for one in self.own if one and one.startswith(start) and one != path]
         return [one for one in below if not any(one.startswith(f"{x}.") for x in below)]
 
-    def built(
-        self, one: Instance, made: dict[str, tuple[Class, int]]
-    ) -> list[tuple[str, list[Any]]]:
-        return [(name, pieces) for name, pieces in self._parts(one.path, made)]
-
-    def _parts(
-        self, path: str, made: dict[str, tuple[Class, int]]
-    ) -> Iterator[tuple[str, list[Any]]]:
-        for name, below in self._names(path):
-            yield name, self._piece(below, made)
+    def built(self, path: str, made: dict[str, tuple[Class, int]]) -> list[tuple[str, Line]]:
+        return [(name, self._piece(below, made)) for name, below in self._names(path)]
 
     def _names(self, path: str) -> list[tuple[str, str]]:
         """What is used of a module's own attributes, in the order of the original."""
@@ -203,10 +188,14 @@ class _Tree:
         shape = value.shapes[0]
         return ["mx.zeros(", Number(tuple(shape[d] for d in order), "shape"), ")"]
 
+    def _functions(self) -> dict[str, Text]:
+        """Modules without weights that are called in turn with others, by path."""
+        return {k: v for one in self.writer.frames.values() for k, v in one.functions.items()}
+
     def _dict(self, path: str, made: dict[str, tuple[Class, int]]) -> list[Any]:
         pieces: list[Any] = ["{"]
         used = dict(self._names(path))
-        functions = {k: v for f in self.writer.frames.values() for k, v in f.functions.items()}
+        functions = self._functions()
         for name, _ in self.root.get_submodule(path).named_children():
             below = f"{path}.{name}"
             if name in used or below in functions:
@@ -220,7 +209,7 @@ class _Tree:
     ) -> list[Any]:
         used = {name for name, _ in self._names(path)}
         end = max(int(name) for name in used)
-        functions = {k: v for f in self.writer.frames.values() for k, v in f.functions.items()}
+        functions = self._functions()
         in_turn = any(k.rpartition(".")[0] == path for k in functions)
         end = max(end, len(list(module.children())) - 1) if in_turn else end
         parts = []

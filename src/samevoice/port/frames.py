@@ -89,17 +89,7 @@ class FrameWriter:
         self.frame.outputs = tuple(
             plain(one.rank) if self.whole else self.order_of(one) for one in self.call.outputs
         )
-        flat = range(len(self.call.outputs))
-        structure: Any = (
-            self.call.result
-            if self.whole
-            else tuple(flat)
-            if len(flat) > 1
-            else 0
-            if flat
-            else None
-        )
-        self.frame.result = self._result(structure)
+        self.frame.result = self._result(self.call.result if self.whole else self.call.flat)
         tidy(self.frame)
         return self.frame
 

@@ -98,6 +98,12 @@ class Call:
     def kind(self) -> type:
         return type(self.module)
 
+    @property
+    def flat(self) -> Any:
+        """The outputs without structure: one, or a tuple of all."""
+        count = len(self.outputs)
+        return tuple(range(count)) if count > 1 else 0 if count else None
+
 
 Item: TypeAlias = "Op | Call"
 

@@ -28,7 +28,7 @@ _USUAL = (
     (2, 1, 80, 200),
     (2, 200, 40),
 )
-LETTERS = "BTUVWXYZ"
+BATCH, LETTERS = "B", "TUVWXYZ"
 
 
 @dataclass(frozen=True)
@@ -51,25 +51,25 @@ class Inputs:
     sizes: dict[str, int]
 
     def tensors(self, sizes: dict[str, int], seed: int = 0) -> tuple[torch.Tensor, ...]:
-        torch.manual_seed(seed)
-        return tuple(_tensor(one, sizes) for one in self.each)
+        chance = torch.Generator().manual_seed(seed)
+        return tuple(_tensor(one, sizes, chance) for one in self.each)
 
     def described(self) -> dict[str, Any]:
         return {"sizes": dict(self.sizes), "inputs": [one.described() for one in self.each]}
 
 
-def _tensor(one: Input, sizes: dict[str, int]) -> torch.Tensor:
+def _tensor(one: Input, sizes: dict[str, int], chance: torch.Generator) -> torch.Tensor:
     shape = [sizes[d] if isinstance(d, str) else d for d in one.shape]
     if one.below:
-        return torch.randint(one.below, shape, dtype=getattr(torch, one.dtype))
+        return torch.randint(one.below, shape, dtype=getattr(torch, one.dtype), generator=chance)
     if one.dtype == "bool":
-        return torch.rand(shape) > 0.5
+        return torch.rand(shape, generator=chance) > 0.5
     if one.dtype.startswith("int"):
         raise PortError(
             f"{one.name} is {one.dtype}: say below which number it is, as in "
             f"{one.name}=2x10:{one.dtype}<100"
         )
-    return torch.randn(shape, dtype=getattr(torch, one.dtype))
+    return torch.randn(shape, dtype=getattr(torch, one.dtype), generator=chance)
 
 
 def parsed(specs: Sequence[str], module: torch.nn.Module) -> Inputs:
@@ -132,10 +132,10 @@ def with_free_sizes(module: torch.nn.Module, inputs: Inputs) -> Inputs:
             f"it does not take {', '.join(_said(one) for one in inputs.each)}: {told(error)}"
         )
     _refuse_chance(module, inputs.tensors(inputs.sizes))
-    for places in _places(inputs):
+    for letter, places in _places(inputs):
         if any(isinstance(inputs.each[n].shape[axis], str) for n, axis in places):
             continue
-        letter = LETTERS[len(inputs.sizes)] if len(inputs.sizes) < len(LETTERS) else ""
+        letter = letter or next((x for x in LETTERS if x not in inputs.sizes), "")
         if not letter:
             break
         tried = _lettered(inputs, places, letter)
@@ -171,30 +171,31 @@ def _refuse_chance(module: torch.nn.Module, given: Sequence[torch.Tensor]) -> No
         one, two = (pytree.tree_leaves(module(*given)) for _ in range(2))
     pairs = [(x, y) for x, y in zip(one, two, strict=True) if isinstance(x, torch.Tensor)]
     if not all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in pairs):
-        raise PortError("it gives something else each time, also in eval mode: no port can agree")
+        raise PortError("it gives something else each time, even in eval mode: no port can agree")
 
 
 def _said(one: Input) -> str:
     return f"{one.name} ({'x'.join(map(str, one.shape))})"
 
 
-def _places(inputs: Inputs) -> Iterator[list[tuple[int, int]]]:
+Places = list[tuple[int, int]]  # which input, which axis
+
+
+def _places(inputs: Inputs) -> Iterator[tuple[str, Places]]:
     """The axes that may belong together: the batch first, then each alone, then all of one size."""
-    first = [
-        (n, 0)
-        for n, one in enumerate(inputs.each)
-        if one.shape and one.shape[0] == inputs.each[0].shape[0]
-    ]
-    yield first
     places = [(n, axis) for n, one in enumerate(inputs.each) for axis in range(len(one.shape))]
-    yield from ([place] for place in places)
-    for n, axis in places:
-        same = [(m, a) for m, a in places if inputs.each[m].shape[a] == inputs.each[n].shape[axis]]
-        if len(same) > 1:
-            yield same
+
+    def like(place: tuple[int, int], of: Places) -> Places:
+        size = inputs.each[place[0]].shape[place[1]]
+        return [(n, axis) for n, axis in of if inputs.each[n].shape[axis] == size]
+
+    if places:
+        yield BATCH, like(places[0], [place for place in places if not place[1]])
+    yield from (("", [place]) for place in places)
+    yield from (("", same) for place in places if len(same := like(place, places)) > 1)
 
 
-def _lettered(inputs: Inputs, places: list[tuple[int, int]], letter: str) -> Inputs:
+def _lettered(inputs: Inputs, places: Places, letter: str) -> Inputs:
     size: Any = inputs.each[places[0][0]].shape[places[0][1]]
     each = [list(one.shape) for one in inputs.each]
     for n, axis in places:

@@ -52,7 +52,7 @@ def _conv(dims: int, turned: bool = False) -> Layer:
 
     name = f"Conv{'Transpose' if turned else ''}{dims}d"
     rule = f"conv_transpose{dims}d" if turned else f"conv{dims}d"
-    return Layer(name, arguments, lambda order: last(len(order)), rule, _has_bias, fixed=3)
+    return Layer(name, arguments, _channels_last, rule, _has_bias, fixed=3)
 
 
 def _padding(given: Any, dims: int) -> Any:
@@ -63,15 +63,7 @@ def _has_bias(module: Any) -> dict[str, Any]:
     return {} if module.bias is not None else {"bias": False}
 
 
-def _batch_norm(module: Any) -> list[tuple[str, Any, Any]]:
-    return [
-        ("channels", module.num_features, None),
-        ("affine", module.affine, True),
-        ("eps", module.eps, 1e-5),
-    ]
-
-
-def _instance_norm(module: Any) -> list[tuple[str, Any, Any]]:
+def _channel_norm(module: Any) -> list[tuple[str, Any, Any]]:
     return [
         ("channels", module.num_features, None),
         ("affine", module.affine, True),
@@ -106,55 +98,45 @@ def _linear(module: Any) -> list[tuple[str, Any, Any]]:
     ]
 
 
+def _embedding(module: Any) -> list[tuple[str, Any, Any]]:
+    return [("count", module.num_embeddings, None), ("size", module.embedding_dim, None)]
+
+
 def _recurrent(module: Any) -> list[tuple[str, Any, Any]]:
     return [
         ("input_size", module.input_size, None),
         ("hidden_size", module.hidden_size, None),
         ("num_layers", module.num_layers, 1),
-        ("bias", module.bias, True),
         ("bidirectional", module.bidirectional, False),
     ]
 
 
+def _channels_last(order: Order) -> Order:
+    return last(len(order))
+
+
+_BATCH_NORM = Layer(
+    "BatchNorm",
+    _channel_norm,
+    _channels_last,
+    "batch_norm",
+    lambda module: {} if module.affine else {"affine": False},
+    fixed=1,
+)
+_INSTANCE_NORM = Layer("InstanceNorm", _channel_norm, _channels_last, "affine", fixed=1)
 _LAYERS: dict[type[nn.Module], Layer] = {
     nn.Conv1d: _conv(1),
     nn.Conv2d: _conv(2),
     nn.ConvTranspose1d: _conv(1, turned=True),
     nn.ConvTranspose2d: _conv(2, turned=True),
     nn.Linear: Layer("Linear", _linear, last_stays, "affine", _has_bias, fixed=2),
-    nn.BatchNorm1d: Layer(
-        "BatchNorm",
-        _batch_norm,
-        lambda order: last(len(order)),
-        "batch_norm",
-        lambda m: {} if m.affine else {"affine": False},
-        fixed=1,
-    ),
-    nn.BatchNorm2d: Layer(
-        "BatchNorm",
-        _batch_norm,
-        lambda order: last(len(order)),
-        "batch_norm",
-        lambda m: {} if m.affine else {"affine": False},
-        fixed=1,
-    ),
+    nn.BatchNorm1d: _BATCH_NORM,
+    nn.BatchNorm2d: _BATCH_NORM,
     nn.LayerNorm: Layer("LayerNorm", _layer_norm, last_stays, "affine", _has_bias, fixed=1),
-    nn.GroupNorm: Layer(
-        "GroupNorm", _group_norm, lambda order: last(len(order)), "affine", fixed=2
-    ),
-    nn.InstanceNorm1d: Layer(
-        "InstanceNorm", _instance_norm, lambda order: last(len(order)), "affine", fixed=1
-    ),
-    nn.InstanceNorm2d: Layer(
-        "InstanceNorm", _instance_norm, lambda order: last(len(order)), "affine", fixed=1
-    ),
-    nn.Embedding: Layer(
-        "Embedding",
-        lambda m: [("count", m.num_embeddings, None), ("size", m.embedding_dim, None)],
-        lambda order: order,
-        "embedding",
-        fixed=2,
-    ),
+    nn.GroupNorm: Layer("GroupNorm", _group_norm, _channels_last, "affine", fixed=2),
+    nn.InstanceNorm1d: _INSTANCE_NORM,
+    nn.InstanceNorm2d: _INSTANCE_NORM,
+    nn.Embedding: Layer("Embedding", _embedding, lambda order: order, "embedding", fixed=2),
     nn.LSTM: Layer("LSTM", _recurrent, lambda order: order, "lstm", fixed=2),
     nn.GRU: Layer("GRU", _recurrent, lambda order: order, "gru", fixed=2),
 }
@@ -184,10 +166,6 @@ def _is_usual(module: Any) -> bool:
         turned = isinstance(module, nn.modules.conv._ConvTransposeNd)
         return module.padding_mode == "zeros" or not turned
     return True
-
-
-def is_leaf(module: torch.nn.Module) -> bool:
-    return layer_of(module) is not None
 
 
 def built(module: torch.nn.Module) -> Text:

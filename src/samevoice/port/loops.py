@@ -214,7 +214,7 @@ def evenly(rows: Sequence[Line]) -> bool:
 
 
 def grown(rows: Sequence[Line], start: int, name: str = "n") -> Line:
-    """The first of them, with ``96 + 32 * n`` for a number that grows."""
+    """The first of them, with ``128 + 32 * (n - 1)`` for a number that grows."""
     made: Line = []
     for column in zip(*rows, strict=True):
         one = column[0]
@@ -222,10 +222,12 @@ def grown(rows: Sequence[Line], start: int, name: str = "n") -> Line:
             made.append(one)
             continue
         step = column[1].value - one.value
-        base = one.value - step * start
+        index = (
+            f"({name} - {start})" if start and step != 1 else f"{name} - {start}" if start else name
+        )
         made += [f", {one.keyword}="] if one.keyword else []
-        made += [Number(base, one.hint), " + "] if base else []
-        made += [name] if step == 1 else [Number(step, f"{one.hint}_step"), f" * {name}"]
+        made += [Number(one.value, one.hint), " + "] if one.value else []
+        made += [index] if step == 1 else [Number(step, f"{one.hint}_step"), f" * {index}"]
     return made
 
 

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from samevoice import outputs
+from samevoice.errors import MissingExtraError
 from samevoice.port import layers, templates
 from samevoice.port.classes import Class
 from samevoice.port.frames import Writer
@@ -22,8 +24,6 @@ from samevoice.port.graph import Call, PortError, Size
 from samevoice.port.inputs import Inputs
 from samevoice.port.orders import Order, plain
 from samevoice.port.render import render
-
-SMALL = 16  # numbers of a constant that stand in the code
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,9 @@ def package_name(architecture: str) -> str:
     return re.sub(r"\W+", "_", words).lower().strip("_") + "_mlx"
 
 
-def write(ported: Ported, folder: Path, *, draft: bool = False) -> Path:
-    """The package below a folder; returns its own. A draft has a list of layers for a network."""
+def write(ported: Ported, folder: Path, *, draft: bool = False, overwrite: bool = False) -> None:
+    """The package below a folder. A draft has a list of layers for a network."""
     own = folder / ported.name
-    own.mkdir(parents=True, exist_ok=True)
     constants = ported.writer.constants
     files = {
         own / "__init__.py": f'"""{ported.architecture} in MLX."""\n',
@@ -75,15 +74,15 @@ def write(ported: Ported, folder: Path, *, draft: bool = False) -> Path:
     if draft:
         files[folder / "layers.md"] = _layers(ported)
     else:
-        (folder / "tests").mkdir(exist_ok=True)
         files[own / "network.py"] = _network(ported, bool(constants))
         files[folder / "tests" / f"test_{ported.name}.py"] = _test(ported)
-        if constants:
-            np.savez(own / "constants.npz", **constants)  # type: ignore[arg-type]
+    outputs.refuse([(path, "code") for path in files], overwrite=overwrite)
     for path, content in files.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
+    if constants:
+        np.savez(own / "constants.npz", **constants)  # type: ignore[arg-type]
     _format([path for path in files if path.suffix == ".py"])
-    return own
 
 
 def _layers(ported: Ported) -> str:
@@ -102,20 +101,21 @@ def _spelled(module: torch.nn.Module) -> str:
     return "".join(map(str, layers.built(module).pieces))
 
 
+def refuse_without_ruff() -> None:
+    if find_spec("ruff") is None:
+        raise MissingExtraError("ruff, which formats the code,", "parity")
+
+
 def _format(paths: list[Path]) -> None:
-    """As the field formats its code."""
+    """As the field formats its code; imports that are not needed go."""
+    names = ["--isolated", "--line-length", "100", *map(str, paths)]
     for command in (["check", "--fix", "--quiet", "--select", "I,F401"], ["format", "--quiet"]):
-        line = [
-            sys.executable,
-            "-m",
-            "ruff",
-            *command,
-            "--isolated",
-            "--line-length",
-            "100",
-            *map(str, paths),
-        ]
-        subprocess.run(line, check=False, capture_output=True)
+        line = [sys.executable, "-m", "ruff", *command, *names]
+        done = subprocess.run(line, check=False, capture_output=True, text=True)
+        if done.returncode:
+            raise PortError(
+                f"ruff does not take what was written: {done.stdout}{done.stderr}"[:300]
+            )
 
 
 # The network --------------------------------------------------------------------------------------
@@ -259,15 +259,9 @@ def _dropped(ported: Ported) -> list[tuple[str, str]]:
             or name.startswith(leaves)
         ):
             continue
-        whole = value.is_floating_point()
-        found.append(
-            (
-                name,
-                "not read when the network runs"
-                if whole
-                else "integers, which the code has itself",
-            )
-        )
+        floats = value.is_floating_point()
+        why = "not read when the network runs" if floats else "integers, which the code has itself"
+        found.append((name, why))
     return found
 
 
@@ -282,10 +276,10 @@ def _family(ported: Ported) -> str:
     return templates.FAMILY.substitute(
         _names(ported),
         rules=", ".join(rules),
-        fed=_python(ported.inputs.described()),
+        fed=repr(ported.inputs.described()),
         table=table,
         drops=drops,
-        anchors=_python(tuple(anchors)),
+        anchors=repr(tuple(anchors)),
     )
 
 
@@ -296,17 +290,6 @@ def _names(ported: Ported) -> dict[str, str]:
         "kind": ported.kind,
         "spec": ported.spec,
     }
-
-
-def _python(value: Any) -> str:
-    return (
-        json.dumps(value, ensure_ascii=False)
-        .replace("true", "True")
-        .replace("false", "False")
-        .replace("null", "None")
-        if not isinstance(value, tuple)
-        else repr(value)
-    )
 
 
 # The original -------------------------------------------------------------------------------------
@@ -338,41 +321,35 @@ def _kinds(ported: Ported) -> tuple[Orders, Orders, list[str], list[str]]:
     return kinds, paths, sorted(several), sorted(functions - set(kinds))
 
 
+_MARKS = {  # table of the original -> the mark that it is for, and what stands above it
+    "KINDS": (
+        "lay_kinds",
+        "Which axes of torch stand where in MLX: what a class takes, and gives.",
+    ),
+    "LAYERS": ("lay", "The same of layers that differ from others of their kind."),
+    "SEVERAL": ("hear_by_first", "These give several tensors; the first is compared."),
+    "FUNCTIONS": ("mark_function", "These are no layers of the port."),
+}
+
+
 def _original(ported: Ported) -> str:
     module, _, attribute = ported.spec.partition(":")
-    kinds, paths, several, functions = _kinds(ported)
-    calls = ["hints.mark_axes(hints.AS_MLX, module)"]
-    tables = ""
-    for name, table, call, remark in (
-        (
-            "KINDS",
-            kinds,
-            "lay_kinds",
-            "Which axes of torch stand where in MLX: of what a class takes, and of what it gives.",
-        ),
-        ("LAYERS", paths, "lay", "The same of layers that differ from others of their kind."),
-    ):
-        if table:
-            rows = "\n".join(f"    {key!r}: {pair!r}," for key, pair in table.items())
-            tables += f"# {remark}\n{name}: Orders = {{\n{rows}\n}}\n"
-            calls.append(f"hints.{call}(module, {name})")
-    for name, found, call, remark in (
-        ("SEVERAL", several, "hear_by_first", "These give several tensors; the first is compared."),
-        ("FUNCTIONS", functions, "mark_function", "These are no layers of the port."),
-    ):
-        if found:
-            tables += f"# {remark}\n{name} = {tuple(found)!r}\n"
-            calls.append(
-                f"hints.{call}(*(one for one in module.modules() if type(one).__name__ in {name}))"
-            )
-    marks = "\n".join(f"    {one}" for one in calls)
+    marks, tables = ["    hints.mark_axes(hints.AS_MLX, module)"], []
+    for (name, (mark, remark)), held in zip(_MARKS.items(), _kinds(ported), strict=True):
+        if isinstance(held, dict) and held:
+            tables.append(f"# {remark}\n{name}: Orders = {held!r}")
+            marks.append(f"    hints.{mark}(module, {name})")
+        elif held:
+            tables.append(f"# {remark}\n{name} = {tuple(held)!r}")
+            those = f"one for one in module.modules() if type(one).__name__ in {name}"
+            marks.append(f"    hints.{mark}(*({those}))")
     return templates.ORIGINAL.substitute(
         _names(ported),
         module=module,
         attribute=attribute,
-        args=_python(dict(ported.args)),
-        tables=tables,
-        marks=marks,
+        args=repr(dict(ported.args)),
+        tables="\n".join(tables),
+        marks="\n".join(marks),
     )
 
 

@@ -82,10 +82,7 @@ def _given(frame: Frame) -> str:
             return f"dict[str, {' | '.join(sorted(inner))}]"
         return f"tuple[{', '.join(map(kind, structure))}]"
 
-    if frame.call.path == "":
-        return kind(frame.call.result)
-    count = len(frame.call.outputs)
-    return kind(0 if count == 1 else tuple(range(count)) if count else None)
+    return kind(frame.call.result if frame.call.path == "" else frame.call.flat)
 
 
 def _spelled(pieces: Any, numbers: Iterator[str | None]) -> str:

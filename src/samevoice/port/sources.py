@@ -6,16 +6,26 @@ import ast
 import linecache
 from functools import cache
 from inspect import getsourcefile, getsourcelines
+from pathlib import Path
+
+import torch
 
 from samevoice.port.graph import Call, Line
+
+_LIBRARIES = tuple(f"{Path(file).parent}/" for file in (torch.__file__, __file__))
 
 
 def own_line(lines: tuple[Line, ...], call: Call) -> Line | None:
     """The innermost line of the authors' own: of the module itself, if it is there."""
     file, first, end = _span(call.kind)
     inside = [one for one in lines if one.file == file and first <= one.number < end]
-    others = [one for one in lines if "/torch/" not in one.file and "/samevoice/" not in one.file]
+    others = of_authors(lines)
     return inside[-1] if inside else others[-1] if others else None
+
+
+def of_authors(lines: tuple[Line, ...]) -> list[Line]:
+    """Without torch's own lines, and those here."""
+    return [one for one in lines if not one.file.startswith(_LIBRARIES)]
 
 
 @cache

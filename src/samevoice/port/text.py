@@ -92,10 +92,6 @@ def joined(parts: Iterable[Text | str], between: str = ", ") -> Text:
     return Text(tuple(pieces))
 
 
-def listed(parts: Sequence[Text | str]) -> Text:
-    return text("[{}]", joined(parts))
-
-
 def literal(value: Any) -> str:
     """As Python reads it again."""
     if isinstance(value, float):
