@@ -56,6 +56,7 @@ class Filters:
 
 def conv1d(x: Floats, weight: Floats, stride: int) -> Floats:
     """(B, T, I), (O, K, I) -> (B, T', O), without padding."""
+    x = np.ascontiguousarray(x)
     filters = Filters.of(weight, stride)
     return np.stack([filters(one, filters.frames(x.shape[1])) for one in x])
 
@@ -63,7 +64,7 @@ def conv1d(x: Floats, weight: Floats, stride: int) -> Floats:
 def grouped(x: Floats, weight: Floats, padding: int, groups: int) -> Floats:
     """(B, T, I), (O, K, I / groups) -> (B, T', O): all taps of a group in one product."""
     outputs, kernel, inputs = weight.shape
-    batch, length, _ = x.shape
+    x, (batch, length, _) = np.ascontiguousarray(x), x.shape
     frames, each = length + 2 * padding - kernel + 1, outputs // groups
     found = np.empty((batch, frames, outputs), dtype=np.float32)
     filters = weight.reshape(groups, each, kernel * inputs)

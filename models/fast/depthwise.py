@@ -72,7 +72,8 @@ def depthwise(x: mx.array, weight: mx.array) -> mx.array:
 def _convolved(image: Floats, taps: Taps, share: Share) -> Floats:
     """(F, T, C) -> (F, T, C)."""
     above, before = taps.tiles.shape[0] // 2, taps.reach
-    padded = np.pad(image, [(above, above), (before, before), (0, 0)])
+    # In rows, whatever the order in memory was: the taps are read from there.
+    padded = np.pad(np.ascontiguousarray(image), [(above, above), (before, before), (0, 0)])
     lines, out = padded.reshape(len(padded), -1), np.empty(image.shape, dtype=np.float32)
     made = out.reshape(len(image), -1)
 

@@ -60,6 +60,18 @@ def test_conv2d_is_the_same_in_both_forms(
     np.testing.assert_allclose(np.array(found), np.array(plain), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("channels", [1, 8])
+@pytest.mark.parametrize("groups", [1, "each"])
+def test_it_is_the_same_for_what_lies_otherwise_in_memory(channels: int, groups: int | str) -> None:
+    count = channels if groups == "each" else 1
+    image = normal(2, 17, 13, channels).swapaxes(1, 2)
+    weight = normal(channels, 3, 3, channels // count)
+    found = nn.conv2d(image, weight, None, 1, 1, 1, count)
+    with fast.plain_forms():
+        plain = nn.conv2d(image, weight, None, 1, 1, 1, count)
+    np.testing.assert_allclose(np.array(found), np.array(plain), rtol=1e-4, atol=1e-5)
+
+
 def test_same_puts_the_odd_one_behind() -> None:
     assert products.same_or((4, 3), "same", (1, 2)) == [(1, 2), (2, 2)]
     assert products.same_or((3,), 2, 1) == [(2, 2)]
