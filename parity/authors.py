@@ -10,6 +10,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from operator import attrgetter
+from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
@@ -56,6 +58,19 @@ SILERO = WheelFile(
     "silero_vad-6.2.3-py3-none-any.whl",
     "7b7f5436cfcb02fae583a05b512ea96467fd449fe54cb49a5e4f06c51a1e43b8",
 )
+
+
+def own(spec: str) -> Any:
+    """What MODULE:CLASS names: installed, or in the current folder."""
+    module, _, attribute = spec.partition(":")
+    find_here()
+    return attrgetter(attribute)(import_module(module))
+
+
+def find_here() -> None:
+    """Modules in the current folder, where a command was installed and Python does not look."""
+    if (here := str(Path.cwd())) not in sys.path:
+        sys.path.insert(0, here)  # where it stays: what was imported may import more later
 
 
 def load(wheel: WheelFile, name: str, hollow: Sequence[str] = ()) -> Any:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from samevoice.converters.convert import Part
-from samevoice.errors import SamevoiceError
 from samevoice.models.layers.taps import again, first_of, outputs_of
 from samevoice.parity import hints
 from samevoice.parity.inputs import Recording, is_output
+from samevoice.parity.insides import ReferenceError as ReferenceError
+from samevoice.parity.insides import check_chain, instead, layers_of, part_of, together
 from samevoice.parity.metrics import Array
 
 if TYPE_CHECKING:
@@ -28,10 +29,6 @@ MIXTURE = "mixture"
 Axes: TypeAlias = str | hints.Order | None
 LIBRARIES = ("torch.nn.", "torchaudio.")  # what no network's author wrote
 _LSTM_WEIGHT = re.compile(r"weight_hh_l(\d+)(_reverse)?")
-
-
-class ReferenceError(SamevoiceError):
-    """The reference cannot be built, or is not what it is taken for."""
 
 
 # From modules to taps -----------------------------------------------------------------------------
@@ -74,7 +71,7 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
         path, _, tensor = source.rpartition(".")
         # A weight that torch computes from others belongs to the layer that it is computed for.
         path = path.partition(".parametrizations.")[0]
-        tap = target.rpartition(".")[0]
+        tap = target.rpartition(".")[0].partition(".parametrizations.")[0]
         if tensor == "in_proj_weight":
             attentions[path] = (*attentions.get(path, ()), tap)
         if tensor.startswith("in_proj_"):
@@ -84,6 +81,8 @@ def names_of(pairs: Sequence[tuple[str, str]]) -> Names:
         if path:  # what the outermost module holds itself is nobody's output
             modules.setdefault(path, tap)
     alone = {path: tap for path, tap in modules.items() if path not in lstms}
+    # A port that keeps the three in one has no layers for them.
+    attentions = {path: taps for path, taps in attentions.items() if len(taps) > 1}
     return Names(alone, lstms, attentions)
 
 
@@ -167,7 +166,9 @@ def _is_only_child(modules: Mapping[str, torch.nn.Module], path: str) -> bool:
     parent = path.rpartition(".")[0]
     if not parent or type(modules[parent]).__module__.startswith("torch.nn."):
         return False
-    if hints.calls_its_child(modules[parent]) or hints.is_laid(modules[path]):
+    if hints.calls_its_child(modules[parent]) or any(
+        map(hints.is_laid, (modules[parent], modules[path]))
+    ):
         return False
     return len(list(modules[parent].children())) == 1
 
@@ -259,12 +260,20 @@ def from_mlx(array: Array, first: bool, like: torch.Tensor, axes: Axes = None) -
 
 
 class Listener:
-    """Hooks on every watched module; with ``fed`` each takes the input given for its tap."""
+    """Hooks on every watched module; with ``fed`` each takes the input given for its tap.
+
+    Of what hears ``sound`` the filterbank and the mixture of layers are taps as well.
+    """
 
     def __init__(
-        self, module: torch.nn.Module, seams: Seams, fed: Mapping[str, Array] | None = None
+        self,
+        module: torch.nn.Module,
+        seams: Seams,
+        fed: Mapping[str, Array] | None = None,
+        *,
+        sound: bool = True,
     ) -> None:
-        self.seen = Recording()
+        self.seen, self.sound = Recording(), sound
         self.module, self.seams, self.fed = module, seams, fed or {}
         self.batch = 1  # of the run that is listened to
         self._last: Any = None  # the shape of what came last, where its channels came first
@@ -276,17 +285,20 @@ class Listener:
                 one = self.module.get_submodule(path)
                 before = one.register_forward_pre_hook(self._before(tap), with_kwargs=True)
                 stack.callback(before.remove)
-                stack.callback(one.register_forward_hook(self._after(tap)).remove)
+                # Also where it raises, and somebody calls it in another way: then it gave nothing.
+                after = one.register_forward_hook(self._after(tap), always_call=True)
+                stack.callback(after.remove)
             for path in self.seams.lstms:
                 lstm = self.module.get_submodule(path)
-                stack.callback(lstm.register_forward_hook(self._lstm(path)).remove)
+                hook = lstm.register_forward_hook(self._lstm(path), with_kwargs=True)
+                stack.callback(hook.remove)
             for tap, (path, method) in self.seams.methods.items():
                 one = self.module.get_submodule(path)
                 stack.enter_context(self._method(tap, one, method))
             stack.callback(self.module.register_forward_pre_hook(self._begun).remove)
-            if self.seams.fbank:
+            if self.sound and self.seams.fbank:
                 stack.enter_context(self._fbank())
-            if mixture := hints.mixture(self.module):
+            if self.sound and (mixture := hints.mixture(self.module)):
                 stack.enter_context(self._mixture(*mixture))
             stack.callback(self.module.register_forward_hook(self._whole).remove)
             yield self.seen
@@ -310,44 +322,53 @@ class Listener:
             if hints.is_inside(module):
                 self.seen.inside.add(name)
             fed = from_mlx(self.fed[name], first, x, axes) if name in self.fed else x
+            # What takes the same tensor twice, as attention does, is fed twice.
+            args = tuple(fed if value is x else value for value in args)
+            named = {key: fed if value is x else value for key, value in named.items()}
             if tap in self.seams.attentions:
-                self._projections(tap, fed, axes)
-            if fed is x:
-                return None
-            same = {key: fed if value is x else value for key, value in named.items()}
-            return (fed, *args[1:]) if args else (), same
+                self._projections(tap, args, named, axes)
+            return None if fed is x else (args, named)
 
         return hook
 
-    def _projections(self, tap: str, x: torch.Tensor, axes: Axes) -> None:
+    def _projections(
+        self, tap: str, args: tuple[Any, ...], named: dict[str, Any], axes: Axes
+    ) -> None:
         """torch's own attention tells nothing of what it makes of its input: it is made again."""
         import torch
 
         path, taps = self.seams.attentions[tap]
         inner: Any = self.module.get_submodule(path)
-        made = torch.nn.functional.linear(x, inner.in_proj_weight, inner.in_proj_bias)
-        for one, part in zip(taps, made.chunk(3, dim=-1), strict=True):
+        # A class of its own around it, as WavLM's, is given one sequence, and what it adds.
+        whole = self.seams.modules[tap] == path
+        rest = ("query", "key", "value")[len(args) :] if whole else ()
+        given = [*args[:3], *(named[one] for one in rest)] if whole else [args[0]] * 3
+        weights = inner.in_proj_weight.chunk(3)
+        biases = (None,) * 3 if inner.in_proj_bias is None else inner.in_proj_bias.chunk(3)
+        for one, x, weight, bias in zip(taps, given, weights, biases, strict=True):
+            part = torch.nn.functional.linear(x, weight, bias)
             self.seen.note_input(again(self.seen.inputs, one), to_mlx(x, False, axes))
             self.seen.note_output(again(self.seen.outputs, one), to_mlx(part, False, axes))
-        if self.seams.modules[tap] == path:
-            self._last_projection(path, inner, made, axes)
+        if whole:
+            self._last_projection(path, inner, args, named, axes)
 
-    def _last_projection(self, path: str, inner: Any, made: torch.Tensor, axes: Axes) -> None:
-        """Called as a whole, it never calls its last layer: (B, T, 3D) or (T, B, 3D)."""
+    def _last_projection(
+        self, path: str, inner: Any, args: tuple[Any, ...], named: dict[str, Any], axes: Axes
+    ) -> None:
+        """Called as a whole, it never calls its last layer: what reaches that is what it gives
+        where the layer changes nothing."""
         import torch
 
         last = next(t for t, one in self.seams.modules.items() if one == f"{path}.out_proj")
-        firsts = (x if inner.batch_first else x.transpose(0, 1) for x in made.chunk(3, dim=-1))
-        heads = inner.num_heads
-        parts = [x.reshape(*x.shape[:2], heads, -1).transpose(1, 2) for x in firsts]
-        query, key, value = parts
-        y = torch.nn.functional.scaled_dot_product_attention(query, key, value)
-        y = y.transpose(1, 2).flatten(2)
-        given = y if inner.batch_first else y.transpose(0, 1)
+        weight, bias = inner.out_proj.weight, inner.out_proj.bias
+        same = torch.eye(len(weight), dtype=weight.dtype)
+        none = None if bias is None else torch.zeros_like(bias)
+        with instead(inner.out_proj, weight=same, bias=none):
+            given = inner.forward(*args, **named)[0]
         name = again(self.seen.inputs, last)
         self.seen.note_input(name, to_mlx(given, False, axes))
         self.seen.inside.add(name)
-        found = torch.nn.functional.linear(given, inner.out_proj.weight, inner.out_proj.bias)
+        found = torch.nn.functional.linear(given, weight, bias)
         self.seen.note_output(again(self.seen.outputs, last), to_mlx(found, False, axes))
 
     def _after(self, tap: str) -> Callable[..., Any]:
@@ -373,8 +394,12 @@ class Listener:
         """torch tells nothing of the layers inside an LSTM: they run once more, one by one."""
         taps = self.seams.lstms[path]
 
-        def hook(lstm: torch.nn.RNNBase, args: tuple[torch.Tensor, ...], output: Any) -> Any:
+        def hook(
+            lstm: torch.nn.RNNBase, args: tuple[Any, ...], said: dict[str, Any], output: Any
+        ) -> Any:
             x, axes = args[0], None if lstm.batch_first else hints.TIME_FIRST
+            states = args[1] if len(args) > 1 else said.get("hx")
+            ends = []
             for number, layer in enumerate(layers_of(lstm)):
                 named = (taps[key] for key in sorted(taps) if key[0] == number)
                 ways = [again(self.seen.inputs, tap) for tap in named]
@@ -382,13 +407,14 @@ class Listener:
                     self.seen.note_input(tap, to_mlx(x, False, axes))
                 if ways[0] in self.fed:
                     x = from_mlx(self.fed[ways[0]], False, x, axes)
-                x = layer(x)[0]
+                x, end = layer(x, part_of(states, number * len(ways), len(ways)))
+                ends.append(end)
                 halves = x.split(lstm.hidden_size, dim=-1)
                 for tap, half in zip(ways, halves, strict=True):
                     self.seen.note_output(tap, to_mlx(half, False, axes))
             if self.fed:
-                return x, output[1]
-            _check_chain(path, output[0], x)
+                return x, together(ends)
+            check_chain(path, output[0], x)
             return None
 
         return hook
@@ -458,40 +484,3 @@ def _wrapped(module: torch.nn.Module, method: str, computing: Callable[..., Any]
         yield
     finally:
         delattr(module, method)
-
-
-def layers_of(lstm: Any) -> list[torch.nn.RNNBase]:
-    """The layers of an LSTM, or of its kin, as ones of one layer that hold the same weights."""
-    import torch
-
-    if lstm.proj_size:
-        raise ReferenceError("an LSTM must be without projection to be looked into")
-    found = []
-    for number in range(lstm.num_layers):
-        ends = ("", "_reverse") if lstm.bidirectional else ("",)
-        kinds = ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        weights = {
-            f"{kind}_l0{end}": getattr(lstm, f"{kind}_l{number}{end}")
-            for kind in kinds[: 4 if lstm.bias else 2]
-            for end in ends
-        }
-        with torch.device("meta"):
-            one = type(lstm)(
-                weights["weight_ih_l0"].shape[1],
-                lstm.hidden_size,
-                bias=lstm.bias,
-                batch_first=lstm.batch_first,
-                bidirectional=lstm.bidirectional,
-            )
-        one.load_state_dict(weights, strict=True, assign=True)
-        found.append(one.eval())
-    return found
-
-
-def _check_chain(path: str, whole: torch.Tensor, chained: torch.Tensor) -> None:
-    """Layer by layer must be the same LSTM; its outputs lie in [-1, 1]."""
-    import torch
-
-    gap = float((whole - chained).abs().max()) if whole.numel() else 0.0
-    if not gap <= 64 * torch.finfo(whole.dtype).eps:
-        raise ReferenceError(f"{path}: its layers one by one are {gap:.3g} off the whole LSTM")

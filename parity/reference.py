@@ -1,7 +1,7 @@
 """PyTorch's side: the original's own module, in float32 as people run it and in float64 as truth.
 
-Only this module of the harness, listening.py and modules.py know torch, and only once something is
-asked of them.
+Only this module of the harness, listening.py, insides.py and modules.py know torch, and only once
+something is asked of them.
 """
 
 from __future__ import annotations
@@ -78,7 +78,8 @@ class Reference:
     ) -> Recording:
         """Every tap; with ``fed`` each layer named there takes the input given for it."""
         module = module or self._module(precision)
-        with self._running(precision), Listener(module, self.seams, fed).listening() as seen:
+        listener = Listener(module, self.seams, fed, sound=example.arguments is None)
+        with self._running(precision), listener.listening() as seen:
             _called(module, example, precision)
         return seen
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from samevoice.models.layers import EPSILON, named_arrays
+from samevoice.models.layers import EPSILON, Module, named_arrays
 from samevoice.models.network import CutEmbedding
 from samevoice.parity.bugs import BEHIND, BUGS, CONV, INSTEAD, LYING, NORM, Case, function_bug
 from samevoice.parity.candidate import as_numpy
@@ -57,8 +57,7 @@ def _kind(module: Any) -> str:
     recurrent = "Wx" in module and "Wh" in module
     gates = module["Wx"].shape[0] // module["Wh"].shape[1] if recurrent else 0
     dims = getattr(module.get("weight"), "ndim", 0)
-    kinds = (
-        ("", "scales" in module or "Transpose" in name or "Embedding" in name),
+    ours = (
         *(("fbank", hasattr(module, "mel_banks")), ("mel", hasattr(module, "banks"))),
         ("pool", name == "StatsPool"),
         ("attentive pool", hasattr(module, "score_layers")),
@@ -68,6 +67,10 @@ def _kind(module: Any) -> str:
         ("fusion", "local_att" in module),
         ("mixture", name == "Mixture"),
         ("sinc", "low_hz" in module and "band_hz" in module),
+    )
+    kinds = (
+        ("", "scales" in module or "Transpose" in name or "Embedding" in name),
+        *(ours if _is_ours(module) else ()),
         ("batch norm", "running_mean" in module),
         ("lstm", gates == 4),
         ("gru", gates == 3),
@@ -78,6 +81,12 @@ def _kind(module: Any) -> str:
         *(("linear", dims == 2), ("conv1d", dims == 3), ("conv2d", dims == 4)),
     )
     return next((kind for kind, fits in kinds if fits), "")
+
+
+def _is_ours(module: Any) -> bool:
+    """Whether its class is one of samevoice's, or made of one: others may have the same names."""
+    kinds = (one for one in type(module).__mro__ if one is not Module)
+    return any(one.__module__.startswith("samevoice.") for one in kinds)
 
 
 def _settings(kind: str, path: str, module: Any) -> dict[str, Any]:

@@ -51,7 +51,8 @@ class Heard:
 
     def give(self, path: str, x: mx.array) -> mx.array:
         """What a layer passes on for ``x``."""
-        self.outputs[again(self.outputs, path)] = x = self._changed(path, x)
+        x = self._changed(path, x)
+        self.outputs[again(self.outputs, path)] = mx.array(x)  # which who takes x may write over
         return x
 
     def _changed(self, tap: str, x: mx.array) -> mx.array:

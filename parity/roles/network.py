@@ -1,9 +1,9 @@
 """Any network: arrays in, arrays out. Its config says what it is fed, and it has no task.
 
 ``inputs`` are its arguments by position, each with a shape and a dtype. Integers are drawn evenly,
-``from`` one number to ``below`` another. A letter in a shape is a size that may change: ``sizes``
-has what it usually is, ``least`` the least that it may be. The size called B is the batch, whose
-items the network keeps apart.
+``from`` one number to ``below`` another, or all are one ``value``. A letter in a shape is a size
+that may change: ``sizes`` has what it usually is, ``least`` the least that it may be. The size
+called B is the batch, whose items the network keeps apart.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ def examples(network: Fed, chosen: Set, speech: Array | None = None) -> Iterator
     if BATCH in usual:
         yield made("one", config, {**usual, BATCH: 1}, 2, depth=less)
     yield made("quiet", config, usual, 3, 2.0**-10, depth=less)
+    if set(usual) - {BATCH}:
+        yield made("long", config, long(usual), 7, depth="output")
     if whole:
         yield made("loud", config, usual, 4, 8.0, depth="free")
     if whole and usual:
@@ -62,6 +64,8 @@ def drawn(one: Mapping[str, Any], sizes: Sizes, seed: int, scale: np.float32) ->
     dtype = str(one.get("dtype", "float32"))
     if dtype not in DTYPES:
         raise RoleError(f"input {one.get('name')!r} is {dtype}: one of {', '.join(DTYPES)}")
+    if "value" in one:
+        return np.full(shape, _size(one["value"], sizes), dtype)
     if dtype == "float32":
         return scale * normal(shape, seed)
     low, below = int(one.get("from", 0)), _size(one.get("below", 2), sizes)
@@ -81,6 +85,11 @@ def _size(said: str | int, sizes: Sizes) -> int:
 def larger(sizes: Sizes) -> dict[str, int]:
     """One item more, and all else half as large again."""
     return {name: size + (1 if name == BATCH else size // 2) for name, size in sizes.items()}
+
+
+def long(sizes: Sizes) -> dict[str, int]:
+    """Four times as large: what happens once for every so many happens more often."""
+    return {name: size if name == BATCH else 4 * size for name, size in sizes.items()}
 
 
 def smaller(config: Config) -> dict[str, int]:

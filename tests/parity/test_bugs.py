@@ -9,10 +9,11 @@ import mlx.core as mx
 import numpy as np
 import pytest
 
-from samevoice.models.layers import BatchNorm, Conv1d
+from samevoice.models.layers import BatchNorm, Conv1d, Module
 from samevoice.models.layers.mel import MFCC, MelDecibels
 from samevoice.models.layers.pooling import AttentivePool, StatsPool
 from samevoice.models.network import CutEmbedding
+from samevoice.models.nn import Linear
 from samevoice.parity import bugs, spoiling
 from samevoice.parity.textbook import Layer, compute
 
@@ -89,6 +90,20 @@ def test_two_convolutions_in_one_group_each() -> None:
     layer = Layer("conv1d", "x", {"weight": weight}, {"groups": 2})
     x = np.array([[[1.0, 10.0], [2.0, 20.0]]])
     np.testing.assert_array_equal(compute(layer, x), x)
+
+
+def test_a_strangers_class_of_the_same_name_is_none_of_ours() -> None:
+    class StatsPool(Module):
+        def __call__(self, x: mx.array) -> mx.array:
+            return x.mean(axis=1)
+
+    class Strange(Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.pool, self.act, self.linear = StatsPool(), StatsPool(), Linear(2, 2)
+            self.act.function = "relu"
+
+    assert [one.kind for path, one in spoiling.layers_of(Strange()).items() if path] == ["linear"]
 
 
 def test_each_bug_changes_its_layer() -> None:

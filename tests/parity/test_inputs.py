@@ -184,6 +184,14 @@ TALK = {
 }
 
 
+def test_numbers_may_all_be_one_of_the_sizes() -> None:
+    lengths = {"name": "lengths", "shape": ["B"], "dtype": "int64", "value": "T"}
+    x = {"name": "x", "shape": ["B", "T", 3], "dtype": "float32"}
+    full = fed("full", TALK | {"inputs": [x, lengths]})
+    found = {name: [*one.fed.values()][1].tolist() for name, one in full.items()}
+    assert (found["as given"], found["other sizes"]) == ([20, 20], [30, 30, 30])
+
+
 def fed(chosen: str, config: dict[str, Any] | None = None) -> dict[str, Example]:
     found = examples(Hearing(config or TALK, 0), chosen)  # type: ignore[arg-type]
     return {one.name: one for one in found}
@@ -198,11 +206,12 @@ def test_a_network_is_fed_what_its_config_says() -> None:
         "other sizes": [(3, 30, 3), (3,)],
         "one": [(1, 20, 3), (1,)],
         "quiet": [(2, 20, 3), (2,)],
+        "long": [(2, 80, 3), (2,)],
         "loud": [(2, 20, 3), (2,)],
         "smaller": [(2, 16, 3), (2,)],
         "large batch": [(8, 20, 3), (8,)],
     }
-    assert list(quick) == list(shapes)[:4]
+    assert list(quick) == list(shapes)[:5]
     x, lengths = quick["as given"].fed.values()
     assert [str(one.dtype) for one in (x, lengths)] == ["float32", "int64"]
     # Numbers that change here change every recorded result.
@@ -211,7 +220,7 @@ def test_a_network_is_fed_what_its_config_says() -> None:
     assert np.abs(quick["quiet"].fed["argument.0"]).max() < 0.005
     assert len({one.sha256 for one in full.values()}) == len(full)
     assert {name: one.count for name, one in quick.items()} == {
-        **{"as given": 2, "other sizes": 3, "one": 1, "quiet": 2}
+        **{"as given": 2, "other sizes": 3, "one": 1, "quiet": 2, "long": 2}
     }
 
 

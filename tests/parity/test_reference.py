@@ -13,7 +13,8 @@ import pytest
 from samevoice.converters import convert
 from samevoice.parity import hints
 from samevoice.parity.inputs import Example, batch, noise
-from samevoice.parity.listening import ReferenceError, layers_of, names_of, seams_of
+from samevoice.parity.insides import layers_of
+from samevoice.parity.listening import ReferenceError, names_of, seams_of
 from samevoice.parity.metrics import rms
 from samevoice.parity.reference import Reference
 from samevoice.parity.roles.embedding import masks
@@ -172,7 +173,98 @@ def test_a_port_says_where_each_module_has_its_axes() -> None:
     assert forced.outputs["twice"].tolist() == (2 * frames + 2).tolist()
 
 
-@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_a_module_that_was_laid_is_heard_beside_its_only_child() -> None:
+    import torch
+
+    class Doubling(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = torch.nn.Linear(3, 3)
+
+        def forward(self, x: Any) -> Any:
+            return 2 * self.linear(x)
+
+    module = torch.nn.ModuleDict({"twice": Doubling()})
+    names = names_of([("twice.linear.weight", "twice.linear.weight")])
+    assert seams_of(module, names).modules == {"twice.linear": "twice"}
+    hints.lay_kinds(module, {"Doubling": ((0, 1), (0, 1))})
+    assert seams_of(module, names).modules == {"twice": "twice", "twice.linear": "twice.linear"}
+
+
+def test_attention_of_one_sequence_to_another_is_heard_with_its_mask() -> None:
+    import torch
+
+    class Looking(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attn = torch.nn.MultiheadAttention(4, 2, batch_first=True)
+
+        def forward(self, x: Any, y: Any) -> Any:
+            unseen = (torch.arange(y.shape[1]) > 1).expand(len(y), -1)
+            return self.attn(x, y, value=2 * y, key_padding_mask=unseen)[0]
+
+    parts = ("query_proj", "key_proj", "value_proj")
+    pairs = [("attn.in_proj_weight", f"attn.{part}.weight") for part in parts]
+    pairs.append(("attn.out_proj.weight", "attn.out_proj.weight"))
+    module = Looking()
+    hints.lay(module, {"attn": (None, (0, 1, 2))})
+    hints.hear_by_first(module.attn)
+    reference = Reference(module, seams_of(module, names_of(pairs)))
+    x, y = noise(24).reshape(2, 3, 4), noise(40).reshape(2, 5, 4)
+    seen = reference.record(Example("x", arguments=(x, y)))
+    assert np.array_equal(seen.inputs["attn.query_proj"], x)
+    assert np.array_equal(seen.inputs["attn.key_proj"], y)
+    assert np.array_equal(seen.inputs["attn.value_proj"], 2 * y)
+    for tap in ("attn", "attn.out_proj"):
+        np.testing.assert_allclose(seen.outputs[tap], seen.outputs["output"], rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+def test_a_network_that_goes_on_from_states_is_heard(kind: str) -> None:
+    import torch
+
+    class Streaming(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.rnn = getattr(torch.nn, kind)(3, 4, 2, batch_first=True)
+
+        def forward(self, x: Any, h: Any, c: Any) -> Any:
+            y, states = self.rnn(x, (h, c) if kind == "LSTM" else h)
+            return (y, *states) if kind == "LSTM" else (y, states)
+
+    pairs = [(f"rnn.weight_hh_l{n}", f"rnn.{n}.Wh") for n in (0, 1)]
+    module = Streaming()
+    reference = Reference(module, seams_of(module, names_of(pairs)))
+    given = noise(30).reshape(2, 5, 3), noise(16).reshape(2, 2, 4), noise(16).reshape(2, 2, 4)
+    example = Example("x", arguments=given)
+    seen = reference.record(example)
+    assert seen.outputs["rnn.1"].tolist() == seen.outputs["output"].tolist()
+    fed = reference.record(example, fed={"rnn.1": seen.inputs["rnn.1"]}).outputs
+    for tap, array in seen.outputs.items():
+        np.testing.assert_allclose(fed[tap], array, rtol=1e-5, atol=1e-6)
+
+
+def test_what_is_fed_arrays_has_its_filterbank_to_itself() -> None:
+    import torch
+
+    class Hearing(torch.nn.Module):
+        def compute_fbank(self, x: Any) -> Any:
+            return x + 1
+
+        def forward(self, x: Any) -> Any:
+            return 2 * self.compute_fbank(x)
+
+    reference = Reference(Hearing(), seams_of(Hearing(), names_of([])))
+    assert [*reference.record(Example("x", arguments=(noise(4),))).outputs] == ["output"]
+    assert [*reference.record(Example("x", noise(4)[None, None])).outputs] == ["fbank", "output"]
+
+
+def test_a_weight_that_is_computed_belongs_to_its_layer_on_both_sides() -> None:
+    pair = ("conv.parametrizations.weight.0._u", "conv.parametrizations.weight.0.u")
+    assert names_of([pair]).modules == {"conv": "conv"}
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
 def test_the_layers_of_one_with_time_in_front_are_heard_batch_first(kind: str) -> None:
     import torch
 
