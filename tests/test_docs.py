@@ -89,6 +89,8 @@ NOT_RUN = {
     "samevoice parity half --source": "the same",
     "samevoice convert reference:SpeechBrainECAPA --dtype": "minutes of a large network",
     "samevoice parity ecapa16 --source": "the same",
+    "samevoice parity ecapa --source": "minutes; tests/parity/test_ecapa.py has a small shape",
+    "samevoice gallery reference:SpeechBrainECAPA/small": SPOILT,
     "samevoice bench": "takes minutes to hours; tests/cli/test_bench.py does it on a small network",
 }
 

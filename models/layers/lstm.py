@@ -34,11 +34,13 @@ class LSTM(Module):
 class BiLSTM(Module):
     """Both directions, or forward alone, side by side."""
 
+    way = LSTM
+
     def __init__(self, inputs: int, hidden: int, bidirectional: bool) -> None:
         super().__init__()
-        self.forward = LSTM(inputs, hidden)
+        self.forward = self.way(inputs, hidden)
         if bidirectional:
-            self.backward = LSTM(inputs, hidden, backward=True)
+            self.backward = self.way(inputs, hidden, backward=True)
 
     @property
     def ways(self) -> list[LSTM]:

@@ -30,6 +30,7 @@ from samevoice.models.nn.activations import softplus as softplus
 from samevoice.models.nn.activations import softshrink as softshrink
 from samevoice.models.nn.activations import softsign as softsign
 from samevoice.models.nn.activations import threshold as threshold
+from samevoice.models.nn.attention import MultiheadAttention as MultiheadAttention
 from samevoice.models.nn.axes import add_along as add_along
 from samevoice.models.nn.axes import channel_shuffle as channel_shuffle
 from samevoice.models.nn.axes import columns as columns
@@ -43,6 +44,7 @@ from samevoice.models.nn.axes import pixel_shuffle as pixel_shuffle
 from samevoice.models.nn.axes import pixel_unshuffle as pixel_unshuffle
 from samevoice.models.nn.axes import put as put
 from samevoice.models.nn.axes import put_along as put_along
+from samevoice.models.nn.axes import roll as roll
 from samevoice.models.nn.axes import sort as sort
 from samevoice.models.nn.axes import topk as topk
 from samevoice.models.nn.axes import unbind as unbind
@@ -111,6 +113,7 @@ from samevoice.models.nn.products import conv_transpose2d as conv_transpose2d
 from samevoice.models.nn.products import linear as linear
 from samevoice.models.nn.recurrent import GRU as GRU
 from samevoice.models.nn.recurrent import LSTM as LSTM
+from samevoice.models.nn.recurrent import RNN as RNN
 from samevoice.models.nn.spectra import istft as istft
 from samevoice.models.nn.spectra import stft as stft
 from samevoice.models.nn.sums import cumprod as cumprod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import mlx.core as mx
 import numpy as np
@@ -46,6 +47,13 @@ def unfold(x: mx.array, size: int, step: int, axis: int) -> mx.array:
     made = mx.take(x, index.reshape(-1), axis=axis)
     made = made.reshape(*x.shape[:axis], count, size, *x.shape[axis + 1 :])
     return mx.moveaxis(made, axis + 1, -1)
+
+
+def roll(x: mx.array, shift: int | tuple[int, ...], axis: int | tuple[int, ...]) -> mx.array:
+    """MLX's own, whose types lack the axes."""
+    rolled: Any = mx.roll
+    made: mx.array = rolled(x, shift, axis=axis)
+    return made
 
 
 def gather(x: mx.array, index: mx.array, axis: int) -> mx.array:

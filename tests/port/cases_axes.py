@@ -159,4 +159,25 @@ CASES = [
         "s = torch.stft(x, 64, 16, window=torch.hamming_window(64), center=False, return_complex=True)\ntorch.istft(s, 64, 16, window=torch.hamming_window(64), center=False)",
         SOUND,
     ),
+    # Under vmap torch has other operations, those that its own functions are made of.
+    Case("torch.vmap(lambda y: torch.fft.rfft(y).abs())(x)"),
+    Case("torch.vmap(lambda y: torch.fft.rfft2(y, norm='ortho').imag)(x)"),
+    Case("torch.vmap(lambda y: torch.fft.ifft(torch.fft.fft(y), norm='forward').real)(x)"),
+    Case("torch.vmap(lambda y: torch.fft.irfft(torch.fft.rfft(y), n=8))(x)"),
+    Case("torch.vmap(lambda y: torch.fft.irfft2(torch.fft.rfft2(y)))(x)", {"x": "B 6 8"}),
+    Case("torch.vmap(lambda y: y @ y.T)(x)"),
+    Case("torch.vmap(lambda y: y.std(1))(x)"),
+    Case("torch.vmap(lambda y, z: y + z, in_dims=(0, None))(x, x[0])"),
+    Case("torch.vmap(lambda y: F.pad(y, (1, 2), mode='reflect').softmax(0))(x)"),
+    Case("torch.vmap(lambda y: F.layer_norm(y.T, (6,)))(x)"),
+    Case("torch.vmap(lambda y: F.conv1d(y, self.m.weight))(x)", layers={"m": "nn.Conv1d(6, 5, 3)"}),
+    Case(
+        "torch.vmap(lambda y: F.conv_transpose1d(y, self.m.weight, stride=2))(x)",
+        layers={"m": "nn.ConvTranspose1d(6, 5, 3)"},
+    ),
+    Case(
+        "count = (x.shape[-1] - 5) // 2 + 1\ntorch.as_strided(x, (x.shape[0], count, 5), (x.shape[-1], 2, 1))",
+        {"x": "B T"},
+        moved=False,
+    ),
 ]

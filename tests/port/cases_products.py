@@ -43,6 +43,7 @@ CASES = [
     Case("torch.einsum('b h t d, b h s d -> b h t s', x, y)", {"x": "B 3 T 4", "y": "B 3 U 4"}),
     Case("torch.einsum('bct,dc->bdt', x, self.w)", parameters={"w": (5, 6)}),
     Case("torch.tensordot(x, y, dims=([1], [0]))", {"x": "B 6 T", "y": "6 5"}),
+    Case("torch.vdot(x[0, 0], x[0, 1])", bound=60),
     Case("torch.inner(x, y)", {"x": "B 6", "y": "T 6"}),
     Case("F.linear(x, self.w, self.b)", BEHIND, parameters={"w": (5, 6), "b": (5,)}),
     Case("F.linear(x, self.w)", BEHIND, parameters={"w": (5, 6)}),
@@ -264,6 +265,36 @@ CASES = [
         {"x": "B T 6"},
         {"m": "nn.GRU(6, 5, batch_first=True)"},
     ),
+    layer("nn.RNN(6, 5, batch_first=True)", "B T 6", "self.m(x)[0]"),
+    layer("nn.RNN(6, 5, num_layers=2, bidirectional=True)", "T B 6", "self.m(x)[1]"),
+    layer("nn.RNN(6, 5, nonlinearity='relu', batch_first=True)", "B T 6", "self.m(x)[0]"),
+    Case("self.m(x, h)", {"x": "B T 6", "h": "1 B 5"}, {"m": "nn.RNN(6, 5, batch_first=True)"}),
+    # Attention.
+    layer("nn.MultiheadAttention(6, 2, batch_first=True)", "B T 6", "self.m(x, x, x)[0]"),
+    layer("nn.MultiheadAttention(6, 3)", "T B 6", "self.m(x, x, x, need_weights=False)[0]"),
+    layer("nn.MultiheadAttention(6, 2, bias=False)", "T B 6", "y, w = self.m(x, x, x)\ny, w"),
+    Case(
+        "self.m(x, y, y)[0]",
+        {"x": "B T 6", "y": "B U 6"},
+        {"m": "nn.MultiheadAttention(6, 2, batch_first=True)"},
+    ),
+    Case(
+        "self.m(x, y, y * 2, key_padding_mask=torch.arange(y.shape[1])[None] > 4)[0]",
+        {"x": "1 T 6", "y": "1 U 6"},
+        {"m": "nn.MultiheadAttention(6, 2, batch_first=True)"},
+    ),
+    Case(
+        "mask = torch.ones(x.shape[1], x.shape[1]).triu(1).bool()\nself.m(x, x, x, attn_mask=mask)[0]",
+        {"x": "B T 6"},
+        {"m": "nn.MultiheadAttention(6, 2, batch_first=True)"},
+    ),
+    Case(
+        "self.m(x, x, x, attn_mask=m)[0]",
+        {"x": "B 5 6", "m": "5 5"},
+        {"m": "nn.MultiheadAttention(6, 2, batch_first=True)"},
+    ),
+    layer("nn.TransformerEncoderLayer(6, 2, 8, batch_first=True)", "B T 6"),
+    layer("nn.TransformerEncoderLayer(6, 2, 8, norm_first=True, activation='gelu')", "T B 6"),
     # Others.
     layer(
         "nn.Sequential(nn.Conv1d(6, 5, 3, padding=1), nn.ReLU(), nn.BatchNorm1d(5), nn.Dropout(0.1), nn.Conv1d(5, 4, 1))"

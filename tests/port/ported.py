@@ -60,7 +60,8 @@ class Case:
             dims = tuple(d if d in SIZES else int(d) for d in shape.split())
             if channels_last and len(dims) > 1:
                 dims = (dims[0], *dims[2:], dims[1]) if len(dims) > 2 else dims[::-1]
-            found.append(fed.Input(name, dims, _SPEC.get(dtype, "float32"), int(below or 0)))
+            most = int(below) if below else None
+            found.append(fed.Input(name, dims, _SPEC.get(dtype, "float32"), most))
         return fed.Inputs(tuple(found), {k: v for k, v in SIZES.items() if self._has(k)})
 
     def _has(self, letter: str) -> bool:

@@ -75,6 +75,25 @@ def test_what_gives_more_or_less_for_other_values_is_refused(code: str) -> None:
     assert "\n" not in str(refused.value)
 
 
+@pytest.mark.parametrize(
+    "code",
+    [
+        "x = x * 1\ny = x[1]\nx.add_(1)\nx + y",
+        "x = x * 1\ny = x[:, :2]\nx[:, 1] += 1\nx[:, :2] + y",
+        "x = x * 1\nx.view(-1).mul_(2)\nx",
+    ],
+)
+def test_what_is_changed_under_a_view_of_it_is_refused(code: str) -> None:
+    with pytest.raises(PortError, match="changed in place"):
+        Trial(Case(code))
+
+
+def test_what_happens_once_for_every_so_many_happens_more_often_later() -> None:
+    pooled = "F.avg_pool1d(x, 60, ceil_mode=True)[..., None].expand(-1, -1, -1, 60)"
+    trial = Trial(Case(f"{pooled}.flatten(2)[..., : x.shape[-1]]"))
+    assert trial.ratio(SIZES | {"T": 140}) <= 3, trial.code
+
+
 def test_a_wrong_result_is_seen() -> None:
     trial = Trial(Case("x * 2"))
     trial.network.__class__.__call__ = lambda self, x: x * 2.0001

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from doc_pages import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from test_family import command
@@ -83,6 +84,55 @@ class Stepping(nn.Module):
         return y
 
 
+class Streaming(nn.Module):
+    # Its names are private, or a dictionary's; who holds weights need not be called.
+    def __init__(self):
+        super().__init__()
+        self._first, self.keys = nn.Linear(6, 8), Held()
+        self.rnn = nn.GRU(8, 8, batch_first=True)
+        self.attn = nn.MultiheadAttention(8, 2, batch_first=True)
+
+    def forward(self, x, lengths, h):
+        try:
+            x = self._first(x, lengths)
+        except TypeError:
+            x = self._first(x)
+        y, h = self.rnn(torch.vmap(torch.tanh)(x), h)
+        unseen = torch.arange(int(lengths.max()))[None] >= lengths[:, None]
+        y, _ = self.attn(y, y, y, key_padding_mask=unseen)
+        y[:, :, 2:4] += self.keys.scale()
+        return y, h
+
+
+class Held(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self._log = nn.Parameter(torch.zeros(2))
+
+    def scale(self):
+        return self._log.exp()
+
+
+class Shuffling(nn.Module):
+    # It is given its channels behind, as its layer wants them, and leaves them in front.
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv1d(6, 6, 3, padding=1)
+
+    def forward(self, x):
+        y = self.conv(x)
+        return y.view(len(y), 2, 3, -1).transpose(1, 2).reshape(len(y), 6, -1)
+
+
+class Turns(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.Sequential(Shuffling(), Shuffling(), Shuffling())
+
+    def forward(self, x):
+        return self.blocks(x)
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()
@@ -132,11 +182,21 @@ def port(
     sys.modules.pop("my_models", None)
 
 
-def test_a_module_becomes_a_package_whose_every_layer_agrees(here: Path) -> None:
-    done = command(None, "port", "my_models:Net", "--output", "net", "--input", "2x16x50")
+@pytest.fixture(scope="module")
+def net(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The package of the first one, by the command itself."""
+    folder = tmp_path_factory.mktemp("net")
+    (folder / "my_models.py").write_text(MODELS, encoding="utf-8")
+    with pytest.MonkeyPatch.context() as moved:
+        moved.chdir(folder)
+        done = command(None, "port", "my_models:Net", "--output", "net", "--input", "2x16x50")
     assert done.returncode == 0, done.stderr
     assert "free sizes B, T" in done.stdout
-    code = (here / "net" / "net_mlx" / "network.py").read_text(encoding="utf-8")
+    return folder / "net"
+
+
+def test_a_module_becomes_a_package_whose_every_layer_agrees(net: Path) -> None:
+    code = (net / "net_mlx" / "network.py").read_text(encoding="utf-8")
     # One class for both blocks, and loops where the layers repeat.
     assert code.count("class Dense(") == 1
     assert 'self[f"layer{n}"] = Layer(channels + 8 * (n - 1), dilation)' in code
@@ -146,24 +206,33 @@ def test_a_module_becomes_a_package_whose_every_layer_agrees(here: Path) -> None
     assert "heard = self.lstm(frames)" in code
     # The channels are turned once, where the network begins.
     assert code.count("swapaxes") == 2
-    assert (here / "net" / "parity" / "report.html").is_file()
+    assert (net / "parity" / "report.html").is_file()
 
 
-def test_what_is_written_is_typed_and_formatted(here: Path, port: Run) -> None:
-    done = port("my_models:Net", "--output", "net", "--input", "2x16x50")
-    assert done.code == 0, done.err
+def test_what_is_written_is_typed_and_formatted(net: Path) -> None:
+    config = ROOT / "pyproject.toml"
+    known = ["--config-file", str(config), "--cache-dir", str(ROOT / ".mypy_cache")]
     for tool in (
-        ["mypy", "--strict", "net_mlx"],
+        ["mypy", "--strict", *known, "net_mlx"],
         ["ruff", "format", "--check", "--line-length", "100", "."],
     ):
         checked = subprocess.run(
             [sys.executable, "-m", *tool],
-            cwd=here / "net",
+            cwd=net,
             capture_output=True,
             text=True,
             check=False,
         )
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_the_original_is_found_in_the_current_folder(net: Path) -> None:
+    code = (
+        f"import sys; sys.path.insert(0, {str(net)!r}); import net_mlx.original as o; o.build({{}})"
+    )
+    line = [sys.executable, "-P", "-c", code]  # as an installed command looks for modules
+    done = subprocess.run(line, cwd=net.parent, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_what_people_edited_is_not_written_over(here: Path, port: Run) -> None:
@@ -193,6 +262,29 @@ def test_a_size_is_followed_whether_it_is_even_or_odd(here: Path, port: Run) -> 
     assert "y.shape[1] - 1" in code
     sound = inputs.Inputs((inputs.Input("x", ("T",)),), {"T": 40})
     assert {len(x) % 2 for (x,) in inputs.runs(sound)} == {0, 1}
+
+
+def test_sizes_that_are_said_states_and_names_that_mlx_has_otherwise(here: Path, port: Run) -> None:
+    shapes = ["--input", "B2xT9x6", "--input", "lengths=B:int64=T", "--input", "h=1xBx8"]
+    done = port("my_models:Streaming", *shapes, "--output", "net")
+    assert done.code == 0, done.out + done.err
+    assert "free sizes B, T\n" in done.out
+    code = (here / "net" / "streaming_mlx" / "network.py").read_text(encoding="utf-8")
+    assert "self.first = nn.Linear(6, 8)" in code
+    assert "self.keys_ = Held()" in code
+    assert "y, h = self.rnn.states(mx.tanh(" in code
+    assert "self.attn(y, key_padding_mask=unseen)" in code
+    assert "y[..., 2:4] + mx.exp(self.keys_.log)" in code
+    assert code.count("y[:, :, 2:4] = ") == 1
+    table = (here / "net" / "streaming_mlx" / "family.py").read_text(encoding="utf-8")
+    assert 'Rule("keys._log", "keys_.log")' in table
+
+
+def test_layers_in_turn_are_turned_to_one_another(here: Path, port: Run) -> None:
+    done = port("my_models:Turns", "--input", "2x6x9", "--output", "net")
+    assert done.code == 0, done.out + done.err
+    code = (here / "net" / "turns_mlx" / "network.py").read_text(encoding="utf-8")
+    assert "self.blocks[1](self.blocks[0](x).swapaxes(1, 2))" in code
 
 
 def test_a_size_that_the_code_loops_over_stays_as_it_is(here: Path, port: Run) -> None:
@@ -243,6 +335,7 @@ def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
         (["my_models:Net", "--args", "layers"], "--args is no JSON"),
         (["my_models:Net", "--input", "2x16"], "it does not take x (2x16)"),
         (["my_models:Net", "--input", "two"], "a shape is wanted"),
+        (["my_models:Net", "--input", "2x16xT"], "how large is T? Say it once, as in T200"),
         (["my_models:Choosy", "--input", "2x6x4"], "depends on the values that it is fed, at "),
         (["my_models:Dicing", "--input", "2x6x4"], "it gives something else each time"),
         (["my_models:Net", "--input", "2x16x50", "--weights", "nothing.pt"], "nothing.pt"),

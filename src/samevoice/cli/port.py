@@ -30,7 +30,7 @@ def port(
         list[str] | None,
         option(
             "SPEC",
-            "A shape that it takes, one for each tensor: 2x200x80, or lengths=2:int64<200.",
+            "What it takes, one for each tensor: 2x200x80, B2xT200x80, lengths=B:int64<200.",
             "--input",
             default="the first of the usual ones that runs",
         ),

@@ -6,14 +6,17 @@ import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
-from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from samevoice.errors import told
+from samevoice.parity import authors
 from samevoice.port.graph import PortError
+
+# Each module that was built and its arguments; held, or another one would have its place in memory.
+Given: TypeAlias = dict[int, tuple[torch.nn.Module, dict[str, Any]]]
 
 
 def imported(name: str) -> Any:
@@ -21,8 +24,7 @@ def imported(name: str) -> Any:
     module, _, attribute = name.partition(":")
     if not module or not attribute:
         raise PortError(f"{name!r}: a module and a class are wanted, as in my_package.models:MyNet")
-    if (here := str(Path.cwd())) not in sys.path:
-        sys.path.insert(0, here)  # where it stays: what was imported may import more later
+    authors.find_here()
     try:
         found: Any = import_module(module)
     except Exception as error:
@@ -38,7 +40,7 @@ def built(
     name: str, kind: Any, args: Mapping[str, Any]
 ) -> tuple[torch.nn.Module, dict[str, dict[str, Any]]]:
     """The module, seeded, and what each part of it was built with, by path."""
-    given: dict[int, dict[str, Any]] = {}
+    given: Given = {}
     torch.manual_seed(0)
     try:
         with _watched(given):
@@ -47,13 +49,14 @@ def built(
         raise PortError(f"{name} cannot be built with {dict(args)}: {told(error, name)}") from error
     if not isinstance(module, torch.nn.Module):
         raise PortError(f"{name} gives a {type(module).__name__}, and no torch.nn.Module")
-    paths = {path: given.get(id(one), {}) for path, one in module.named_modules()}
-    return module.eval(), paths
+    parts = module.named_modules(remove_duplicate=False)
+    paths = {path: given[id(one)][1] if id(one) in given else {} for path, one in parts}
+    return module.eval().requires_grad_(False), paths  # or each run would be kept in memory
 
 
 @contextmanager
-def _watched(given: dict[int, dict[str, Any]]) -> Iterator[None]:
-    """Whoever builds a module meanwhile leaves its arguments here."""
+def _watched(given: Given) -> Iterator[None]:
+    """Whoever builds a module meanwhile leaves it and its arguments here."""
 
     def note(frame: FrameType, event: str, what: Any) -> None:
         if event != "call" or frame.f_code.co_name != "__init__" or not frame.f_code.co_argcount:
@@ -63,7 +66,7 @@ def _watched(given: dict[int, dict[str, Any]]) -> Iterator[None]:
         ]
         made = frame.f_locals.get(own)
         if isinstance(made, torch.nn.Module):
-            given.setdefault(id(made), {name: frame.f_locals[name] for name in names})
+            given.setdefault(id(made), (made, {name: frame.f_locals[name] for name in names}))
 
     before = sys.getprofile()
     sys.setprofile(note)

@@ -20,7 +20,8 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils import _pytree as pytree
 
 from samevoice.errors import told
-from samevoice.port.graph import Call, Line, Op, PortError, SizesError, Value, merged
+from samevoice.port.graph import Call, Line, Op, PortError, Size, SizesError, Value, merged
+from samevoice.port.layers import layer_of
 from samevoice.port.sources import of_authors
 
 _FRAME = re.compile(r'File "([^"]+)", line (\d+), in (\S+)\n\s*(.*)')
@@ -33,11 +34,16 @@ _VIEWS = (
     *("view", "select", "slice", "transpose", "permute", "unsqueeze", "squeeze", "expand", "t"),
     *("narrow", "unfold", "split", "chunk", "unbind", "flatten", "view_as", "reshape"),
 )
+_PARTS = ("select", "slice", "unsqueeze")  # views through which a tensor is written
 _ITEMS = ("item", "_local_scalar_dense")
 _NOTES = (
     *("_assert_async", "_assert_scalar", "_assert_tensor_metadata"),
     "sym_constrain_range_for_size",
 )
+
+
+class _HiddenError(Exception):
+    """torch.vmap keeps to itself what is done in it, unless one listens below it."""
 
 
 @dataclass
@@ -57,10 +63,16 @@ class _Noted:
 
 def capture(module: torch.nn.Module, runs: Sequence[Sequence[torch.Tensor]]) -> Call:
     """What the module does with these inputs, the same ones in several sizes."""
-    traced = [_run(module, args, whose=not n) for n, args in enumerate(runs)]
-    first, *others = (len(one.graph.graph.nodes) for one in traced)
-    if any(count != first for count in others):
-        raise SizesError("it does other things for other sizes")
+    try:
+        return _captured(module, runs, inside=False)
+    except _HiddenError:
+        return _captured(module, runs, inside=True)
+
+
+def _captured(
+    module: torch.nn.Module, runs: Sequence[Sequence[torch.Tensor]], *, inside: bool
+) -> Call:
+    traced = [_run(module, args, whose=not n, inside=inside) for n, args in enumerate(runs)]
     return _Builder(module, traced, runs).build()
 
 
@@ -87,15 +99,20 @@ def _markers() -> tuple[Any, Any]:
     return found[0], found[1]
 
 
-def _run(module: torch.nn.Module, args: Sequence[torch.Tensor], *, whose: bool) -> _Run:
-    """``whose``: with the line of the original that does it, which takes a while."""
+def _run(
+    module: torch.nn.Module, args: Sequence[torch.Tensor], *, whose: bool, inside: bool
+) -> _Run:
+    """``whose``: with the line of the original that does it, which takes a while.
+
+    ``inside``: torch's own functions in the parts that they are made of, and those under vmap.
+    """
     calls: list[_Noted] = []
     with _noting(module, calls), torch.enable_grad(), one_thread():
         # With gradients torch takes no short cuts that hide what an attention does.
         made = make_fx(
             lambda *given: module(*given),
             tracing_mode="real",
-            pre_dispatch=True,
+            pre_dispatch=not inside,
             record_stack_traces=whose,
             _allow_non_fake_inputs=True,
             _error_on_data_dependent_ops=False,
@@ -142,7 +159,7 @@ def _noting(module: torch.nn.Module, calls: list[_Noted]) -> Iterator[None]:
         for path, inner in module.named_modules():
             hook = inner.register_forward_pre_hook(before(path), with_kwargs=True, prepend=True)
             stack.callback(hook.remove)
-            stack.callback(inner.register_forward_hook(after).remove)
+            stack.callback(inner.register_forward_hook(after, always_call=True).remove)
         yield
 
 
@@ -190,7 +207,10 @@ class _Builder:
     def build(self) -> Call:
         names = dict(self._named_weights())
         inputs = iter(range(len(self.args[0])))
-        for nodes in zip(*(one.graph.graph.nodes for one in self.runs), strict=True):
+        each = [_outside_layers(one, self.module) for one in self.runs]
+        if len({len(nodes) for nodes in each}) > 1:
+            raise SizesError("it does other things for other sizes")
+        for nodes in zip(*each, strict=True):
             node = nodes[0]
             if len({(one.op, str(one.target)) for one in nodes if one.op != "get_attr"}) > 1:
                 raise SizesError(f"it does other things for other sizes, at {_where(node)}")
@@ -215,6 +235,9 @@ class _Builder:
             getattr(one.graph, str(node.target)) for one, node in zip(self.runs, nodes, strict=True)
         ]
         first = held[0]
+        functions: Any = torch._C._functorch
+        if functions.is_functorch_wrapped_tensor(first):
+            raise _HiddenError
         if id(first) not in self.weights:
             found = _value(held)
             found.weight = names.get(id(first), "")
@@ -233,7 +256,7 @@ class _Builder:
         if target is torch.ops.samevoice.enter.default:
             self._enter(node)
         elif target is torch.ops.samevoice.leave.default:
-            self._leave(node)
+            self._leave(nodes)
         elif getattr(target, "__name__", "") == "getitem":
             whole, index = self._given(node)
             self.values[node] = self.values[whole][index]
@@ -253,9 +276,15 @@ class _Builder:
         call.result = noted.result
         self.stack.append(call)
 
-    def _leave(self, node: Node) -> None:
-        given, _ = self._given(node)
-        self.stack.pop().outputs = [self.values[one] for one in given]
+    def _leave(self, nodes: Sequence[Node]) -> None:
+        given, _ = self._given(nodes[0])
+        for made in zip(*(self._given(node)[0] for node in nodes), strict=True):
+            if made[0] not in self.values:  # a layer's
+                self.values[made[0]] = _of_meta([one.meta["val"] for one in made])
+        call = self.stack.pop()
+        call.outputs = [self.values[one] for one in given]
+        if not call.outputs and self.stack:  # it raised, and was called in another way
+            self.stack[-1].body.remove(call)
 
     def _given(self, node: Node) -> tuple[Any, Any]:
         first, second = node.args
@@ -277,15 +306,21 @@ class _Builder:
         if base == "fill" or base in ("fill_", "copy_", "zero_"):
             self._put(node, base, args)
             return
+        source: Any = node.args[0] if node.args else None
+        if base == "as_strided" and not source.meta["val"].is_contiguous():
+            raise PortError(f"the strides of a tensor that has others itself, at {_where(node)}")
         in_place = base.endswith("_") and not base.endswith("__")
         if in_place:
-            self._refuse_seen_views(node)
             kind = base[:-1] + (f".{overload}" if overload else "")
         outputs = [
             _of_meta([one[n] for one in _metas(nodes)]) for n in range(len(_metas(nodes)[0]))
         ]
         op = Op(kind, args, named, outputs, _lines(node))
         self._add(op)
+        if in_place and _base(node.args[0]) in _PARTS:
+            self._put(node, "copy_", (args[0], outputs[0]))
+        elif in_place:
+            self._refuse_seen_views(node)
         several = isinstance(node.meta.get("val"), tuple | list)
         self.values[node] = outputs if several else outputs[0]
 
@@ -298,13 +333,19 @@ class _Builder:
         """A part of a tensor, or all of it, that is written over: a new tensor from here on."""
         target: Any = node.args[0]
         chain: list[Node] = []
-        while _base(target) in ("select", "slice", "unsqueeze"):
+        while _base(target) in _PARTS:
             chain.append(target)
             target = target.args[0]
+        self._refuse_old_views(target, node, chain)
         old = self.values[target]
         index = [(_base(one), *_merged([one.args[1:]], self.values)) for one in reversed(chain)]
         new = Value(old.shapes, old.dtype)
         written = 0.0 if base == "zero_" else args[1]
+        puts = (one for one in self.stack[-1].body if isinstance(one, Op) and one.kind == "put")
+        before = next((one for one in puts if one.outputs[0] is old), None)
+        if before and before.args[1:] == (tuple(index), written):  # as y[2:4] += 1 does
+            self.values[node] = old
+            return
         lines = _lines(node)
         self._add(Op("put", (old, tuple(index), written), {}, [new], lines))
         for one in (target, node):
@@ -312,11 +353,17 @@ class _Builder:
 
     def _refuse_seen_views(self, node: Node) -> None:
         """What is changed in place must not be seen through another tensor later."""
-        changed = node.args[0]
-        while isinstance(changed, Node) and _base(changed) in _VIEWS:
+        changed: Any = node.args[0]
+        self._refuse_old_views(changed, node, [])
+        while _base(changed) in _VIEWS:
             changed = changed.args[0]
-            if isinstance(changed, Node) and any(_after(user, node) for user in changed.users):
+            if _seen_after(changed, node):
                 raise PortError(f"a view is changed in place and seen elsewhere, at {_where(node)}")
+
+    def _refuse_old_views(self, changed: Node, node: Node, own: list[Node]) -> None:
+        views = (one for one in _views_of(changed) if one < node and one not in own)
+        if any(_seen_after(one, node) for one in views):
+            raise PortError(f"a tensor is changed in place under a view of it, at {_where(node)}")
 
     def _check_item(self, node: Node, value: Value) -> None:
         """A number that is read off a tensor must be one of the sizes, or only be asserted."""
@@ -330,19 +377,43 @@ class _Builder:
         read = tuple(
             _item(one, args, node.name) for one, args in zip(self.runs, self.args, strict=True)
         )
-        dims = {
-            merged(d)
-            for args in zip(*self.args, strict=True)
-            for d in zip(*(x.shape for x in args), strict=True)
-        }
-        if merged(read) not in dims:
+        # One that is the same in all runs may be so by chance: an input must have it.
+        known = [one for one in self.values.values() if isinstance(one, Value)]
+        known = known if isinstance(merged(read), Size) else known[: len(self.args[0])]
+        if merged(read) not in {d for one in known for d in one.dims}:
             raise PortError(
                 f"what it does depends on the values that it is fed, at {_where(node)}: {code}"
             )
 
 
-def _after(one: Node, other: Node) -> bool:
-    return other < one and "samevoice" not in str(one.target)
+def _outside_layers(run: _Run, module: torch.nn.Module) -> list[Node]:
+    """Without what torch's layers do inside, as often as time is long: they are known whole."""
+    enter, leave = (one.default for one in _markers())
+    inside: set[Node] = set()
+    depth = 0
+    for node in run.graph.graph.nodes:
+        if node.target is enter:
+            inner = module.get_submodule(run.calls[node.args[1]].path)
+            depth += bool(depth) or layer_of(inner) is not None
+        if depth > 1 or (depth and node.target not in (enter, leave)):
+            inside.add(node)
+        if node.target is leave and depth:
+            depth -= 1
+    # A tensor that a layer is the first to take may be taken by others, too.
+    kept = {node for node in inside if node.op == "get_attr" and not inside.issuperset(node.users)}
+    return [node for node in run.graph.graph.nodes if node not in inside or node in kept]
+
+
+def _seen_after(one: Node, change: Node) -> bool:
+    """Whether an operation takes a tensor behind the one that changes it."""
+    return any(change < user and "samevoice" not in str(user.target) for user in one.users)
+
+
+def _views_of(node: Node) -> Iterator[Node]:
+    for user in node.users:
+        if _base(user) in _VIEWS and user.args[0] is node:
+            yield user
+            yield from _views_of(user)
 
 
 def _base(node: Any) -> str:

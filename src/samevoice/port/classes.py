@@ -12,7 +12,7 @@ import torch
 from samevoice.port import layers, loops
 from samevoice.port.frames import Writer
 from samevoice.port.graph import Value
-from samevoice.port.kinds import is_list
+from samevoice.port.kinds import attribute, is_list
 from samevoice.port.loops import Line
 from samevoice.port.orders import plain
 from samevoice.port.statements import Frame
@@ -71,6 +71,11 @@ class Class:
     @property
     def first(self) -> Instance:
         return self.instances[0]
+
+    @property
+    def gives_several(self) -> bool:
+        frame = self.first.frame
+        return frame is not None and len(frame.call.outputs) > 1
 
 
 def classes(writer: Writer, root: torch.nn.Module, args: Args) -> list[Class]:
@@ -153,7 +158,7 @@ class _Tree:
         return [one for one in below if not any(one.startswith(f"{x}.") for x in below)]
 
     def built(self, path: str, made: dict[str, tuple[Class, int]]) -> list[tuple[str, Line]]:
-        return [(name, self._piece(below, made)) for name, below in self._names(path)]
+        return [(attribute(name), self._piece(below, made)) for name, below in self._names(path)]
 
     def _names(self, path: str) -> list[tuple[str, str]]:
         """What is used of a module's own attributes, in the order of the original."""
@@ -185,8 +190,9 @@ class _Tree:
 
     def _weight(self, value: Value) -> list[Any]:
         order = self.writer.orders.get(value, plain(value.rank))
-        shape = value.shapes[0]
-        return ["mx.zeros(", Number(tuple(shape[d] for d in order), "shape"), ")"]
+        sizes = [Number(value.shapes[0][d], "size") for d in order]
+        inner = [piece for one in sizes for piece in (one, ", ")]
+        return ["mx.zeros((", *(inner if len(sizes) == 1 else inner[:-1]), "))"]
 
     def _functions(self) -> dict[str, Text]:
         """Modules without weights that are called in turn with others, by path."""
@@ -201,7 +207,7 @@ class _Tree:
             if name in used or below in functions:
                 pieces += [", "] if len(pieces) > 1 else []
                 inner = self._piece(below, made) if name in used else [_function(functions[below])]
-                pieces += [f'"{name}": ', *inner]
+                pieces += [f'"{attribute(name)}": ', *inner]
         return [*pieces, "}"]
 
     def _list(

@@ -27,7 +27,7 @@ from samevoice.port.graph import (
     values_in,
 )
 from samevoice.port.kinds import is_chain, is_function
-from samevoice.port.layers import RECURRENT, layer_of
+from samevoice.port.layers import ATTENTION, RECURRENT, layer_of
 from samevoice.port.orders import Order, last, plain, turned
 from samevoice.port.sources import assigned, assigned_or, own_line
 from samevoice.port.statements import Frame, Statement, free, tidy
@@ -151,6 +151,8 @@ class FrameWriter:
         x = call.inputs[0]
         if layer.name in RECURRENT:
             return self._recur(call, x)
+        if layer.name == ATTENTION:
+            return self._attend(call, x)
         order = layer.order(self.order_of(x))
         code = text("{}({})", self.path(call.path), self.ref(x, order))
         made = (*order, x.rank) if layer.name == "Embedding" else order
@@ -172,6 +174,32 @@ class FrameWriter:
             return order
         code = text("{}({})", self.path(call.path), joined(parts))
         self.give(made, code, order, call.path.rpartition(".")[2])
+        return order
+
+    def _attend(self, call: Call, x: Value) -> Order:
+        """Key and value are left out where they are the query, or the value is the key."""
+        module: Any = call.module
+        if x.rank != 3:
+            raise PortError(f"{call.path} is given no batch: (T, D) instead of (B, T, D)")
+        order = plain(3) if module.batch_first else (1, 0, 2)
+        given = dict(zip(call.names, call.inputs, strict=True))
+        query, key, value = (given.pop(name) for name in ("query", "key", "value"))
+        parts = [self.ref(query, order)]
+        if key is not query or value is not query:
+            parts.append(self.ref(key, order))
+        if value is not key:
+            parts.append(self.ref(value, order))
+        for name, mask in given.items():
+            parts.append(text(f"{name}={{}}", self.ref(mask, plain(mask.rank))))
+        made, *weights = call.outputs
+        path, hint = self.path(call.path), call.path.rpartition(".")[2]
+        if _are_taken(weights, call, self.writer.root):
+            if weights[0].rank != 3:
+                raise PortError(f"{call.path}: the weights of each head are taken, not their mean")
+            code = text("{}.with_weights({})", path, joined(parts))
+            self.several(call.outputs, code, [order, plain(3)])
+        else:
+            self.give(made, text("{}({})", path, joined(parts)), order, hint)
         return order
 
     def _note(self, call: Call, given: Order | None = None) -> None:

@@ -16,7 +16,8 @@ from samevoice.port.capture import one_thread
 from samevoice.port.graph import PortError
 
 _SPEC = re.compile(
-    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>\d+(?:x\d+)*)?(?::(?P<dtype>[a-z]+\d*)(?:<(?P<below>\d+))?)?"
+    r"(?:(?P<name>[A-Za-z_]\w*)=)?(?P<shape>[A-Z]?\d*(?:x(?:[A-Z]\d*|\d+))*)"
+    r"(?::(?P<dtype>[a-z]+\d*)(?:<(?P<below>\d+|[A-Z])|=(?P<value>\d+|[A-Z]))?)?"
 )
 # What most networks for sound and images take, tried in turn where nobody says.
 _USUAL = (
@@ -38,11 +39,17 @@ class Input:
     name: str
     shape: tuple[int | str, ...]
     dtype: str = "float32"
-    below: int = 0  # integers are drawn from 0 to that
+    below: int | str | None = None  # integers are drawn from 0 to that, which may be a size
+    value: int | str | None = None  # all numbers are that
 
     def described(self) -> dict[str, Any]:
-        below = {"below": self.below} if self.below else {}
-        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, **below}
+        said = {"below": self.below, "value": self.value}
+        more = {name: one for name, one in said.items() if one is not None}
+        return {"name": self.name, "shape": list(self.shape), "dtype": self.dtype, **more}
+
+    @property
+    def letters(self) -> list[str]:
+        return [one for one in (*self.shape, self.below, self.value) if isinstance(one, str)]
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,14 @@ class Inputs:
 
 
 def _tensor(one: Input, sizes: dict[str, int], chance: torch.Generator) -> torch.Tensor:
-    shape = [sizes[d] if isinstance(d, str) else d for d in one.shape]
-    if one.below:
-        return torch.randint(one.below, shape, dtype=getattr(torch, one.dtype), generator=chance)
+    def size(said: Any) -> Any:
+        return sizes[said] if isinstance(said, str) else said
+
+    shape, dtype = [size(d) for d in one.shape], getattr(torch, one.dtype)
+    if one.value is not None:
+        return torch.full(shape, size(one.value), dtype=dtype)
+    if one.below is not None:
+        return torch.randint(size(one.below), shape, dtype=dtype, generator=chance)
     if one.dtype == "bool":
         return torch.rand(shape, generator=chance) > 0.5
     if one.dtype.startswith("int"):
@@ -69,26 +81,40 @@ def _tensor(one: Input, sizes: dict[str, int], chance: torch.Generator) -> torch
             f"{one.name} is {one.dtype}: say below which number it is, as in "
             f"{one.name}=2x10:{one.dtype}<100"
         )
-    return torch.randn(shape, dtype=getattr(torch, one.dtype), generator=chance)
+    return torch.randn(shape, dtype=dtype, generator=chance)
 
 
 def parsed(specs: Sequence[str], module: torch.nn.Module) -> Inputs:
-    """2x200x80, or with more to say about it: lengths=2:int64<200."""
+    """2x200x80, or with more to say about it: lengths=2:int64<200.
+
+    Letters are the sizes that may be others, with a number where they are first named: B2xT200x80,
+    lengths=B:int64=T.
+    """
     names = [name for name, _ in _wanted(module)]
-    found = []
+    found: list[Input] = []
+    sizes: dict[str, int] = {}
     for number, spec in enumerate(specs):
         match = _SPEC.fullmatch(spec)
         if match is None:
             raise PortError(
                 f"--input {spec!r}: a shape is wanted, as in 2x200x80 or lengths=2:int64<200"
             )
-        shape = tuple(map(int, match["shape"].split("x"))) if match["shape"] else ()
+        shape = tuple(map(_dim, match["shape"].split("x"))) if match["shape"] else ()
+        sizes |= {d[0]: int(d[1:]) for d in match["shape"].split("x") if d[:1].isalpha() and d[1:]}
         name = match["name"] or (names[number] if number < len(names) else f"x{number}")
         dtype = match["dtype"] or "float32"
         if not hasattr(torch, dtype):
             raise PortError(f"--input {spec!r}: there is no type {dtype!r}")
-        found.append(Input(name, shape, dtype, int(match["below"] or 0)))
-    return Inputs(tuple(found), {})
+        below, value = (_dim(one) if one else None for one in match.group("below", "value"))
+        found.append(Input(name, shape, dtype, below, value))
+    for letter in [letter for one in found for letter in one.letters]:
+        if letter not in sizes:
+            raise PortError(f"--input: how large is {letter}? Say it once, as in {letter}200")
+    return Inputs(tuple(found), sizes)
+
+
+def _dim(said: str) -> int | str:
+    return said[0] if said[0].isalpha() else int(said)
 
 
 def _wanted(module: torch.nn.Module) -> list[tuple[str, Parameter]]:
@@ -126,13 +152,16 @@ def _runs(module: torch.nn.Module, given: Sequence[torch.Tensor]) -> Exception |
 
 
 def with_free_sizes(module: torch.nn.Module, inputs: Inputs) -> Inputs:
-    """Which sizes may be others: each is tried, alone and together with all that are the same."""
+    """Which sizes may be others, where nobody said it.
+
+    Each is tried, alone and together with all that are the same.
+    """
     if (error := _runs(module, inputs.tensors(inputs.sizes))) is not None:
         raise PortError(
             f"it does not take {', '.join(_said(one) for one in inputs.each)}: {told(error)}"
         )
     _refuse_chance(module, inputs.tensors(inputs.sizes))
-    for letter, places in _places(inputs):
+    for letter, places in () if inputs.sizes else _places(inputs):
         if any(isinstance(inputs.each[n].shape[axis], str) for n, axis in places):
             continue
         letter = letter or next((x for x in LETTERS if x not in inputs.sizes), "")
@@ -159,8 +188,11 @@ def with_fewer_sizes(inputs: Inputs) -> Iterator[Inputs]:
 
 def _fixed(inputs: Inputs, names: set[str]) -> Inputs:
     def fixed(one: Input) -> Input:
-        shape = tuple(inputs.sizes[str(d)] if d in names else d for d in one.shape)
-        return replace(one, shape=shape)
+        def size(said: Any) -> Any:
+            return inputs.sizes[said] if said in names else said
+
+        shape = tuple(map(size, one.shape))
+        return replace(one, shape=shape, below=size(one.below), value=size(one.value))
 
     left = {name: size for name, size in inputs.sizes.items() if name not in names}
     return Inputs(tuple(map(fixed, inputs.each)), left)
@@ -191,6 +223,8 @@ def _places(inputs: Inputs) -> Iterator[tuple[str, Places]]:
 
     if places:
         yield BATCH, like(places[0], [place for place in places if not place[1]])
+    # One channel is one channel.
+    places = [(n, axis) for n, axis in places if inputs.each[n].shape[axis] != 1]
     yield from (("", [place]) for place in places)
     yield from (("", same) for place in places if len(same := like(place, places)) > 1)
 
@@ -218,15 +252,22 @@ def _prime(least: int) -> int:
 
 
 def runs(inputs: Inputs) -> list[tuple[torch.Tensor, ...]]:
-    """The same inputs in three sizes, none of which divides by much."""
+    """The same inputs in four sizes, none of which divides by much.
+
+    The last is so large that what happens once for every so many, as pooling of segments does,
+    happens more often.
+    """
     if not inputs.sizes:
         return [inputs.tensors({})]
     first = {name: _prime(size) if size > 8 else size for name, size in inputs.sizes.items()}
-    found = [inputs.tensors(first)]
+    sizes = [first]
     for n in range(2):
-        found.append(
-            inputs.tensors(
-                {name: others(size + 2 * k)[n] for k, (name, size) in enumerate(first.items())}
-            )
+        sizes.append(
+            {name: others(size + 2 * k)[n] for k, (name, size) in enumerate(first.items())}
         )
-    return found
+    sizes.append({name: _prime(4 * size + 2 * k) for k, (name, size) in enumerate(first.items())})
+    if BATCH in first:  # of which a few are enough
+        sizes[-1][BATCH] = next(
+            n for n in range(2, 9) if n not in {one[BATCH] for one in sizes[:-1]}
+        )
+    return [inputs.tensors(one) for one in sizes]

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import torch
 
+from samevoice.models.layers import Module
+
 nn = torch.nn
+
+
+def attribute(name: str) -> str:
+    """What MLX takes it for: there, "_conv" has no weights, and "keys" is a dictionary's."""
+    bare = name.lstrip("_") or name
+    return f"{bare}_" if hasattr(Module, bare) else bare
+
+
+def target(path: str) -> str:
+    """The same of a whole path."""
+    return ".".join(map(attribute, path.split(".")))
 
 
 def is_chain(module: torch.nn.Module) -> bool:

@@ -13,7 +13,8 @@ from samevoice.port.orders import Order, last, last_stays, one_or_all
 from samevoice.port.text import Number, Text
 
 nn = torch.nn
-RECURRENT = ("LSTM", "GRU")
+RECURRENT = ("LSTM", "GRU", "RNN")
+ATTENTION = "MultiheadAttention"
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,18 @@ def _recurrent(module: Any) -> list[tuple[str, Any, Any]]:
     ]
 
 
+def _simple(module: Any) -> list[tuple[str, Any, Any]]:
+    return [*_recurrent(module), ("nonlinearity", module.nonlinearity, "tanh")]
+
+
+def _attention(module: Any) -> list[tuple[str, Any, Any]]:
+    return [
+        ("embed_dim", module.embed_dim, None),
+        ("num_heads", module.num_heads, None),
+        ("bias", module.in_proj_bias is not None, True),
+    ]
+
+
 def _channels_last(order: Order) -> Order:
     return last(len(order))
 
@@ -137,8 +150,17 @@ _LAYERS: dict[type[nn.Module], Layer] = {
     nn.InstanceNorm1d: _INSTANCE_NORM,
     nn.InstanceNorm2d: _INSTANCE_NORM,
     nn.Embedding: Layer("Embedding", _embedding, lambda order: order, "embedding", fixed=2),
+    nn.MultiheadAttention: Layer(
+        "MultiheadAttention",
+        _attention,
+        lambda order: order,
+        "attention",
+        lambda module: {} if module.in_proj_bias is not None else {"bias": False},
+        fixed=2,
+    ),
     nn.LSTM: Layer("LSTM", _recurrent, lambda order: order, "lstm", fixed=2),
     nn.GRU: Layer("GRU", _recurrent, lambda order: order, "gru", fixed=2),
+    nn.RNN: Layer("RNN", _simple, lambda order: order, "lstm", fixed=2),
 }
 
 
@@ -158,9 +180,12 @@ def _is_usual(module: Any) -> bool:
         return module.running_mean is not None
     if isinstance(module, nn.modules.instancenorm._InstanceNorm):
         return not module.track_running_stats
+    if isinstance(module, nn.MultiheadAttention):
+        alike = module._qkv_same_embed_dim and not module.add_zero_attn
+        return alike and module.bias_k is None
     if isinstance(module, nn.LSTM):
         return module.proj_size == 0 and module.bias
-    if isinstance(module, nn.GRU):
+    if isinstance(module, nn.GRU | nn.RNN):
         return bool(module.bias)
     if isinstance(module, nn.modules.conv._ConvNd):
         turned = isinstance(module, nn.modules.conv._ConvTransposeNd)

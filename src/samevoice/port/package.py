@@ -22,7 +22,9 @@ from samevoice.port.classes import Class
 from samevoice.port.frames import Writer
 from samevoice.port.graph import Call, PortError, Size
 from samevoice.port.inputs import Inputs
-from samevoice.port.orders import Order, plain
+from samevoice.port.kinds import target
+from samevoice.port.layers import Layer
+from samevoice.port.orders import Order, last, plain
 from samevoice.port.render import render
 
 
@@ -132,8 +134,16 @@ def letters(ported: Ported) -> dict[tuple[int, ...], str]:
 
 def _network(ported: Ported, has_constants: bool) -> str:
     named = letters(ported)
-    code = "\n\n".join(render(one, named, whole=one.first.path == "") for one in ported.classes)
-    head = f'"""{ported.architecture} in MLX, channels last inside."""\n\n'
+    several = {one.name for one in ported.classes if one.gives_several}
+    code = "\n\n".join(
+        render(one, named, whole=one.first.path == "", several=several) for one in ported.classes
+    )
+    args = ", ".join(f"{name}={value!r}" for name, value in ported.args.items())
+    head = f'"""{ported.architecture} in MLX, channels last inside.\n\n'
+    head += f"Written from {ported.spec}({args}).\n"
+    if re.search(r'"""\(.*\b[NM]\b', code):
+        head += "N and M stand for sizes that follow from the others.\n"
+    head += '"""\n\n'
     head += "from __future__ import annotations\n\n"
     head += (
         "from collections.abc import Mapping\nfrom pathlib import Path\nfrom typing import Any\n\n"
@@ -151,7 +161,7 @@ def _network(ported: Ported, has_constants: bool) -> str:
 class _Row:
     """A rule for one layer, with the path that it is for."""
 
-    code: str  # with {path} where the path stands
+    code: str  # with {path} where the path stands, and {target} for that of the port
     path: str
 
 
@@ -165,7 +175,7 @@ def _rows(ported: Ported) -> Iterator[_Row]:
                 for way in ("forward", "backward")[: 2 if module.bidirectional else 1]:
                     more = f", layer={n}" + (", reverse=True" if way == "backward" else "")
                     yield _Row(
-                        f'*{layer.rule}("{{path}}", "{{path}}.layers.{n}.{way}"{more})', path
+                        f'*{layer.rule}("{{path}}", "{{target}}.layers.{n}.{way}"{more})', path
                     )
             continue
         told = "".join(f", {name}={value!r}" for name, value in layer.told(module).items())
@@ -174,11 +184,11 @@ def _rows(ported: Ported) -> Iterator[_Row]:
             continue
         if rule == "affine" and getattr(module, "bias", None) is None:
             rule, told = "embedding", ""
-        yield _Row(f'*{rule}("{{path}}", "{{path}}"{told})', path)
+        yield _Row(f'*{rule}("{{path}}", "{{target}}"{told})', path)
     for path, value in ported.writer.weights.items():
         order = ported.writer.orders.get(value, plain(value.rank))
         turned = "" if order == plain(value.rank) else f", permuted{order!r}"
-        yield _Row(f'Rule("{{path}}", "{{path}}"{turned})', path)
+        yield _Row(f'Rule("{{path}}", "{{target}}"{turned})', path)
 
 
 def _table(ported: Ported) -> str:
@@ -210,7 +220,7 @@ def _line(code: str, pattern: str, over: list[list[int]]) -> str:
     for name, value in fixed.items():
         path = path.replace(f"{{{name}}}", str(value))
     free = {name: values for name, values in zip("ijklmn", over, strict=False) if len(values) > 1}
-    row = code.replace("{path}", path)
+    row = code.replace("{path}", path).replace("{target}", target(path))
     if not free:
         return row
     said = ", ".join(f"{name}={_range(values)}" for name, values in free.items())
@@ -313,12 +323,25 @@ def _kinds(ported: Ported) -> tuple[Orders, Orders, list[str], list[str]]:
             several |= {name} if len(ported.writer.frames[path].outputs) > 1 else set()
         elif path in ported.writer.leaves:
             layer = layers.layer_of(module)
-            usual = tuple(None if one is None else layer.order(plain(len(one))) for one in pair)  # type: ignore[union-attr]
-            if layer is not None and layer.name not in ("LSTM", "GRU") and usual != pair:
+            assert layer is not None
+            usual = tuple(None if one is None else _usual(layer, len(one)) for one in pair)
+            if layer.name not in layers.RECURRENT and usual != pair:
                 paths[path] = pair
-        elif not type(module).__module__.startswith("torch.nn."):
+            several |= {name} if layer.name == layers.ATTENTION else set()
+        elif not _is_torchs(module):
             functions.add(name)
+    held = (one.module for kind in ported.classes for one in kind.instances if one.frame is None)
+    functions |= {type(one).__name__ for one in held if not _is_torchs(one)}
     return kinds, paths, sorted(several), sorted(functions - set(kinds))
+
+
+def _is_torchs(module: torch.nn.Module) -> bool:
+    return type(module).__module__.startswith("torch.nn.")
+
+
+def _usual(layer: Layer, rank: int) -> Order:
+    """How the axes of such a layer are read where nobody says it."""
+    return last(4) if rank == 4 else layer.order(plain(rank))
 
 
 _MARKS = {  # table of the original -> the mark that it is for, and what stands above it
@@ -328,12 +351,14 @@ _MARKS = {  # table of the original -> the mark that it is for, and what stands 
     ),
     "LAYERS": ("lay", "The same of layers that differ from others of their kind."),
     "SEVERAL": ("hear_by_first", "These give several tensors; the first is compared."),
-    "FUNCTIONS": ("mark_function", "These are no layers of the port."),
+    "FUNCTIONS": (
+        "mark_function",
+        "These are no layers of the port, or nobody calls them.",
+    ),
 }
 
 
 def _original(ported: Ported) -> str:
-    module, _, attribute = ported.spec.partition(":")
     marks, tables = ["    hints.mark_axes(hints.AS_MLX, module)"], []
     for (name, (mark, remark)), held in zip(_MARKS.items(), _kinds(ported), strict=True):
         if isinstance(held, dict) and held:
@@ -345,8 +370,6 @@ def _original(ported: Ported) -> str:
             marks.append(f"    hints.{mark}(*({those}))")
     return templates.ORIGINAL.substitute(
         _names(ported),
-        module=module,
-        attribute=attribute,
         args=repr(dict(ported.args)),
         tables="\n".join(tables),
         marks="\n".join(marks),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Container, Iterator, Mapping
 from typing import Any
 
 from samevoice.port.classes import Class, type_of
@@ -15,21 +15,28 @@ _SUM = re.compile(r"(?<=, )(\d+) \+ (\d+)\)(?=:)")  # range(1, 4 + 1):
 Letters = Mapping[tuple[int, ...], str]
 
 
-def render(kind: Class, letters: Letters, *, whole: bool = False) -> str:
-    """The whole network takes its config, every other class its parameters."""
+def render(
+    kind: Class, letters: Letters, *, whole: bool = False, several: Container[str] = ()
+) -> str:
+    """The whole network takes its config, every other class its parameters.
+
+    ``several`` are the names of classes that give more than one tensor.
+    """
     numbers = iter(kind.spelled)
     lines = [
         f"class {kind.name}({'nn.Network' if whole else 'nn.Module'}):",
         *_doc(kind, letters),
         "",
     ]
-    lines += _init(kind, numbers, whole)
+    lines += _init(kind, numbers, whole, several)
     if kind.first.frame is not None:
         lines += ["", *_call(kind.first.frame, numbers)]
     return "\n".join(lines) + "\n"
 
 
-def _init(kind: Class, numbers: Iterator[str | None], whole: bool) -> Iterator[str]:
+def _init(
+    kind: Class, numbers: Iterator[str | None], whole: bool, several: Container[str]
+) -> Iterator[str]:
     if whole:
         yield "    def __init__(self, config: Mapping[str, Any]) -> None:"
         yield "        super().__init__(config)"
@@ -37,31 +44,41 @@ def _init(kind: Class, numbers: Iterator[str | None], whole: bool) -> Iterator[s
         given = "".join(f", {name}: {type_of(values)}" for name, values in kind.parameters.items())
         yield f"    def __init__(self{given}) -> None:"
         yield "        super().__init__()"
-    mixed = {name for name, pieces in kind.first.built if _is_mixed(pieces)}
+    kinds = {name: _annotation(pieces, several) for name, pieces in kind.first.built}
     for line in kind.first.lines:
         code = _spelled(line, numbers)
         name, _, rest = code.removeprefix("self.").partition(" = ")
-        if name in mixed:
-            code = f"self.{name}: nn.{'Steps' if rest[0] == '[' else 'NamedSteps'} = {rest}"
+        if said := kinds.get(name):
+            code = f"self.{name}: {said} = {rest}"
         yield f"        {code}"
     for name in kind.kept:
         yield f"        self.{name} = {name}"
 
 
-def _is_mixed(pieces: list[Any]) -> bool:
-    """Whether a list holds more than one kind of thing."""
+def _annotation(pieces: list[Any], several: Container[str]) -> str:
+    """The type of a list that holds more than one kind of thing.
+
+    Steps give one tensor each; lists, and classes that give ``several``, are no steps.
+    """
     words = "".join(one if isinstance(one, str) else "0" for one in pieces)
     if not words.startswith(("[", "{")):
-        return False
-    heads, depth, start = set(), 0, 1
+        return ""
+    parts, depth, start = [], 0, 1
     for n, letter in enumerate(words):
         depth += letter in "([{"
         depth -= letter in ")]}"
         if (letter == "," and depth == 1) or n == len(words) - 1:
             part = words[start:n].strip().lstrip("*(")
-            heads.add((part.partition(": ")[2] if part.startswith('"') else part).partition("(")[0])
+            parts.append(part.partition(": ")[2] if part.startswith('"') else part)
             start = n + 1
-    return len(heads) > 1
+    named = words[0] == "{"
+    heads = {part.partition("(")[0] for part in parts}
+    nested = any(part.startswith(("[", "{")) for part in parts)
+    if nested or (len(heads) > 1 and any(head in several for head in heads)):
+        return "dict[str, Any]" if named else "list[Any]"
+    if len(heads) < 2:
+        return ""
+    return "nn.NamedSteps" if named else "nn.Steps"
 
 
 def _call(frame: Frame, numbers: Iterator[str | None]) -> Iterator[str]:
@@ -103,24 +120,41 @@ def _doc(kind: Class, letters: Letters) -> list[str]:
         return ['    """Holds what others call."""']
     first = frames[0]
     orders = [*first.orders]
-    given = [_shapes(frames, n, order, letters) for n, order in enumerate(orders)]
-    made = [_shapes(frames, n, order, letters, made=True) for n, order in enumerate(first.outputs)]
+    known: Known = {}
+    given = [_shapes(frames, n, order, letters, known) for n, order in enumerate(orders)]
+    made = [
+        _shapes(frames, n, order, letters, known, made=True)
+        for n, order in enumerate(first.outputs)
+    ]
     return [f'    """{", ".join(given)} -> {", ".join(made)}."""']
 
 
+Known = dict[tuple[Any, ...], str]  # a size in each instance -> its letter
+
+
 def _shapes(
-    frames: list[Frame], n: int, order: tuple[int, ...], letters: Letters, made: bool = False
+    frames: list[Frame],
+    n: int,
+    order: tuple[int, ...],
+    letters: Letters,
+    known: Known,
+    made: bool = False,
 ) -> str:
     values = [(one.call.outputs if made else one.inputs)[n] for one in frames]
     words = []
     for dim in order:
-        sizes = {value.dims[dim] if dim < value.rank else 0 for value in values}
-        words.append(_size(sizes, letters))
+        sizes = tuple(value.dims[dim] if dim < value.rank else 0 for value in values)
+        words.append(_size(sizes, letters, known))
     return f"({', '.join(words)}{',' if len(words) == 1 else ''})"
 
 
-def _size(sizes: set[Any], letters: Letters) -> str:
-    one = next(iter(sizes))
-    if len(sizes) > 1:
-        return "N" if any(isinstance(x, Size) for x in sizes) else "C"
-    return letters.get(one.values, "N") if isinstance(one, Size) else str(one)
+def _size(sizes: tuple[Any, ...], letters: Letters, known: Known) -> str:
+    """A number or a letter of the inputs; N, M, ... follow from these, C, D, ... are parameters."""
+    one = sizes[0]
+    if len(set(sizes)) == 1 and (not isinstance(one, Size) or one.values in letters):
+        return letters[one.values] if isinstance(one, Size) else str(one)
+    if sizes not in known:
+        pool = "NMLKJI" if any(isinstance(x, Size) for x in sizes) else "CDEFGH"
+        taken = set(known.values()) | set(letters.values())
+        known[sizes] = next((x for x in pool if x not in taken), pool[-1])
+    return known[sizes]

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 import torch
 
 from samevoice.port.graph import Call, PortError, Value
-from samevoice.port.kinds import is_function, is_list
+from samevoice.port.kinds import attribute, is_function, is_list
 from samevoice.port.loops import rolled
 from samevoice.port.orders import Order
 from samevoice.port.text import Text
@@ -69,13 +69,15 @@ def _part(name: str, of: Any) -> str:
         numbered = all(key.isdigit() for key, _ in of.named_children()) and not isinstance(
             of, torch.nn.ModuleDict
         )
-        return f"[{name}]" if numbered else f'["{name}"]'
+        return f"[{name}]" if numbered else f'["{attribute(name)}"]'
+    name = attribute(name)
     return f".{name}" if name.isidentifier() else f'["{name}"]'
 
 
 def tidy(frame: Frame) -> None:
     """Expressions that are used once stand where they are used; the others are given names."""
     frame.statements = _needed(frame)
+    _merge(frame)
     _roll(frame)
     _inline(frame)
     _name(frame)
@@ -98,6 +100,22 @@ def _uses(frame: Frame) -> dict[Value, int]:
         for value in code.values:
             found[value] = found.get(value, 0) + 1
     return found
+
+
+def _merge(frame: Frame) -> None:
+    """What is only another tensor, as it lies in MLX, is that tensor, unless it is written over."""
+    changed = {one.changes for one in frame.statements}
+    same: dict[Any, Any] = {}
+    kept = []
+    for one in frame.statements:
+        one.code = Text(tuple(same.get(x, x) for x in one.code.pieces), one.code.atom)
+        alone = one.code.pieces[0] if len(one.code.pieces) == 1 else None
+        if isinstance(alone, Value) and not {alone, *one.targets} & changed:
+            same[one.targets[0]] = alone
+        else:
+            kept.append(one)
+    frame.statements = kept
+    frame.result = Text(tuple(same.get(x, x) for x in frame.result.pieces), frame.result.atom)
 
 
 def _inline(frame: Frame) -> None:
@@ -183,8 +201,12 @@ def _in_turn(run: list[Statement], parent: str, frame: Frame) -> Statement:
 
 
 def _is_step(one: Statement) -> bool:
-    values = list(one.code.values)
-    return len(one.targets) == 1 and not one.remark and bool(values)
+    """Whether it gives one thing and takes one first, with its axes as they are."""
+    pieces = one.code.pieces
+    at = next((n for n, piece in enumerate(pieces) if isinstance(piece, Value)), -1)
+    behind = pieces[at + 1] if at + 1 < len(pieces) else ""
+    plain = isinstance(behind, str) and behind.startswith((")", ","))
+    return len(one.targets) == 1 and not one.remark and at >= 0 and plain
 
 
 def _rest(one: Statement) -> tuple[Any, ...]:

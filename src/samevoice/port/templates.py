@@ -56,24 +56,23 @@ ORIGINAL = Template(
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from samevoice.parity import hints, seeding
+from samevoice.parity import authors, hints, seeding
 
 if TYPE_CHECKING:
     import torch
 
 Orders = dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]]
-MODULE, CLASS = "$module", "$attribute"
+CLASS = "$spec"
 ARGS: dict[str, Any] = $args
 $tables
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
     """The authors' own class, which must be installed or lie in the current folder."""
     del config
-    module: torch.nn.Module = getattr(import_module(MODULE), CLASS)(**ARGS)
+    module: torch.nn.Module = authors.own(CLASS)(**ARGS)
 $marks
     return module.eval()
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from samevoice.port.graph import Value
+from samevoice.port.graph import Size, SizesError, Value
 
 
 @dataclass(frozen=True)
@@ -73,6 +73,8 @@ def _pieces(given: Any, brackets: bool) -> list[Piece]:
         return [given]
     if isinstance(given, tuple | list):
         return _row(given)
+    if isinstance(given, Size):
+        raise SizesError(f"{given.values} follows from the sizes, where only a constant can stand")
     return [Number(given)]
 
 

@@ -24,7 +24,7 @@ def filled(frame: FrameWriter, op: Op) -> None:
     kind = "" if made.dtype == "float32" else f", dtype=mx.{type_name(made.dtype)}"
     if name.startswith("full"):
         value = op.args[1] if not base.startswith("new_") else op.args[2]
-        given: Text = frame.ref(value) if hasattr(value, "rank") else text("{}", value)
+        given: Text = frame.ref(value) if hasattr(value, "rank") else frame.size(value)
         kind = kind or ", dtype=mx.float32"
         code = text(f"mx.full({{}}, {{}}{kind})", shape, given)
     else:
@@ -120,6 +120,7 @@ def as_pairs(frame: FrameWriter, op: Op) -> None:
 
 _WINDOWS = ("hann", "hamming", "blackman", "bartlett", "kaiser")
 _NAMES = ("rfft", "irfft", "fft", "ifft")
+_NORMS = ("backward", "ortho", "forward")
 
 
 def transform(frame: FrameWriter, op: Op) -> None:
@@ -152,6 +153,23 @@ def transform_of_several(frame: FrameWriter, op: Op) -> None:
         parts.append(text("s={}", _tuple(shape_of(frame, tuple(s), (x,)))))
     parts.append(text("axes={}", f"({axes},)"))
     _give_spectrum(frame, op, parts, op.named.get("norm", norm))
+
+
+def plain_transform(frame: FrameWriter, op: Op) -> None:
+    """The same as torch has them below: from real to complex, between complex, back to real."""
+    x, dims, norm, more = op.args
+    kind = op.kind.partition(".")[0]
+    back = kind == "_fft_c2r" or (kind == "_fft_c2c" and not more)
+    half = "r" if kind != "_fft_c2c" and more else ""
+    name = f"{'i' if back else ''}{half}fft"
+    sizes = (*(x.dims[d] for d in dims[:-1]), more) if kind == "_fft_c2r" else None
+    norm = _NORMS[2 - norm if back else norm]
+    if len(dims) == 1:
+        one = Op(f"fft_{name}", (x, sizes and sizes[0], dims[0], norm), {}, op.outputs, op.lines)
+        transform(frame, one)
+    else:
+        several = Op(f"fft_{name}n", (x, sizes, dims, norm), {}, op.outputs, op.lines)
+        transform_of_several(frame, several)
 
 
 def _give_spectrum(frame: FrameWriter, op: Op, parts: list[Text], norm: Any) -> None:
@@ -226,6 +244,7 @@ FORMS: dict[str, Form] = {
     ),
     **{f"fft_{name}": transform for name in _NAMES},
     **{f"fft_{name}{n}": transform_of_several for name in _NAMES for n in "2n"},
+    **dict.fromkeys(("_fft_r2c", "_fft_c2c", "_fft_c2r"), plain_transform),
     **dict.fromkeys(("fft_fftshift", "fft_ifftshift"), shifted),
     **dict.fromkeys(("fft_fftfreq", "fft_rfftfreq", "logspace"), constant),
     **{f"{name}_window": constant for name in _WINDOWS},

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 from samevoice.port.frames import Form, FrameWriter
-from samevoice.port.graph import Op, Size, Value, taken
+from samevoice.port.graph import Dim, Op, Size, Value, taken
 from samevoice.port.operations.shapes import _before, _dims, _tuple, shape_of, without
 from samevoice.port.orders import last, plain
 from samevoice.port.statements import Statement
@@ -217,10 +219,10 @@ def roll(frame: FrameWriter, op: Op) -> None:
         frame.size(one, (x,)) for one in ([shifts] if isinstance(shifts, int | Size) else shifts)
     ]
     code = (
-        text("mx.roll({}, {}, axis={})", frame.ref(x), given[0], str(axes[0]))
+        text("nn.roll({}, {}, axis={})", frame.ref(x), given[0], str(axes[0]))
         if len(axes) == 1
         else text(
-            "mx.roll({}, {}, axis={})",
+            "nn.roll({}, {}, axis={})",
             frame.ref(x),
             _tuple(given),
             f"({', '.join(map(str, axes))})",
@@ -229,7 +231,7 @@ def roll(frame: FrameWriter, op: Op) -> None:
     frame.give(op.outputs[0], code, frame.order_of(x), "y")
 
 
-def pad(frame: FrameWriter, op: Op) -> Any:
+def pad(frame: FrameWriter, op: Op) -> None:
     """torch says the last axis first."""
     base = op.kind.partition(".")[0]
     x, widths = op.args[0], op.args[1]
@@ -242,6 +244,9 @@ def pad(frame: FrameWriter, op: Op) -> Any:
         value = op.args[2] if len(op.args) > 2 else op.named.get("value", 0)
     mode = {"replicate": "edge"}.get(mode, mode)
     order = frame.order_of(x)
+    if not any(widths):
+        frame.give(op.outputs[0], frame.ref(x), order, "y")
+        return
     pairs: dict[int, tuple[Any, Any]] = {}
     for n in range(len(widths) // 2):
         pairs[order.index(x.rank - 1 - n)] = (widths[2 * n], widths[2 * n + 1])
@@ -288,6 +293,29 @@ def unfold(frame: FrameWriter, op: Op) -> None:
         str(axis),
     )
     frame.give(op.outputs[0], code, (*order, x.rank), "y")
+
+
+def strided(frame: FrameWriter, op: Op) -> bool:
+    """Windows of the last axis; other strides than theirs have no form."""
+    x, sizes, strides = op.args[:3]
+    runs = range(len(x.shapes))
+    made, steps = ([_each(one, n) for n in runs] for one in (sizes, strides))
+    rows = [[math.prod(shape[k + 1 :]) for k in range(len(shape) - 1)] for shape in x.shapes]
+    windows = all(
+        made[n][:-2] == [*x.shapes[n][:-1]]
+        and steps[n][:-2] == rows[n]
+        and steps[n][-1] == 1
+        and made[n][-2] == (x.shapes[n][-1] - made[n][-1]) // steps[n][-2] + 1
+        for n in runs
+    )
+    if not windows or (len(op.args) > 3 and op.args[3]):
+        return False
+    unfold(frame, Op("unfold", (x, -1, sizes[-1], strides[-2]), {}, op.outputs, op.lines))
+    return True
+
+
+def _each(dims: Sequence[Dim], run: int) -> list[int]:
+    return [one.values[run] if isinstance(one, Size) else one for one in dims]
 
 
 def triangle(frame: FrameWriter, op: Op) -> None:
@@ -418,6 +446,7 @@ FORMS: dict[str, Form] = {
     "roll": roll,
     "repeat_interleave": repeat_interleave,
     "unfold": unfold,
+    "as_strided": strided,
     "diagonal": diagonal,
     "diag": diag,
     "diff": differences,

@@ -165,6 +165,15 @@ def convolution(frame: FrameWriter, op: Op) -> Any:
     return None
 
 
+def plain_convolution(frame: FrameWriter, op: Op) -> Any:
+    """Of any kind, as torch has it below."""
+    x, weight, bias, stride, padding, dilation, turned, more, groups = op.args
+    rest = (more, groups, dilation) if turned else (dilation, groups)
+    kind = f"conv{'_transpose' if turned else ''}{x.rank - 2}d"
+    args = (x, weight, bias, stride, padding, *rest)
+    return convolution(frame, Op(kind, args, {}, op.outputs, op.lines))
+
+
 def batch_norm(frame: FrameWriter, op: Op) -> None:
     x, weight, bias, mean, var = op.args[:5]
     eps = op.args[7]
@@ -357,6 +366,7 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("matmul", "bmm", "mm", "mv", "dot"), matmul),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), added),
     **dict.fromkeys(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"), convolution),
+    "convolution": plain_convolution,
     **dict.fromkeys(
         (
             "max_pool1d",
@@ -390,14 +400,14 @@ FORMS: dict[str, Form] = {
     **dict.fromkeys(("lstm", "gru", "rnn_tanh", "rnn_relu"), recurrent),
     "linear": linear,
     "outer": outer,
-    "inner": inner,
+    **dict.fromkeys(("inner", "vdot"), inner),
     "tensordot": tensordot,
     "bilinear": bilinear,
     "rms_norm": rms_norm,
     "einsum": einsum,
     "scaled_dot_product_attention": attention,
     "batch_norm": batch_norm,
-    "layer_norm": layer_norm,
+    **dict.fromkeys(("layer_norm", "native_layer_norm"), layer_norm),
     "group_norm": group_norm,
     "instance_norm": instance_norm,
     "embedding": embedding,
