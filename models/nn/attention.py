@@ -24,15 +24,8 @@ class MultiheadAttention(Module):
         self.value_proj = Linear(embed_dim, embed_dim, bias=bias)
         self.out_proj = Linear(embed_dim, embed_dim, bias=bias)
 
-    def __call__(
-        self,
-        query: mx.array,
-        key: mx.array | None = None,
-        value: mx.array | None = None,
-        key_padding_mask: mx.array | None = None,
-        attn_mask: mx.array | None = None,
-    ) -> mx.array:
-        return self.with_weights(query, key, value, key_padding_mask, attn_mask)[0]
+    def __call__(self, query: mx.array, *more: mx.array, **masks: mx.array) -> mx.array:
+        return self.with_weights(query, *more, **masks)[0]
 
     def with_weights(
         self,

@@ -158,12 +158,11 @@ def test_text_is_a_fault_and_no_crash() -> None:
     assert "no real numbers" in judged(truth, reference, candidate).reasons[0]
 
 
-def test_whole_numbers_may_be_of_another_width() -> None:
+def test_whole_numbers_are_of_the_same_width() -> None:
     whole = np.arange(6, dtype=np.int64)
-    assert judge_tap(Tap("x", whole, whole, whole.astype(np.int32)), GENERIC).passed
-    assert not judge_tap(Tap("x", whole, whole, (whole + 1).astype(np.int32)), GENERIC).passed
-    wanted = "the candidate is uint32, the reference int64"
-    assert wanted in judge_tap(Tap("x", whole, whole, whole.astype(np.uint32)), GENERIC).reasons
+    assert judge_tap(Tap("x", whole, whole, whole), GENERIC).passed
+    wanted = "the candidate is int32, the reference int64"
+    assert wanted in judge_tap(Tap("x", whole, whole, whole.astype(np.int32)), GENERIC).reasons
 
 
 def test_half_precision_may_come_as_itself_where_its_limits_are_used() -> None:

@@ -13,6 +13,7 @@ from samevoice.port.text import Number
 
 _SUM = re.compile(r"(?<=, )(\d+) \+ (\d+)\)(?=:)")  # range(1, 4 + 1):
 Letters = Mapping[tuple[int, ...], str]
+Known = dict[tuple[Any, ...], str]  # a size in each instance -> its letter
 
 
 def render(
@@ -127,9 +128,6 @@ def _doc(kind: Class, letters: Letters) -> list[str]:
         for n, order in enumerate(first.outputs)
     ]
     return [f'    """{", ".join(given)} -> {", ".join(made)}."""']
-
-
-Known = dict[tuple[Any, ...], str]  # a size in each instance -> its letter
 
 
 def _shapes(

@@ -140,7 +140,7 @@ def glu(frame: FrameWriter, op: Op) -> None:
 # Types --------------------------------------------------------------------------------------------
 
 MLX_TYPES = {
-    **{"int64": "int32", "bool": "bool_"},
+    "bool": "bool_",
     **{"float64": "float32", "double": "float32", "complex128": "complex64"},
 }
 
