@@ -127,10 +127,11 @@ class Shuffling(nn.Module):
 class Turns(nn.Module):
     def __init__(self):
         super().__init__()
+        self.first = Shuffling()
         self.blocks = nn.Sequential(Shuffling(), Shuffling(), Shuffling())
 
     def forward(self, x):
-        return self.blocks(x)
+        return self.blocks(self.first(x))
 
 
 class Odd(nn.Module):
@@ -284,7 +285,7 @@ def test_layers_in_turn_are_turned_to_one_another(here: Path, port: Run) -> None
     done = port("my_models:Turns", "--input", "2x6x9", "--output", "net")
     assert done.code == 0, done.out + done.err
     code = (here / "net" / "turns_mlx" / "network.py").read_text(encoding="utf-8")
-    assert "self.blocks[1](self.blocks[0](x).swapaxes(1, 2))" in code
+    assert "self.blocks[1](self.blocks[0](self.first(x).swapaxes(1, 2)).swapaxes(1, 2))" in code
 
 
 def test_a_size_that_the_code_loops_over_stays_as_it_is(here: Path, port: Run) -> None:
