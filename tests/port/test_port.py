@@ -236,6 +236,17 @@ def test_the_original_is_found_in_the_current_folder(net: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def test_a_class_that_was_edited_is_ported_again(here: Path, port: Run) -> None:
+    words = ["my_models:Turns", "--input", "2x6x9", "--name", "Edited", "--output", "net"]
+    assert port(*words).code == 0
+    models = here / "my_models.py"
+    edited = MODELS.replace("nn.Sequential(Shuffling(), ", "nn.Sequential(")
+    models.write_text(edited, encoding="utf-8")
+    sys.modules.pop("my_models")
+    done = port(*words, "--overwrite")
+    assert done.code == 0, done.err
+
+
 def test_what_people_edited_is_not_written_over(here: Path, port: Run) -> None:
     (here / "net").mkdir()
     (here / "net" / "README.md").write_text("mine", encoding="utf-8")

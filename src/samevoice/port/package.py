@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import subprocess
 import sys
@@ -371,9 +372,16 @@ def _original(ported: Ported) -> str:
     return templates.ORIGINAL.substitute(
         _names(ported),
         args=repr(dict(ported.args)),
+        tensors=_told_by(ported.module),
         tables="\n".join(tables),
         marks="\n".join(marks),
     )
+
+
+def _told_by(module: torch.nn.Module) -> str:
+    """What tells a class from the same one after it was edited."""
+    shapes = repr([(name, tuple(x.shape)) for name, x in module.state_dict().items()])
+    return hashlib.sha256(shapes.encode()).hexdigest()[:8]
 
 
 def _test(ported: Ported) -> str:

@@ -67,6 +67,7 @@ if TYPE_CHECKING:
 Orders = dict[str, tuple[tuple[int, ...] | None, tuple[int, ...] | None]]
 CLASS = "$spec"
 ARGS: dict[str, Any] = $args
+TENSORS = "$tensors"  # of their names and shapes: once they are others, so are the seeded weights
 $tables
 
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
