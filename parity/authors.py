@@ -67,6 +67,16 @@ def own(spec: str) -> Any:
     return attrgetter(attribute)(import_module(module))
 
 
+def in_float32(module: torch.nn.Module) -> torch.nn.Module:
+    """What its authors built in half precision, in the one that is compared."""
+    import torch
+
+    for one in (*module.parameters(), *module.buffers()):
+        if one.dtype in (torch.float16, torch.bfloat16):
+            one.data = one.data.float()
+    return module
+
+
 def find_here() -> None:
     """Modules in the current folder, where a command was installed and Python does not look."""
     if (here := str(Path.cwd())) not in sys.path:

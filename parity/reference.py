@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from copy import deepcopy
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
+import ml_dtypes
 import numpy as np
 
 from samevoice.converters.convert import Part
 from samevoice.converters.reading.stand_ins import decode
+from samevoice.converters.transforms import cast
 from samevoice.errors import MissingExtraError
 from samevoice.parity import hints
 from samevoice.parity.inputs import OUTPUT, Example, Recording
@@ -169,10 +171,30 @@ def _arithmetic(precision: Precision) -> Iterator[None]:
     before = torch.get_default_dtype()
     torch.set_default_dtype(getattr(torch, precision))
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), _doubled() if precision == "float64" else nullcontext():
             yield
     finally:
         torch.set_default_dtype(before)
+
+
+def _doubled() -> AbstractContextManager[None]:
+    """What a module casts to float32 itself, as by ``x.float()``, stays in float64."""
+    import torch
+    from torch.overrides import TorchFunctionMode
+
+    def double(one: Any) -> Any:
+        return torch.float64 if one is torch.float32 else one
+
+    class Doubled(TorchFunctionMode):
+        def __torch_function__(
+            self, function: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            if function is torch.Tensor.float:
+                return args[0].double()
+            named = {name: double(one) for name, one in (kwargs or {}).items()}
+            return function(*map(double, args), **named)
+
+    return Doubled()
 
 
 @contextmanager
@@ -246,7 +268,7 @@ def _built(part: Part) -> torch.nn.Module:
     module: torch.nn.Module = part.family.build_original(part.config)
     held = module.state_dict()
     state = {
-        name: torch.from_numpy(np.array(tensor.load()))
+        name: torch.from_numpy(_known_to_torch(np.array(tensor.load())))
         for name, tensor in part.plan.sources.items()
         if name not in part.plan.dropped or (name in held and "num_batches" not in name)
     }
@@ -257,6 +279,11 @@ def _built(part: Part) -> torch.nn.Module:
         reason = " ".join(str(error).split())
         raise ReferenceError(f"the original does not take this checkpoint: {reason}") from None
     return module
+
+
+def _known_to_torch(array: Array) -> Array:
+    """torch takes no bfloat16 from numpy: widened, the numbers are the same."""
+    return cast(array, "float32") if array.dtype == ml_dtypes.bfloat16 else array
 
 
 def _check_weights(module: torch.nn.Module, part: Part) -> None:

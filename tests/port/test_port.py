@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -134,6 +135,28 @@ class Turns(nn.Module):
         return self.blocks(self.first(x))
 
 
+class Half(nn.Module):
+    # Built in half precision; its authors cast inside.
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm1, self.norm2 = nn.Linear(4, 8), nn.LayerNorm(8), nn.LayerNorm(8)
+        self.half()
+
+    def forward(self, x):
+        y = self.norm1(self.linear(x).float()).type_as(x)
+        return self.norm2(y.to(torch.float32))
+
+
+class Keeping(Half):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(4))
+
+    def forward(self, x):
+        self.seen += x.mean((0, 1))
+        return super().forward(x + self.seen)
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()
@@ -247,6 +270,18 @@ def test_a_class_that_was_edited_is_ported_again(here: Path, port: Run) -> None:
     assert done.code == 0, done.err
 
 
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_weights_in_half_precision_are_taken(here: Path, port: Run, dtype: str) -> None:
+    import torch
+    from my_models import Half  # type: ignore[import-not-found]
+
+    torch.save(Half().to(getattr(torch, dtype)).state_dict(), "half.bin")
+    done = port("my_models:Half", "--input", "2x6x4", "--output", "net", "--weights", "half.bin")
+    assert done.code == 0, done.out + done.err
+    table = (here / "net" / "half_mlx" / "family.py").read_text(encoding="utf-8")
+    assert '*each(affine("norm{i}", "norm{i}"), i=range(1, 3))' in table
+
+
 def test_what_people_edited_is_not_written_over(here: Path, port: Run) -> None:
     (here / "net").mkdir()
     (here / "net" / "README.md").write_text("mine", encoding="utf-8")
@@ -318,7 +353,7 @@ def test_no_file_of_a_package_is_written_over(here: Path, port: Run) -> None:
 
 def test_weights_of_another_shape_are_one_line(here: Path, port: Run) -> None:
     import torch
-    from my_models import Net  # type: ignore[import-not-found]
+    from my_models import Net
 
     torch.save(Net(classes=7).state_dict(), "seven.bin")
     done = port("my_models:Net", "--input", "2x16x50", "--output", "net", "--weights", "seven.bin")
@@ -336,6 +371,27 @@ def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
     assert not (here / "net" / "net_mlx" / "network.py").exists()
 
 
+def test_a_clone_takes_a_port_into_its_three_rooms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("converters", "models", "parity", "reports", "src"):
+        shutil.copytree(ROOT / name, tmp_path / name, symlinks=True)
+    (tmp_path / "my_models.py").write_text(MODELS, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    words = ["port", "my_models:Turns", "--input", "2x6x9", "--into", "."]
+    done = command(tmp_path / "src", *words)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.startswith("models/networks/turns.py: Turns, ")
+    rooms = ("converters/families", "models/networks", "parity/originals")
+    assert all((tmp_path / room / "turns.py").is_file() for room in rooms)
+    again = ["convert", "reference:Turns", "--mlx-path", "bundle", "--quiet"]
+    assert command(tmp_path / "src", *again).returncode == 0
+    assert (tmp_path / "tests" / "parity" / "test_turns.py").is_file()
+    # A second time it is somebody's code, and elsewhere it would be nobody's family.
+    assert "turns.py exists" in command(tmp_path / "src", *words).stderr
+    assert "it runs from " in command(None, *words).stderr
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
@@ -350,6 +406,8 @@ def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
         (["my_models:Net", "--input", "2x16xT"], "how large is T? Say it once, as in T200"),
         (["my_models:Choosy", "--input", "2x6x4"], "depends on the values that it is fed, at "),
         (["my_models:Dicing", "--input", "2x6x4"], "it gives something else each time"),
+        (["my_models:Keeping", "--input", "2x6x4"], "or it keeps a state"),
+        (["my_models:Net", "--into", "."], "either --output DIR for a package, or --into CLONE"),
         (["my_models:Net", "--input", "2x16x50", "--weights", "nothing.pt"], "nothing.pt"),
     ],
 )

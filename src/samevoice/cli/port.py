@@ -19,7 +19,11 @@ def port(
     module: Annotated[
         str, argument("MODULE:CLASS", "Your class, or a function that builds it. Its code is run.")
     ],
-    output: Annotated[Path, option("DIR", "Folder for the package.")],
+    output: Annotated[Path | None, option("DIR", "Folder for the package.", default="")] = None,
+    into: Annotated[
+        Path | None,
+        option("CLONE", "Write into samevoice's own three folders instead.", default=""),
+    ] = None,
     args: Annotated[
         str, option("JSON", "What the class is built with, by name: '{\"layers\": 12}'.")
     ] = "{}",
@@ -44,14 +48,19 @@ def port(
     overwrite: Overwrite = False,
 ) -> None:
     """Write an MLX port of a PyTorch module, and compare every layer of it."""
-    from samevoice.port import FILES
+    from samevoice.port import places
     from samevoice.port import port as run
 
-    outputs.refuse([(output / name, "code") for name in FILES], overwrite=overwrite)
+    if (output is None) == (into is None):
+        raise UsageError("either --output DIR for a package, or --into CLONE for samevoice's own")
+    if output is not None:
+        files = [(output / name, "code") for name in (places.PROJECT, places.README)]
+        outputs.refuse(files, overwrite=overwrite)
     with terminal.progress("porting") as advance:
         made = run(
             module,
             output,
+            into=into,
             args=_parsed(args),
             inputs=shapes or (),
             name=name or "",
@@ -74,7 +83,9 @@ def _parsed(args: str) -> dict[str, Any]:
 
 
 def _show(made: Port) -> None:
-    streams.echo(f"{made.folder}: {made.ported.architecture}, {made.summary}")
+    place, where = made.place, made.place.file(made.place.network)
+    named = place.folder if place.is_package else where
+    streams.echo(f"{named}: {made.ported.architecture}, {made.summary}")
     for one in made.ported.unknown:
         streams.echo(f"  not written: {one}")
     if made.ported.unknown:
@@ -82,13 +93,13 @@ def _show(made: Port) -> None:
         has, it = ("s have", "they are") if count > 1 else (" has", "it is")
         raise NotPassedError(
             f"{count} operation{has} no form in MLX yet: {it} marked in "
-            f"{made.ported.name}/network.py"
+            f"{where.relative_to(place.folder)}"
         )
     if made.result is None:
         return
     verdicts.show(made.result.verdict, made.ported.architecture, cause=made.result.cause)
-    report.write_beside({"": made.result}, made.folder / "parity")
+    report.write_beside({"": made.result}, place.result)
     if not made.passed:
         from samevoice.parity.run import sentence
 
-        raise NotPassedError(sentence(made.result, made.folder / "parity"))
+        raise NotPassedError(sentence(made.result, place.result))

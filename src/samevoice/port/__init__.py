@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module, invalidate_caches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
     from samevoice.port.graph import Call
     from samevoice.port.inputs import Inputs
     from samevoice.port.package import Ported
-
-FILES = ("pyproject.toml", "README.md")  # beside the package
-BUNDLE, RESULT = "bundle", "parity"
+    from samevoice.port.places import Place
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Port:
     """What was written, and what the comparison says of it."""
 
     ported: Ported
-    folder: Path
+    place: Place
     result: Result | None = None  # none where something is not written yet
 
     @property
@@ -46,8 +44,9 @@ class Port:
 
 def port(
     spec: str,
-    output: str | Path,
+    output: str | Path | None = None,
     *,
+    into: str | Path | None = None,
     args: Mapping[str, Any] | None = None,
     inputs: Sequence[str] = (),
     name: str = "",
@@ -56,22 +55,32 @@ def port(
     overwrite: bool = False,
     progress: Callable[[str], None] = lambda what: None,
 ) -> Port:
-    """Trace MODULE:CLASS, write its family as a package, convert its weights and compare them.
+    """Trace MODULE:CLASS, write its family, convert its weights and compare every layer.
 
+    The family is a package below ``output``, or stands in the three rooms of the clone ``into``.
     Without ``weights`` they are seeded. A ``draft`` is the table alone.
     """
-    folder = Path(output)
+    if (output is None) == (into is None):
+        raise FamilyError("either a folder for a package is wanted, or a clone to write into")
     if name and not name.isidentifier():
         raise FamilyError(f"--name {name!r}: a name of letters, digits and _ is wanted")
+    from samevoice.port import places
+
+    if into is not None:
+        places.refuse_other_clones(Path(into))
     progress("tracing")
     ported = traced(spec, args or {}, inputs, name)
     from samevoice.port import package
 
+    kind, folder = places.package if into is None else places.rooms, Path(output or into or ".")
+    if not name and not (into and kind(folder, ported.architecture).has_family):
+        ported = replace(ported, architecture=_free_name(ported.architecture))
+    place = kind(folder, ported.architecture)
     progress("writing")
-    package.write(ported, folder, draft=draft, overwrite=overwrite)
+    package.write(ported, place, draft=draft, overwrite=overwrite)
     if draft or ported.unknown:
-        return Port(ported, folder)
-    return Port(ported, folder, proven(ported, folder, weights, progress))
+        return Port(ported, place)
+    return Port(ported, place, proven(ported, place, weights, progress))
 
 
 def traced(
@@ -92,8 +101,7 @@ def traced(
     given = fed.with_free_sizes(module, given)
     call, writer, given = _followed(module, given)
     found = classes(writer, module, built_with)
-    own = found[-1].name
-    return package.Ported(spec, args, module, call, writer, found, given, name or _free_name(own))
+    return package.Ported(spec, args, module, call, writer, found, given, name or found[-1].name)
 
 
 def _followed(module: torch.nn.Module, given: Inputs) -> tuple[Call, Writer, Inputs]:
@@ -125,23 +133,28 @@ def _free_name(name: str) -> str:
     return f"{name}Port" if name in own else name
 
 
-def proven(ported: Ported, folder: Path, weights: str, progress: Callable[[str], None]) -> Result:
+def proven(ported: Ported, place: Place, weights: str, progress: Callable[[str], None]) -> Result:
     """The bundle, and every layer of it beside the original's."""
     from samevoice.converters.convert import convert
     from samevoice.parity.run import run
 
-    _known(ported, folder)
+    _known(place)
     source = weights or f"reference:{ported.architecture}"
     progress("converting")
-    convert(source, folder / BUNDLE, model_type=ported.architecture, overwrite=True)
+    convert(source, place.bundle, model_type=ported.architecture, overwrite=True)
     progress("comparing")
-    return run(folder / BUNDLE, source, output=folder / RESULT)
+    return run(place.bundle, source, output=place.result)
 
 
-def _known(ported: Ported, folder: Path) -> None:
-    """As if the package were installed."""
-    sys.path.insert(0, str(folder.resolve()))
+def _known(place: Place) -> None:
+    """As if the package were installed, or the file had always been there."""
     invalidate_caches()
-    for name in [one for one in sys.modules if one.partition(".")[0] == ported.name]:
+    for name in [one for one in sys.modules if one.startswith(f"{place.name}.")]:
         del sys.modules[name]
-    family.add(import_module(f"{ported.name}.family").FAMILY)
+    for name in (place.family, place.network, place.original):
+        sys.modules.pop(name, None)
+    if place.is_package:
+        sys.path.insert(0, str(place.folder.resolve()))
+        family.add(import_module(place.family).FAMILY)
+    else:
+        family.find.cache_clear()

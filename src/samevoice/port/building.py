@@ -49,7 +49,7 @@ def built(
         raise PortError(f"{name} cannot be built with {dict(args)}: {told(error, name)}") from error
     if not isinstance(module, torch.nn.Module):
         raise PortError(f"{name} gives a {type(module).__name__}, and no torch.nn.Module")
-    parts = module.named_modules(remove_duplicate=False)
+    parts = authors.in_float32(module).named_modules(remove_duplicate=False)
     paths = {path: given[id(one)][1] if id(one) in given else {} for path, one in parts}
     return module.eval().requires_grad_(False), paths  # or each run would be kept in memory
 

@@ -203,7 +203,10 @@ def _refuse_chance(module: torch.nn.Module, given: Sequence[torch.Tensor]) -> No
         one, two = (pytree.tree_leaves(module(*given)) for _ in range(2))
     pairs = [(x, y) for x, y in zip(one, two, strict=True) if isinstance(x, torch.Tensor)]
     if not all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in pairs):
-        raise PortError("it gives something else each time, even in eval mode: no port can agree")
+        raise PortError(
+            "it gives something else each time, even in eval mode: it is random, or it keeps a "
+            "state; no port can agree"
+        )
 
 
 def _said(one: Input) -> str:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from samevoice.port.inputs import Inputs
 from samevoice.port.kinds import target
 from samevoice.port.layers import Layer
 from samevoice.port.orders import Order, last, plain
+from samevoice.port.places import PROJECT, README, Place
 from samevoice.port.render import render
 
 
@@ -48,43 +50,34 @@ class Ported:
         return next(one.name for one in self.classes if one.first.path == "")
 
     @property
-    def name(self) -> str:
-        """Of the package."""
-        return package_name(self.architecture)
-
-    @property
     def unknown(self) -> list[str]:
         return [one for frame in self.writer.frames.values() for one in frame.unknown]
 
 
-def package_name(architecture: str) -> str:
-    """ "ECAPA_TDNN" -> "ecapa_tdnn_mlx"."""
-    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", architecture)
-    return re.sub(r"\W+", "_", words).lower().strip("_") + "_mlx"
-
-
-def write(ported: Ported, folder: Path, *, draft: bool = False, overwrite: bool = False) -> None:
-    """The package below a folder. A draft has a list of layers for a network."""
-    own = folder / ported.name
+def write(ported: Ported, place: Place, *, draft: bool = False, overwrite: bool = False) -> None:
+    """All files of a port. A draft has a list of layers for a network."""
     constants = ported.writer.constants
+    names = _names(ported, place)
     files = {
-        own / "__init__.py": f'"""{ported.architecture} in MLX."""\n',
-        own / "family.py": _family(ported),
-        own / "original.py": _original(ported),
-        folder / "pyproject.toml": _pyproject(ported, bool(constants)),
-        folder / "README.md": _readme(ported),
+        place.file(place.family): _family(ported, names),
+        place.file(place.original): _original(ported, names),
     }
+    if place.is_package:
+        own = place.file(place.family).with_name("__init__.py")
+        files[own] = f'"""{ported.architecture} in MLX."""\n'
+        files[place.folder / PROJECT] = _pyproject(names, bool(constants))
+        files[place.folder / README] = _readme(ported, names)
     if draft:
-        files[folder / "layers.md"] = _layers(ported)
+        files[place.results / "layers.md"] = _layers(ported)
     else:
-        files[own / "network.py"] = _network(ported, bool(constants))
-        files[folder / "tests" / f"test_{ported.name}.py"] = _test(ported)
+        files[place.file(place.network)] = _network(ported, place.constants if constants else None)
+        files[place.test] = templates.TEST.substitute(names)
     outputs.refuse([(path, "code") for path in files], overwrite=overwrite)
     for path, content in files.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     if constants:
-        np.savez(own / "constants.npz", **constants)  # type: ignore[arg-type]
+        np.savez(place.constants, **constants)  # type: ignore[arg-type]
     _format([path for path in files if path.suffix == ".py"])
 
 
@@ -133,7 +126,7 @@ def letters(ported: Ported) -> dict[tuple[int, ...], str]:
     return found
 
 
-def _network(ported: Ported, has_constants: bool) -> str:
+def _network(ported: Ported, constants: Path | None) -> str:
     named = letters(ported)
     several = {one.name for one in ported.classes if one.gives_several}
     code = "\n\n".join(
@@ -150,12 +143,14 @@ def _network(ported: Ported, has_constants: bool) -> str:
         "from collections.abc import Mapping\nfrom pathlib import Path\nfrom typing import Any\n\n"
     )
     head += "import mlx.core as mx\n\nfrom samevoice.models import nn\n"
-    if has_constants:
-        head += '\nCONSTANTS = nn.constants(Path(__file__).with_name("constants.npz"))\n'
+    if constants is not None:
+        head += f'\nCONSTANTS = nn.constants(Path(__file__).with_name("{constants.name}"))\n'
     return head + "\n\n" + code
 
 
 # The table ----------------------------------------------------------------------------------------
+
+_LETTERS = "ijklmnpqrstuvw"  # what stands for the numbers in a path
 
 
 @dataclass(frozen=True)
@@ -196,16 +191,11 @@ def _table(ported: Ported) -> str:
     """Rows of the same kind stand as one, over all indices."""
     groups: dict[tuple[str, str], list[tuple[int, ...]]] = defaultdict(list)
     for row in _rows(ported):
-        parts = row.path.split(".")
-        named: list[str] = []
-        numbers: list[int] = []
-        for part in parts:
-            if part.isdigit():
-                named.append("{" + "ijklmn"[len(numbers)] + "}")
-                numbers.append(int(part))
-            else:
-                named.append(part)
-        groups[row.code, ".".join(named)].append(tuple(numbers))
+        parts = re.split(r"(?<!\d)(0|[1-9]\d*)(?=\.|$)", row.path)
+        words, numbers = parts[::2], parts[1::2]
+        letters = [f"{{{letter}}}" for letter in _LETTERS[: len(numbers)]]
+        pattern = "".join(chain.from_iterable(zip(words, [*letters, ""], strict=True)))
+        groups[row.code, pattern].append(tuple(map(int, numbers)))
     lines = []
     for (code, pattern), indices in groups.items():
         for over in _products(indices):
@@ -215,12 +205,12 @@ def _table(ported: Ported) -> str:
 
 def _line(code: str, pattern: str, over: list[list[int]]) -> str:
     fixed = {
-        name: values[0] for name, values in zip("ijklmn", over, strict=False) if len(values) == 1
+        name: values[0] for name, values in zip(_LETTERS, over, strict=False) if len(values) == 1
     }
     path = pattern
     for name, value in fixed.items():
         path = path.replace(f"{{{name}}}", str(value))
-    free = {name: values for name, values in zip("ijklmn", over, strict=False) if len(values) > 1}
+    free = {name: values for name, values in zip(_LETTERS, over, strict=False) if len(values) > 1}
     row = code.replace("{path}", path).replace("{target}", target(path))
     if not free:
         return row
@@ -276,7 +266,7 @@ def _dropped(ported: Ported) -> list[tuple[str, str]]:
     return found
 
 
-def _family(ported: Ported) -> str:
+def _family(ported: Ported, told: Mapping[str, str]) -> str:
     table, dropped = _table(ported), _dropped(ported)
     drops = "\n".join(f'        Drop("{name}", why="{why}"),' for name, why in dropped)
     names = [name for name, one in ported.module.state_dict().items() if one.is_floating_point()]
@@ -285,7 +275,7 @@ def _family(ported: Ported) -> str:
     anchors = list(dict.fromkeys([names[0], names[len(names) // 2], names[-1]]))
     rules = sorted({"BATCH_COUNTERS", *re.findall(r"\*(?:each\()?(\w+)\(", table)} - {"each"})
     return templates.FAMILY.substitute(
-        _names(ported),
+        told,
         rules=", ".join(rules),
         fed=repr(ported.inputs.described()),
         table=table,
@@ -294,10 +284,11 @@ def _family(ported: Ported) -> str:
     )
 
 
-def _names(ported: Ported) -> dict[str, str]:
+def _names(ported: Ported, place: Place) -> dict[str, str]:
+    modules = ("family", "network", "original")
     return {
+        **{name: getattr(place, name) for name in ("name", *modules)},
         "architecture": ported.architecture,
-        "name": ported.name,
         "kind": ported.kind,
         "spec": ported.spec,
     }
@@ -359,7 +350,7 @@ _MARKS = {  # table of the original -> the mark that it is for, and what stands 
 }
 
 
-def _original(ported: Ported) -> str:
+def _original(ported: Ported, told: Mapping[str, str]) -> str:
     marks, tables = ["    hints.mark_axes(hints.AS_MLX, module)"], []
     for (name, (mark, remark)), held in zip(_MARKS.items(), _kinds(ported), strict=True):
         if isinstance(held, dict) and held:
@@ -370,7 +361,7 @@ def _original(ported: Ported) -> str:
             those = f"one for one in module.modules() if type(one).__name__ in {name}"
             marks.append(f"    hints.{mark}(*({those}))")
     return templates.ORIGINAL.substitute(
-        _names(ported),
+        told,
         args=repr(dict(ported.args)),
         tensors=_told_by(ported.module),
         tables="\n".join(tables),
@@ -384,21 +375,14 @@ def _told_by(module: torch.nn.Module) -> str:
     return hashlib.sha256(shapes.encode()).hexdigest()[:8]
 
 
-def _test(ported: Ported) -> str:
-    return templates.TEST.substitute(_names(ported))
+def _pyproject(told: Mapping[str, str], has_constants: bool) -> str:
+    name = told["name"]
+    data = f'\n[tool.setuptools.package-data]\n{name} = ["*.npz"]\n' if has_constants else ""
+    return templates.PROJECT.substitute(told, distribution=name.replace("_", "-"), data=data)
 
 
-def _pyproject(ported: Ported, has_constants: bool) -> str:
-    data = f'\n[tool.setuptools.package-data]\n{ported.name} = ["*.npz"]\n' if has_constants else ""
-    return templates.PROJECT.substitute(
-        _names(ported), distribution=ported.name.replace("_", "-"), data=data
-    )
-
-
-def _readme(ported: Ported) -> str:
+def _readme(ported: Ported, told: Mapping[str, str]) -> str:
     given = ", ".join(
         f"`{one.name}` ({', '.join(map(str, one.shape))})" for one in ported.inputs.each
     )
-    return templates.README.substitute(
-        _names(ported), given=given, module=ported.spec.partition(":")[0]
-    )
+    return templates.README.substitute(told, given=given, module=ported.spec.partition(":")[0])

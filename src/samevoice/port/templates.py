@@ -43,9 +43,9 @@ FAMILY = Family(
     anchors=$anchors,
     config=config,
     table=table,
-    network="$name.network:$kind",
-    original="$name.original:build",
-    reference="$name.original:reference",
+    network="$network:$kind",
+    original="$original:build",
+    reference="$original:reference",
 )
 '''
 )
@@ -73,7 +73,7 @@ $tables
 def build(config: Mapping[str, Any]) -> torch.nn.Module:
     """The authors' own class, which must be installed or lie in the current folder."""
     del config
-    module: torch.nn.Module = authors.own(CLASS)(**ARGS)
+    module = authors.in_float32(authors.own(CLASS)(**ARGS))
 $marks
     return module.eval()
 
@@ -81,7 +81,7 @@ $marks
 def reference(folder: Path, small: bool) -> None:
     """Seeded weights, where trained ones are not at hand; there is one shape."""
     del small
-    from $name.family import config
+    from $family import config
 
     seeding.write_fed(build, config({}, {}), folder)
 '''
