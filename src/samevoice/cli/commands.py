@@ -7,7 +7,6 @@ from typing import Annotated
 
 import typer
 
-from samevoice import __version__
 from samevoice.cli import (
     bench,
     convert,
@@ -46,7 +45,10 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        streams.echo(f"samevoice {__version__}")
+        from samevoice.versions import __version__, commit
+
+        of = f" ({one})" if (one := commit()) else ""
+        streams.echo(f"samevoice {__version__}{of}")
         raise typer.Exit
 
 
