@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check check-workflows bench bench-models clean
+.PHONY: setup convert parity parity-all gallery release test test-long test-all fuzz kill ports check check-workflows bench bench-models clean
 
 setup: .venv/ready
 
@@ -81,9 +81,17 @@ release: parity
 	$(BIN)/samevoice release out/full --result out/parity --output out/release/full --overwrite
 
 # Two at once, each with one thread: most tests keep one core busy, and threads that wait for each
-# other on a full machine take many times as long. tests/conftest.py says which files begin.
+# other on a full machine take many times as long. tests/conftest.py says which files are long.
+PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile \
+	--no-loadscope-reorder
+
 test: setup
-	OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) -m "not long"
+
+test-long: setup
+	$(PYTEST) -m long
+
+test-all: test test-long
 
 # Thousands of damaged and hostile files; what fails is kept in out/fuzz/failures, and one of these
 # runs again with FUZZ='--again out/fuzz/failures/NAME'.

@@ -14,7 +14,8 @@ from samevoice.reports.words import number
 
 # GitHub refuses a step's summary from 1 MiB on; several steps may share it.
 LARGEST = 2**19
-WORST = 10  # failed taps shown of each result
+WORST = 10  # failed taps told of each result
+LISTED = 200  # taps in its folded list
 FIGURES = ("noise_ratio", "max_abs", "mean_abs", "p99", "nmse", "cosine_min", "norm_ratio")
 
 
@@ -63,11 +64,13 @@ def _cases(one: View) -> Iterator[Case]:
 
 
 def summary(results: Mapping[str, Result]) -> str:
-    """One row for each result, then for the failed ones where and likely why."""
+    """One row for each result, for the failed ones where and likely why, then tap by tap."""
     red = sum(not result.passed for result in results.values())
     head = f"{len(results)} passed" if not red else f"{red} of {len(results)} failed"
     views = [view(result, name) for name, result in results.items()]
-    return _cut(rendered("summary.md", head=head, views=views, most=WORST).splitlines())
+    return _cut(
+        rendered("summary.md", head=head, views=views, most=WORST, listed=LISTED).splitlines()
+    )
 
 
 def _cut(lines: Iterable[str]) -> str:

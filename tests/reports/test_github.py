@@ -80,5 +80,5 @@ def test_thousands_of_failed_taps_are_counted_not_listed() -> None:
     many = made_results.many(1500)
     text = summary({"many": many})
     assert f"and {len(many.verdict.failed) - ci.WORST} more taps" in text
-    assert len(text) < 10_000
+    assert len(text) < 20_000
     assert len(ci.error_lines({"many": many})) == len(many.verdict.failed)
