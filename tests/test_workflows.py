@@ -100,7 +100,7 @@ class Runner:
         path = Path(self.env["NOTES"])
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def run(self, path: Path, name: str, code: int = 0, **env: str) -> str:
+    def run(self, path: Path, name: str, *, code: int = 0, **env: str) -> str:
         """The step of this name, with its own environment."""
         ((step, job),) = [one for one in steps_of(path) if one[0].get("name") == name]
         own = {**job["env"], **step.get("env", {})} if "env" in job else step.get("env", {})
@@ -180,15 +180,15 @@ def test_each_push_is_tested_and_metal_speaks(runner: Runner, compared: Path) ->
 @pytest.mark.timeout(600)
 def test_the_nightly_run_saves_replays_and_tells(runner: Runner) -> None:
     path = workflow("nightly")
-    small = {"NETWORKS": "XVectorSincNet/small"}
+    small = "XVectorSincNet/small"
     runner.run(path, "Run all tests")
-    runner.run(path, "Save what PyTorch gives", **small)
+    runner.run(path, "Save what PyTorch gives", NETWORKS=small)
     runner.run(path, "Install the newest")
     assert "passed  golden/XVectorSincNet/small/bundle against" in runner.run(
-        path, "Replay what PyTorch gave", **small
+        path, "Replay what PyTorch gave", NETWORKS=small
     )
     assert "passed  newest/XVectorSincNet/small" in runner.run(
-        path, "Compare with the newest PyTorch", **small
+        path, "Compare with the newest PyTorch", NETWORKS=small
     )
     about = {"github.token": "t", "github.repository": "a/b", "github.run_id": "7"}
     runner.filled = {**about, "github.server_url": "https://github.com"}
@@ -220,7 +220,7 @@ def test_a_release_is_built_tried_and_named_by_its_tag(
     runner.run(path, "Build")
     check = "Check that the version is the tag's, and what the wheel holds"
     runner.run(path, check, GITHUB_REF_NAME="v1.2.3")
-    runner.run(path, check, 2, GITHUB_REF_NAME="v1.2.4")
+    runner.run(path, check, code=2, GITHUB_REF_NAME="v1.2.4")
     assert "✓ samevoice          1.2.3" in runner.run(
         path, "Install the wheel in an empty environment"
     )
