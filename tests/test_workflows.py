@@ -217,6 +217,7 @@ def test_a_release_is_built_tried_and_named_by_its_tag(
     site = "\n".join(one for one in sys.path if one.endswith("site-packages"))
     runner.env |= {"TREE": str(tree), "WHEEL": str(wheel), "MODEL": str(narrow_bundle)}
     runner.env |= {"SITE": site, "SETUPTOOLS_SCM_PRETEND_VERSION": "1.2.3"}
+    runner.run(path, "Check and run all tests")
     runner.run(path, "Build")
     check = "Check that the version is the tag's, and what the wheel holds"
     runner.run(path, check, GITHUB_REF_NAME="v1.2.3")
