@@ -23,20 +23,10 @@ os.environ["PYANNOTE_METRICS_ENABLED"] = "0"
 os.environ["COLUMNS"] = "80"
 
 
-# A minute or more each: they begin, so that no core stands idle at the end.
-LONG = (
-    *("parity/test_gallery.py", "test_docs.py", "parity/pipeline/test_other_embedding.py"),
-    *("fuzz/test_quick.py", "cli/test_parity.py", "parity/test_campplus.py", "test_plugin.py"),
-    *("port/test_operations.py", "port/test_port.py", "test_plugin_network.py"),
-)
-
-
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    def place(item: pytest.Item) -> int:
-        name = item.path.relative_to(ROOT / "tests").as_posix()
-        return LONG.index(name) if name in LONG else len(LONG)
-
-    items.sort(key=place)
+    """Files with long tests begin, so that no core stands idle at the end."""
+    long = {item.path for item in items if item.get_closest_marker("long")}
+    items.sort(key=lambda item: item.path not in long)
 
 
 @pytest.fixture(scope="session")

@@ -344,6 +344,7 @@ BEFORE = (
 # The pages ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("name", [str(page.relative_to(ROOT)) for page in doc_pages.pages()])
 def test_a_page_runs_from_top_to_bottom(name: str, around: Around, tmp_path: Path) -> None:
@@ -605,6 +606,7 @@ def test_the_workflow_asks_for_little_and_runs_by_itself() -> None:
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_workflow_runs(small: str, around: Around, tmp_path: Path) -> None:
     """Both jobs, step by step, as the runner does; the second without torch and its kin."""
@@ -631,6 +633,7 @@ def test_the_workflow_runs(small: str, around: Around, tmp_path: Path) -> None:
     assert said.startswith("passed  bundle against golden")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_upgrades_run(around: Around, tmp_path: Path) -> None:
     """What the page keeps, of small networks, and the steps on it: once good, then moved."""
@@ -699,6 +702,7 @@ def the_script() -> str:
     return without_pip(block.text)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(900)
 def test_the_script_runs(small: str, around: Around, tmp_path: Path) -> None:
     page = around.page(tmp_path / "page")

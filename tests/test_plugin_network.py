@@ -13,6 +13,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from test_family import command, install
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 
 FAMILY = """

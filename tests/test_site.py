@@ -21,6 +21,8 @@ from samevoice.cli import app
 from samevoice.parity.result import write
 from samevoice.reports.write import write_reports
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("sphinx", reason="sphinx is not installed: pip install 'samevoice[docs]'")
 
 # Long tables, long signatures, pictures.

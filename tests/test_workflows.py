@@ -163,6 +163,7 @@ def test_python_is_tested_from_the_oldest_to_the_newest() -> None:
     assert named == matrix["python"]
 
 
+@pytest.mark.long
 def test_each_push_is_tested_and_metal_speaks(runner: Runner, compared: Path) -> None:
     path = workflow("test")
     shutil.copytree(compared, runner.folder / "out" / "parity" / "small")
@@ -177,6 +178,7 @@ def test_each_push_is_tested_and_metal_speaks(runner: Runner, compared: Path) ->
     assert "<summary>All taps of `small`</summary>" in said  # tap by tap
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_nightly_run_saves_replays_and_tells(runner: Runner) -> None:
     path = workflow("nightly")
@@ -201,6 +203,7 @@ def test_the_nightly_run_saves_replays_and_tells(runner: Runner) -> None:
     assert runner.has_run_all_of(path)
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_a_release_is_built_tried_and_named_by_its_tag(
     runner: Runner, narrow_bundle: Path, tmp_path: Path
@@ -245,6 +248,7 @@ def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "parity"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_the_action_converts_proves_and_comments(runner: Runner) -> None:
     asked = yaml.safe_load(ACTION.read_text(encoding="utf-8"))["inputs"]

@@ -16,6 +16,8 @@ from samevoice.bench.workers import Contender, once_each
 from samevoice.machine import peak_memory
 from samevoice.models.layers import lstm
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("network", parts.NETWORKS)
 def test_contenders_compute_the_same(

@@ -102,6 +102,7 @@ def test_other_numbers_are_said() -> None:
     )
 
 
+@pytest.mark.long
 def test_engines_that_are_absent_or_fail_are_left_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

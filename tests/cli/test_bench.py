@@ -16,6 +16,7 @@ from samevoice.bench.rows import Row, Series, Target
 SMALL = ["--runs", 1, "--minutes", 0.1, "--growth", "0.1", "--hours", "0.02"]
 
 
+@pytest.mark.long
 def test_it_measures_and_writes(
     narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -40,6 +41,7 @@ def test_it_measures_and_writes(
     assert (tmp_path / "bench.svg").read_text().startswith("<?xml")
 
 
+@pytest.mark.long
 def test_where_the_time_goes(
     narrow_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -69,6 +71,7 @@ def test_where_the_time_goes(
     assert "| – LSTM |" in page
 
 
+@pytest.mark.long
 def test_one_network_from_its_sound(
     pyannote: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -84,6 +87,7 @@ def test_one_network_from_its_sound(
     assert why in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.long
 def test_beside_pyannote(references: dict[str, Path], narrow_bundle: Path, tmp_path: Path) -> None:
     words = ["bench", "pipeline", *SMALL, "--model", narrow_bundle]
     assert ended(*words, "--source", references["full"], "--output", tmp_path) == 0

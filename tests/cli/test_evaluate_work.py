@@ -15,6 +15,8 @@ import pytest
 from made_corpus import PIECES
 from typed import Run
 
+pytestmark = pytest.mark.long
+
 
 def said(folder: str) -> dict[str, Any]:
     """evaluation.json without what depends on the machine's mood."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import soundfile
 from made_corpus import LINE
+from test_family import command
 from typed import Run
 
 COUNT = 6
@@ -17,9 +19,35 @@ COUNT = 6
 MISSED = {"A": (0.0,) * COUNT, "B": (0.2, 0.1, 0.0, 0.1, 0.2, 0.0)}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the corpus, and the evaluation of both."""
+    place = tmp_path_factory.mktemp("made")
+    with pytest.MonkeyPatch.context() as moved:
+        moved.chdir(place)
+        folder = written()
+        done = command(
+            None, "evaluate", folder, "--model", "A", "--against", "B", "--output", "pair"
+        )
+        assert done.returncode == 0, done.stderr
+    return place
+
+
 @pytest.fixture
-def corpus(typed: Run) -> Path:
-    """Recordings, references, and the turns of A and B."""
+def corpus(typed: Run, made: Path) -> Path:
+    """Recordings, references, and the turns of A and B; the folder is the test's own."""
+    del typed
+    shutil.copytree(made, ".", dirs_exist_ok=True)
+    return Path("corpus")
+
+
+@pytest.fixture
+def pair(corpus: Path) -> Path:
+    del corpus
+    return Path("pair/evaluation.json")
+
+
+def written() -> Path:
     folder = Path("corpus")
     folder.mkdir()
     for number in range(COUNT):
@@ -31,12 +59,6 @@ def corpus(typed: Run) -> Path:
             text = LINE.format(uri=uri, start=0, length=2 - missed[number], who="x")
             Path(name, f"{uri}.rttm").write_text(text)
     return folder
-
-
-@pytest.fixture
-def pair(corpus: Path, typed: Run) -> Path:
-    assert typed(f"evaluate {corpus} --model A --against B --output pair").code == 0
-    return Path("pair/evaluation.json")
 
 
 def interval(path: Path) -> tuple[float, float, float]:

@@ -19,6 +19,8 @@ import samevoice
 from samevoice.converters.recipe import TYPES
 from samevoice.precision.trial import Trial
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def source(pyannote: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -176,7 +176,11 @@ def test_no_words_at_all_ask_for_help(run: Run) -> None:
 
 
 def test_the_version(run: Run) -> None:
-    assert run("--version") == Answer(0, f"samevoice {samevoice.__version__}\n", "")
+    answer = run("--version")
+    assert (answer.code, answer.err) == (0, "")
+    assert re.fullmatch(
+        rf"samevoice {re.escape(samevoice.__version__)}( \([0-9a-f]+(-dirty)?\))?\n", answer.out
+    )
 
 
 # --- pipes and signals --------------------------------------------------------------------------

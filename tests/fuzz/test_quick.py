@@ -13,9 +13,12 @@ import pytest
 from fuzz import kill, targets
 from fuzz.run import ROOT
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux", reason="the fuzzer watches files with inotify and reads /proc"
-)
+pytestmark = [
+    pytest.mark.long,
+    pytest.mark.skipif(
+        sys.platform != "linux", reason="the fuzzer watches files with inotify and reads /proc"
+    ),
+]
 
 
 def share(name: str, out: Path, *words: str) -> str:

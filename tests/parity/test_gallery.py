@@ -18,6 +18,8 @@ from samevoice.parity.limits import limits_for
 from samevoice.parity.metrics import noise_ratio
 from samevoice.parity.textbook import compute
 
+pytestmark = pytest.mark.long
+
 KINDS = ("segmentation", "embedding")
 
 

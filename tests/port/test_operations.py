@@ -35,6 +35,7 @@ def page() -> frozenset[str]:
     return frozenset(PAGE.read_text(encoding="utf-8").splitlines())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("case", "channels_last"), ALL, ids=[told(one, last) for one, last in ALL])
 def test_a_case_gives_the_same_in_mlx(case: Case, channels_last: bool) -> None:
     trial = Trial(case, channels_last)
@@ -45,6 +46,7 @@ def test_a_case_gives_the_same_in_mlx(case: Case, channels_last: bool) -> None:
     assert channels_last or row(trial) in page(), "python -m port.page writes the page anew"
 
 
+@pytest.mark.long
 def test_every_form_has_a_case() -> None:
     if len(SEEN) < len(ALL):
         pytest.skip("not all cases ran in this process")

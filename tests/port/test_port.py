@@ -233,6 +233,7 @@ def test_a_module_becomes_a_package_whose_every_layer_agrees(net: Path) -> None:
     assert (net / "parity" / "report.html").is_file()
 
 
+@pytest.mark.long
 def test_what_is_written_is_typed_and_formatted(net: Path) -> None:
     config = ROOT / "pyproject.toml"
     known = ["--config-file", str(config), "--cache-dir", str(ROOT / ".mypy_cache")]
@@ -371,6 +372,7 @@ def test_a_draft_is_the_table_and_the_layers(here: Path, port: Run) -> None:
     assert not (here / "net" / "net_mlx" / "network.py").exists()
 
 
+@pytest.mark.long
 def test_a_clone_takes_a_port_into_its_three_rooms(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

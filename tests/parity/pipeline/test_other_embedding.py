@@ -22,6 +22,8 @@ from samevoice.parity.pipeline import compare
 from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.replay import replay
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def pair(

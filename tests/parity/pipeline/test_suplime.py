@@ -23,6 +23,8 @@ from samevoice.parity.pipeline import compare
 from samevoice.parity.pipeline.original import ReferencePipeline
 from samevoice.parity.pipeline.recordings import Recorded
 
+pytestmark = pytest.mark.long
+
 # Chunks of four seconds every 1.6, the last one padded: batches of two, one and one.
 SPEECH = sample()[16 * RATE : 24 * RATE]
 CONFIG = (
