@@ -4,7 +4,7 @@ BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
-.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check bench bench-models clean
+.PHONY: setup convert parity parity-all gallery release test fuzz kill ports check bench bench-models notebook clean
 
 setup: .venv/ready
 
@@ -108,6 +108,10 @@ bench-models: setup
 		$(BIN)/samevoice bench networks pipeline limits --model $$model --batch 1,8,16 --minutes 0.5 \
 			--runs 3 $(if $(SENKO),--senko $(SENKO)) --output out/bench/$${model%:*} --overwrite || exit 1; \
 	done
+
+# The outputs that are stored in docs/notebooks/.
+notebook: setup
+	$(BIN)/python tests/made_notebook.py
 
 check: setup
 	$(BIN)/ruff format --check .
