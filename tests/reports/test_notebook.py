@@ -116,9 +116,11 @@ def test_arrays_without_a_truth_are_no_port() -> None:
 
 
 def hostile() -> Result:
-    """Every tap has a bad name, and fails."""
-    taps = [made_results.tap(name, lambda x: 2 * x, seed=9) for name in made_results.HOSTILE]
-    names = {"name": made_results.HOSTILE[0]}
+    """Every tap has a bad name, and fails; the first one's also stands in an attribute."""
+    script, quote, *others = made_results.HOSTILE
+    bad = (quote, script, *others)
+    taps = [made_results.tap(name, lambda x: 2 * x, seed=9) for name in bad]
+    names = {"name": script}
     bundle = Artefact(made_results.SHA, names)
     return made_results.judged([*taps, made_results.tap("output")], source=bundle, bundle=bundle)
 
@@ -131,7 +133,8 @@ def test_names_are_words_and_nothing_else(of: type) -> None:
     assert {name for name, _ in parts.attributes} <= ATTRIBUTES
     assert parts.tags.count("img") == 1
     assert "<script>alert(1)</script> (sample)" in parts.words["span"]
-    assert "<script>alert(1)</script>" in parts.words["strong"]
+    assert f"Everything from {made_results.HOSTILE[1]} on is off" in parts.words["strong"]
+    assert made_results.HOSTILE[1] in dict(parts.attributes)["alt"]
     assert not re.search("[\u202e\x00\x1b]", text)
 
 
