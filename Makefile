@@ -5,7 +5,7 @@ export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
 
 .PHONY: setup convert parity parity-all gallery release test test-long test-all fuzz kill ports \
-	check check-workflows bench bench-models docs clean
+	check check-workflows bench bench-models docs notebook clean
 
 setup: .venv/ready
 
@@ -123,6 +123,10 @@ docs: setup
 	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet
 	$(BIN)/samevoice parity out/segmentation --source reference:segmentation
 	$(BIN)/python docs/make_site.py out/docs --report out/segmentation-parity
+
+# The outputs that are stored in docs/notebooks/.
+notebook: setup
+	$(BIN)/python tests/made_notebook.py
 
 check: setup check-workflows
 	$(BIN)/ruff format --check .

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 
 from samevoice.errors import SamevoiceError
+from samevoice.family import named_object
 from samevoice.parity.bounds import METRICS, Limit, LimitsError
 from samevoice.parity.limits import ALL_DTYPES, Dtype, Limits, Loosened, limits_for, loosened
 from samevoice.parity.metrics import (
@@ -230,6 +231,10 @@ class Verdict:
 
     def with_task(self, task: Task) -> Verdict:
         return replace(self, task=task)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(named_object("samevoice.reports.notebook:of_verdict")(self))
 
 
 def judge(

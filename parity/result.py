@@ -20,6 +20,7 @@ from typing import Any, Literal, Self, TypeAlias, Union, get_args, get_origin, g
 
 from samevoice.converters.bundle import file_written_aside
 from samevoice.errors import SamevoiceError
+from samevoice.family import named_object
 from samevoice.files import read_named
 from samevoice.parity import roles
 from samevoice.parity.bounds import LimitsError
@@ -124,6 +125,10 @@ class Result:
     def verdict(self) -> Verdict:
         """The same taps, task and limits, to ask for reasons, failures and doubts."""
         return Verdict(self.taps, self.limits, self.task)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        return str(named_object("samevoice.reports.notebook:of_result")(self))
 
 
 # Contradictions -----------------------------------------------------------------------------------

@@ -114,13 +114,18 @@ def framed(template: str, **content: Any) -> str:
     """A template of this package in the pages' common frame."""
     script = file_text("report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    light, dark = style.variables(style.LIGHT), style.variables(style.DARK)
-    colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
     return rendered(
         template,
-        style=colours + file_text("report.css"),
+        style=styles(),
         script=script,
         script_hash=f"sha256-{digest}",
         version=samevoice.__version__,
         **content,
     )
+
+
+def styles() -> str:
+    """What every page looks like, on light and on dark."""
+    light, dark = style.variables(style.LIGHT), style.variables(style.DARK)
+    colours = f":root{{{light}}}@media screen and (prefers-color-scheme:dark){{:root{{{dark}}}}}"
+    return colours + file_text("report.css")

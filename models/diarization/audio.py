@@ -30,6 +30,7 @@ from samevoice.models.diarization.sound_files import SoundFile, UnreadableError,
 Source = str | Path | BinaryIO | Mapping[str, Any]
 
 LOWEST_RATE, HIGHEST_RATE = 1_000, 768_000
+AT_HAND = 120.0  # seconds: two minutes in a notebook are a few MB
 _SPOOL = 1 << 20
 LOUDEST = 2.0**31  # floats on the scale of 32-bit integers; beyond it float32 overflows on the way
 
@@ -80,6 +81,13 @@ class Audio:
         # Half, as ffmpeg can only guess the length of some formats.
         if not self.notes and held < 0.5 * (self.duration or 0.0):
             self.notes.append(f"{self.name} claims {self.duration:.3f} s and holds {held:.3f} s")
+
+    def at_hand(self, seconds: float) -> Audio | None:
+        """Itself for a result that may be listened to later, where that is short.
+
+        A temporary file is let go: a result holds nothing open.
+        """
+        return self if seconds <= AT_HAND and self.kept is None else None
 
     def _check(self, stream: Stream) -> None:
         if not LOWEST_RATE <= stream.rate <= HIGHEST_RATE:

@@ -163,18 +163,20 @@ class DetectionPipeline(Segmenter):
             label = TASKS[self.task].label
             turns = Turns.of(((start, end, label) for start, end in found), source.uri)
         tell("regions", turns)
+        duration = self._seconds(samples)
         return Detection(
             source.uri,
             turns,
             turns,
             np.zeros((len(turns.labels()), 0)),
-            self._seconds(samples),
+            duration,
             clock.seconds,
             tuple(source.notes),
             self.task,
             scores if self.keep_scores else None,
             self.frames.frame_duration / 2,
             self.frames.frame_step,
+            recording=source.at_hand(duration),
         )
 
     def scores(

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from samevoice.models.diarization.output import Turns
+if TYPE_CHECKING:
+    from samevoice.models.diarization.output import Turns
 
 WIDTH, MARGIN, WAVE, LANE, AXIS = 1000, 150, 80, 26, 30
 # Okabe and Ito's colours, told apart by every kind of eye, on white and on black.
@@ -39,13 +41,15 @@ def envelope(
 
 
 def draw(turns: Turns, loudness: NDArray[np.float32], duration: float) -> str:
-    """The picture of one recording, readable on light and dark pages."""
+    """The picture of one recording, readable on light and dark pages; without sound, its lanes."""
     labels = turns.labels()
     height = WAVE + LANE * max(1, len(labels)) + AXIS
+    top = 0 if len(loudness) else WAVE
     scale = (WIDTH - MARGIN - 10) / max(duration, 1e-3)
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img">',
-        f"<title>Who speaks when in {shown(turns.uri or 'this recording')}</title>",
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 {top} {WIDTH} {height - top}" '
+        'role="img">',
+        f"<title>{title(turns)}</title>",
         f"<style>{STYLE}</style>",
         f'<rect class="page" width="{WIDTH}" height="{height}"/>',
         *_axis(duration, scale, height),
@@ -54,6 +58,10 @@ def draw(turns: Turns, loudness: NDArray[np.float32], duration: float) -> str:
         "</svg>\n",
     ]
     return "\n".join(parts)
+
+
+def title(turns: Turns) -> str:
+    return f"Who speaks when in {shown(turns.uri or 'this recording')}"
 
 
 def shown(name: str) -> str:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from samevoice.errors import MissingExtraError
 from samevoice.models.diarization import formats
+
+if TYPE_CHECKING:
+    from samevoice.models.diarization.audio import Audio
 
 SHORTEST = 1e-6  # seconds: pyannote.core drops what is not longer
 
@@ -144,6 +147,7 @@ class Diarization:
     ``speaker_embeddings`` (K, D) has a row a label, in the order of ``labels``.
     ``exclusive_speaker_diarization`` has one speaker at a time. ``duration`` counts the samples
     that were read, ``seconds`` what each stage took, ``notes`` what to know about this result.
+    ``recording`` is what a notebook plays: a short file, or waveform, that was given.
     """
 
     uri: str
@@ -153,6 +157,7 @@ class Diarization:
     duration: float
     seconds: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    recording: Audio | None = field(default=None, kw_only=True, repr=False, compare=False)
 
     @property
     def labels(self) -> list[str]:
@@ -240,6 +245,12 @@ class Diarization:
         model: Mapping[str, Any] | None = None,
     ) -> str:
         return formats.json_text(self.as_dict(embeddings=embeddings, timing=timing, model=model))
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: a page to listen to, or the turns alone."""
+        from samevoice.models.diarization import notebook
+
+        return notebook.html(self)
 
     def _speakers(self, embeddings: bool) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []

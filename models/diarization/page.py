@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import numpy as np
@@ -23,7 +23,9 @@ from numpy.typing import NDArray
 import samevoice
 from samevoice.models.diarization import formats
 from samevoice.models.diarization.drawing import COLOURS, clock, shown, steps
-from samevoice.models.diarization.output import Turns
+
+if TYPE_CHECKING:
+    from samevoice.models.diarization.output import Turns
 
 COLUMNS = 2000  # of the waveform
 MARKS = 5  # on the axis, at most, so that they fit on a phone
@@ -54,7 +56,11 @@ def beside(recording: Path, page: Path) -> str:
 def inside(recording: Path) -> str:
     """The recording itself as an address."""
     kind = _KINDS.get(recording.suffix.lower(), "application/octet-stream")
-    return f"data:{kind};base64,{base64.b64encode(recording.read_bytes()).decode()}"
+    return address(kind, recording.read_bytes())
+
+
+def address(kind: str, content: bytes) -> str:
+    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
 def page(

@@ -197,7 +197,9 @@ class SpeakerDiarizationPipeline(Segmenter):
         with closing(source.blocks()) as blocks:  # a file, or ffmpeg, ends with it
             analysis = self.analyse(blocks, clock, tell, source.duration)
         stages = self.assign(analysis, bounds, clock, tell)
-        return self.result(stages, source.uri, bounds, clock, tuple(source.notes))
+        found = self.result(stages, source.uri, bounds, clock, tuple(source.notes))
+        found.recording = source.at_hand(found.duration)
+        return found
 
     # The networks ---------------------------------------------------------------------------------
 

@@ -10,7 +10,7 @@ from samevoice.reports.canvas import Drawing, Plot, Undrawn
 from samevoice.reports.plots.errors import comparison, histogram, ladder, scatter
 from samevoice.reports.plots.task import confusion, diarizations, similarities, timelines
 
-__all__ = ["comparison", "plots"]
+__all__ = ["Plot", "comparison", "ladder", "plots"]
 
 # In the order of the page, with what must be there: a section of the task, or an entry of details.
 DRAWINGS: tuple[tuple[Drawing[[Result]], str], ...] = (
