@@ -31,7 +31,7 @@ toc_object_entries_show_parents = "hide"
 # What other packages document, and names that stand for longer types.
 nitpick_ignore_regex = [
     ("py:class", r"(collections|mlx|numpy|pathlib|torch|typing)\..*"),
-    ("py:class", r"Order|Shape|Table|Tensor"),
+    ("py:class", r"Audio|NDArray|Order|Shape|Table|Tensor"),
 ]
 
 ARRAY = re.compile(r"~?numpy\.ndarray\[.*?~?numpy\.dtype\[~?typing\.Any\]\]")

@@ -18,7 +18,10 @@ import links
 from sphinx.cmd.build import build_main
 
 DOCS = Path(__file__).resolve().parent
-TOP = ("CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md")
+TOP = (
+    *("CONTRIBUTING.md", "SECURITY.md", "SUPPORT.md", "CODE_OF_CONDUCT.md", "CHANGELOG.md"),
+    "action.yml",
+)
 SECTION = re.compile(r"^## (.+)\n((?:(?!## ).*\n)*)", flags=re.MULTILINE)
 # What a-real-report.md ends with: links that lead nowhere but on the site.
 REPORT = """
