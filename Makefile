@@ -1,5 +1,6 @@
-# Every target makes the set-up first; on a fresh machine only Python 3.11 and make are needed.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+# Every target makes the set-up first; on a fresh machine only Python (3.11 or newer) and make are
+# needed. macOS has GNU make 3.81 and BSD's sed, grep and xargs: nothing here needs more.
+PYTHON ?= $(shell command -v python3.11 || command -v python3.12 || command -v python3.13 || echo python3)
 BIN := .venv/bin
 export SAMEVOICE_CACHE ?= $(CURDIR)/out/cache
 export PYANNOTE_METRICS_ENABLED := 0
@@ -11,6 +12,9 @@ setup: .venv/ready
 
 # torch first and pinned: an open range would pull several GB of CUDA libraries.
 .venv/ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+		f"samevoice needs Python 3.11 or newer, not {sys.version.split()[0]}: make PYTHON=python3.12")'
+	@PYTHONPATH=src $(PYTHON) -c 'import samevoice'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[all]'
@@ -20,7 +24,7 @@ setup: .venv/ready
 # models are trained. What cannot be fetched here, these or an original, is left out, and the page
 # says so.
 LEFT_OUT := out/left-out
-UNREACHABLE := grep -q "no network\|pip finds no\|HF_HUB_OFFLINE is set\|the original of .* needs"
+UNREACHABLE := grep -qE "no network|pip finds no|HF_HUB_OFFLINE is set|the original of .* needs"
 
 convert: setup
 	$(BIN)/samevoice convert reference:segmentation --mlx-path out/segmentation --overwrite --quiet

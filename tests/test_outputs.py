@@ -17,6 +17,7 @@ from samevoice import outputs
 from samevoice.bench import parts
 from samevoice.bench.parts import Plan
 from samevoice.bench.rows import Row, Series
+from samevoice.cli import paths
 from samevoice.parity import gallery
 from samevoice.parity.gallery import Finding
 from samevoice.parity.result import write
@@ -189,3 +190,24 @@ def test_ten_thousand_results_are_not_each_compared_with_all_that_is_read(
     targets = [(tmp_path / f"{k}.rttm", "turns") for k in range(count)]
     outputs.refuse(targets, inputs=[tmp_path / f"{k}.wav" for k in range(count)])
     assert len(asked) <= 4 * count
+
+
+def test_a_disk_that_ignores_case_is_known(tmp_path: Path) -> None:
+    (tmp_path / "a").touch()
+    assert outputs._ignores_case(tmp_path / "b" / "c") is (tmp_path / "A").exists()
+
+
+@pytest.mark.parametrize("other", ["Zo\u00eb.rttm", "zoe\u0308.rttm"], ids=["case", "accent"])
+def test_two_names_that_a_mac_takes_for_one_are_refused(
+    other: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair = [(tmp_path / "zo\u00eb.rttm", "turns"), (tmp_path / other, "turns")]
+    monkeypatch.setattr(outputs, "_ignores_case", lambda _: False)
+    outputs.refuse(pair)
+    monkeypatch.setattr(outputs, "_ignores_case", lambda _: True)
+    with pytest.raises(outputs.OutputError, match="would be written twice: choose two names"):
+        outputs.refuse(pair)
+    recordings = ["x/zo\u00eb.wav", f"y/{other[:-5]}.wav"]
+    with pytest.raises(paths.UsageError, match="would both become"):
+        paths.targets(recordings, ["rttm"], f"{tmp_path}/", recordings)
+    paths.targets(recordings[:1], ["rttm"], f"{tmp_path}/", recordings)

@@ -221,6 +221,42 @@ def test_a_clone_names_its_commit(tmp_path: Path) -> None:
     assert run(*ask, cwd=tmp_path, env=there).stdout == "f00df00\n"
 
 
+LINKS = ("converters", "models", "parity", "reports")
+
+
+def test_a_copy_without_links_is_refused_in_one_line(tmp_path: Path) -> None:
+    """As an archive that was unpacked where there are none, or git told not to make any."""
+    tree, here = tmp_path / "tree", {"PYTHONPATH": "src"}
+    left_out = shutil.ignore_patterns("tests", "docs", "converters", "models", "parity", "reports")
+    shutil.copytree(ROOT, tree, ignore=lambda *of: _LEFT_OUT(*of) | left_out(*of))
+    for name in LINKS:
+        (tree / "src" / "samevoice" / name).write_text(f"../../{name}")
+    line = f"{tree}/src/samevoice/converters is a file, not a link: this copy was made without "
+    install = ("pip", "install", "--no-build-isolation", "--no-deps", "--target", "out", ".")
+    setup = ("make", "setup", f"PYTHON={sys.executable}")
+    for command, code in (
+        ((sys.executable, "-m", *install), 1),
+        ((sys.executable, "-m", "samevoice"), 1),
+        (setup, 2),
+    ):
+        said = run(*command, cwd=tree, env=here, code=code)
+        assert line in said.stdout + said.stderr, command
+    assert not (tree / ".venv").exists()
+
+
+def test_an_old_python_is_refused_in_one_line(tmp_path: Path) -> None:
+    old = tmp_path / "python"
+    old.write_text(
+        f'#!/bin/sh\nexec {sys.executable} -c "import sys; sys.version_info = (3, 9)\n$2"\n'
+    )
+    old.chmod(0o755)
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in ("pyproject.toml", "constraints.txt"):
+        (tmp_path / name).touch()
+    said = run("make", "setup", f"PYTHON={old}", cwd=tmp_path, code=2)
+    assert "samevoice needs Python 3.11 or newer, not" in said.stderr
+
+
 def test_the_environment_of_the_tests_is_an_editable_install(tmp_path: Path) -> None:
     ask = "import samevoice, samevoice.converters as c; print(samevoice.__file__, c.__file__)"
     found = run(sys.executable, "-c", ask, cwd=tmp_path).stdout.split()

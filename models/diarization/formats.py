@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -47,8 +48,13 @@ def rttm(spans: Sequence[Span], uri: str) -> str:
 
 def field(name: str) -> str:
     """A name as RTTM can hold it."""
-    kept = "".join(c if c.isprintable() and c not in ' "' else "_" for c in name)
+    kept = "".join(c if c.isprintable() and c not in ' "' else "_" for c in composed(name))
     return f"{kept}_" if kept in NOTHING or not kept else kept
+
+
+def composed(name: str) -> str:
+    """A letter and its accent as one: macOS often parts them in the names of files."""
+    return unicodedata.normalize("NFC", name)
 
 
 def _fields(names: Iterable[str]) -> dict[str, str]:
@@ -82,7 +88,7 @@ def spans_in(text: str, path: str) -> dict[str, list[Span]]:
         if len(words) < 8:
             raise RttmError(f"{path}, line {number}: {len(words)} fields, but SPEAKER needs 8")
         start, length = (_seconds(word, f"{path}, line {number}") for word in words[3:5])
-        uri = "" if words[1] == "<NA>" else words[1]
+        uri = "" if words[1] == "<NA>" else composed(words[1])
         found.setdefault(uri, []).append((start, start + length, words[7]))
     return found
 

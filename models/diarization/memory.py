@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import mlx.core as mx
 
 from samevoice.machine import CONTAINER
+
+MEMINFO = Path("/proc/meminfo")  # Linux's
 
 
 def available_memory() -> float:
@@ -16,13 +19,14 @@ def available_memory() -> float:
 
 
 def _free_in_system() -> float:
-    meminfo = Path("/proc/meminfo")
-    if meminfo.is_file():
-        for line in meminfo.read_text().splitlines():
+    if MEMINFO.is_file():
+        for line in MEMINFO.read_text().splitlines():
             if line.startswith("MemAvailable:"):
                 return 1024.0 * int(line.split()[1])
-    info = mx.device_info() if hasattr(mx, "device_info") else {}
-    return float(info.get("max_recommended_working_set_size", 2 * 2**30))
+    # Elsewhere nothing says what is free: what a GPU should hold at most, or half of all there is.
+    told = mx.device_info(mx.gpu) if mx.is_available(mx.Device(mx.gpu)) else {}
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2
+    return float(told.get("max_recommended_working_set_size", half))
 
 
 def _free_in_container(folder: Path) -> Iterator[float]:

@@ -43,6 +43,7 @@ from samevoice.models.nn.axes import pad as pad
 from samevoice.models.nn.axes import pixel_shuffle as pixel_shuffle
 from samevoice.models.nn.axes import pixel_unshuffle as pixel_unshuffle
 from samevoice.models.nn.axes import put as put
+from samevoice.models.nn.axes import put_added as put_added
 from samevoice.models.nn.axes import put_along as put_along
 from samevoice.models.nn.axes import roll as roll
 from samevoice.models.nn.axes import sort as sort

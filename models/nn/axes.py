@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import mlx.core as mx
@@ -93,8 +94,20 @@ def pixel_unshuffle(x: mx.array, by: int) -> mx.array:
 def put(x: mx.array, index: tuple[mx.array, ...], value: mx.array | float) -> mx.array:
     """x with another value at these places; x itself stays."""
     made = mx.array(x)
-    made[index] = value
+    with _where_it_scatters(x):
+        made[index] = value
     return made
+
+
+def put_added(x: mx.array, index: tuple[Any, ...], value: mx.array) -> mx.array:
+    """x with a value added at these places, several of them at one place, too."""
+    with _where_it_scatters(x):
+        return x.at[index].add(value)
+
+
+def _where_it_scatters(x: mx.array) -> AbstractContextManager[object]:
+    """Metal writes no numbers of eight bytes to places that are computed: a CPU does."""
+    return mx.stream(mx.cpu) if x.dtype.size == 8 else nullcontext()
 
 
 def put_along(x: mx.array, index: mx.array, value: mx.array | float, axis: int) -> mx.array:
@@ -105,7 +118,7 @@ def put_along(x: mx.array, index: mx.array, value: mx.array | float, axis: int) 
 
 def add_along(x: mx.array, index: mx.array, value: mx.array, axis: int) -> mx.array:
     """x with values added at these places of an axis, several of them at one place, too."""
-    return x.at[_places(index, axis)].add(value)
+    return put_added(x, _places(index, axis), value)
 
 
 def _places(index: mx.array, axis: int) -> tuple[mx.array, ...]:
@@ -157,7 +170,8 @@ def overlapped(
     parts = x.reshape(x.shape[0], -1, k, m, down.shape[1], across.shape[1])
     parts = parts.transpose(0, 1, 2, 4, 3, 5)
     made = mx.zeros((*parts.shape[:2], *whole), dtype=x.dtype)
-    made = made.at[:, :, down[:, :, None, None], across].add(parts)
+    everywhere = slice(None)
+    made = put_added(made, (everywhere, everywhere, down[:, :, None, None], across), parts)
     return made[:, :, p : p + size[0], q : q + size[1]]
 
 

@@ -9,6 +9,7 @@ model = samevoice.load("segmentation-mlx")
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,14 @@ _HOMES = {
     "to_torch": "samevoice.converters.restore",
     "load": "samevoice.models.registry",
 }
+
+# Four packages are links to the folders at the top of a clone. What makes no links leaves files.
+for _name in ("converters", "models", "parity", "reports"):
+    if os.path.isfile(_link := os.path.join(os.path.dirname(__file__), _name)):
+        raise ImportError(
+            f"{_link} is a file, not a link: this copy was made without links; clone with git "
+            "(git clone -c core.symlinks=true), or take the source distribution"
+        )
 
 
 def __getattr__(name: str) -> Any:

@@ -6,6 +6,7 @@ import fcntl
 import os
 import re
 import tempfile
+import unicodedata
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,12 +80,12 @@ def refuse(
     file, but no folder and nothing that is read.
     """
     read = Inputs.of(inputs)
-    seen: set[Path] = set()
+    seen: set[str] = set()
     for path, kind in targets:
         real = Path(os.path.realpath(path))
-        if real in seen:
+        if (name := as_kept(real)) in seen:
             raise OutputError(f"{path} would be written twice: choose two names")
-        seen.add(real)
+        seen.add(name)
         _refuse_one(path, real, kind, read, overwrite)
 
 
@@ -105,6 +106,23 @@ def _refuse_one(path: Path, real: Path, kind: str, read: Inputs, overwrite: bool
             f"{path} exists and is not a result of this kind: choose another path{way_out}"
         )
     refuse_unwritable(path.parent)
+
+
+def as_kept(path: Path) -> str:
+    """The path as its disk knows it: most Macs' take a.rttm and A.rttm for one file."""
+    if not _ignores_case(path.absolute().parent):
+        return str(path)
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+@cache
+def _ignores_case(folder: Path) -> bool:
+    """Whether the nearest folder with letters in its name answers to the other ones, too."""
+    for path in (folder, *folder.parents):
+        if path.name.swapcase() != path.name and os.path.exists(path):
+            other = path.with_name(path.name.swapcase())
+            return os.path.exists(other) and os.path.samefile(path, other)
+    return False
 
 
 def _refuse_long(path: Path) -> None:

@@ -14,7 +14,7 @@ import pytest
 from samevoice.bench import big, engines, parts
 from samevoice.bench.material import Material
 from samevoice.bench.parts import SIZES, Plan
-from samevoice.bench.rows import Series
+from samevoice.bench.rows import Left, Series
 from samevoice.bench.workers import BenchError, Ran, once_each
 
 TURNS: list[list[Any]] = [[0.0, 1.0, "A"], [1.0, 2.0, "B"]]
@@ -162,6 +162,7 @@ def test_a_bundle_alone_has_nothing_beside_it(tmp_path: Path, narrow_bundle: Pat
     assert [one.who for one in parts._pyannote(plan, "clip.wav")] == []
 
 
+@pytest.mark.skipif(not big.can_measure(), reason="only Linux says what is a process's own")
 @pytest.mark.parametrize(("kind", "dtype"), [("safetensors", "float32"), ("bin", "float16")])
 def test_a_checkpoint_of_its_own_is_converted_and_gone(
     kind: str, dtype: str, tmp_path: Path
@@ -176,3 +177,11 @@ def test_a_checkpoint_of_its_own_is_converted_and_gone(
 def test_a_full_disk_is_seen_before(tmp_path: Path) -> None:
     with pytest.raises(BenchError, match=r"not enough disk: \d+ GB are needed below"):
         big.measured("bin", "float32", tmp_path, hidden=10**5)
+
+
+def test_where_no_proc_is_memory_is_left_out(
+    tmp_path: Path, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(big, "STATUS", f"{tmp_path}/{{}}/none")
+    (row,) = parts.memory(Plan(SIZES["quick"], Material(tmp_path, model=narrow_bundle)))
+    assert row == Left("memory", "not measured here: only Linux says what is a process's own")

@@ -94,6 +94,16 @@ def test_a_name_with_spaces_is_what_rttm_can_hold(folder: Path) -> None:
     assert [one.uri for one in read(str(folder)).recordings] == ["a", "b", "my_talk"]
 
 
+def test_a_name_is_the_same_however_its_accents_are_stored(folder: Path) -> None:
+    """macOS often stores a letter and its accent apart; an editor writes them as one."""
+    recording(folder / "zoe\u0308.wav")
+    (folder / "other.rttm").write_text(turn("zo\u00eb"), encoding="utf-8")
+    uem = "a 1 0.0 1.0\nb 1 0.0 1.0\nzoe\u0308 1 0.0 0.5\n"
+    (folder / "all.uem").write_text(uem, encoding="utf-8")
+    found = summary(read(str(folder)))[-1]
+    assert found == ("zo\u00eb", "zoe\u0308.wav", [(0.0, 1.0, "ana")], ((0.0, 0.5),))
+
+
 def test_what_does_not_fit_is_said(folder: Path) -> None:
     refused("nowhere", "nowhere is no corpus: name a folder")
     (folder / "b.rttm").unlink()

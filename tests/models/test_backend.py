@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import mlx.core as mx
@@ -66,3 +67,22 @@ def test_a_gpu_that_is_not_here_is_one_sentence() -> None:
         pytest.skip("this machine has a GPU")
     with pytest.raises(SamevoiceError, match="sees neither Metal nor CUDA"):
         registry.load("anywhere", device="gpu")
+
+
+@pytest.mark.parametrize(("code", "found"), [(0, True), (2, False)])
+def test_a_macs_compiler_is_there_with_apples_tools(
+    code: int, found: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its g++ alone only asks for them."""
+    for name, script in (("g++", "exit 1"), ("xcode-select", f"exit {code}")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert backend.has_compiler() is found
+
+
+def test_a_mac_brings_its_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "darwin")
+    monkeypatch.setattr(backend, "_load", lambda _: pytest.fail("nothing is put beneath MLX"))
+    assert backend.load_blas() == "Accelerate"

@@ -186,7 +186,7 @@
 
   // Saving: as samevoice.models.diarization.formats writes them --------------------------------
   const field = (name) => {
-    const kept = name.replace(/[\p{C}\p{Z}"]/gu, "_");
+    const kept = name.normalize("NFC").replace(/[\p{C}\p{Z}"]/gu, "_");
     return !kept || data.nothing.includes(kept) ? `${kept}_` : kept;
   };
   const fields = () => {

@@ -24,7 +24,12 @@ FORMATS = ("safetensors", "bin")  # shards with an index, or one torch file
 HIDDEN = 4350  # of its LSTM layers, which then take 320 H^2 bytes
 MEMORY = Target("memory", 1.5)
 SAMPLE_EVERY = 0.02
+STATUS = "/proc/{}/status"  # Linux's, of a process
 WRITE_BLOCK = 1 << 22  # values
+
+
+def can_measure() -> bool:
+    return Path(STATUS.format("self")).is_file()
 
 
 def measured(kind: str, dtype: str, scratch: Path, hidden: int = HIDDEN) -> Row:
@@ -142,6 +147,6 @@ def _watch(command: list[str]) -> tuple[float, int]:
 
 def _anonymous(pid: int) -> int:
     """0 where there is nothing to read: the process is over."""
-    text = Path(f"/proc/{pid}/status").read_text()
+    text = Path(STATUS.format(pid)).read_text()
     line = next((line for line in text.splitlines() if line.startswith("RssAnon")), "")
     return int(line.split()[1]) * 1024 if line else 0

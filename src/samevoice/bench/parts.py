@@ -111,7 +111,10 @@ def conversion(plan: Plan) -> Iterator[Row]:
         yield Row("conversion", kind, found[kind], found["import torch"], target)
 
 
-def memory(plan: Plan) -> Iterator[Row]:
+def memory(plan: Plan) -> Iterator[Row | Left]:
+    if not big.can_measure():
+        yield Left("memory", "not measured here: only Linux says what is a process's own")
+        return
     for kind in plan.size.formats or big.FORMATS[:1]:
         yield big.measured(kind, plan.material.dtype, plan.material.scratch)
 

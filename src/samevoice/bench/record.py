@@ -84,10 +84,9 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.is_file() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
+    import mlx.core as mx
+
+    return str(mx.device_info(mx.cpu).get("device_name", platform.machine()))
 
 
 # Tables -------------------------------------------------------------------------------------------

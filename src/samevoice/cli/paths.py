@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from samevoice import files
 from samevoice.cli.options import UsageError
 from samevoice.errors import SamevoiceError
-from samevoice.outputs import OutputError
+from samevoice.outputs import OutputError, as_kept
 
 STANDARD = "-"
 FORMATS = ("rttm", "json", "srt", "vtt", "html")
@@ -82,16 +82,21 @@ def _refuse_mixture(recordings: Sequence[str], asked: Sequence[str]) -> None:
     from samevoice.models.diarization.formats import field
 
     # In one stream recordings are told apart by their names alone, as RTTM can hold them.
-    _refuse_collisions(recordings, {name: [Path(field(stem(name)))] for name in recordings})
+    names = {name: [Path(field(stem(name)))] for name in recordings}
+    _refuse_collisions(recordings, names, kept=str)
 
 
-def _refuse_collisions(recordings: Sequence[str], targets: Mapping[str, list[Path]]) -> None:
-    first: dict[Path, str] = {}
+def _refuse_collisions(
+    recordings: Sequence[str],
+    targets: Mapping[str, list[Path]],
+    kept: Callable[[Path], str] = as_kept,
+) -> None:
+    first: dict[str, str] = {}
     for name in recordings:
         target = targets[name][0]
-        if target in first:
+        if (known := kept(target)) in first:
             raise UsageError(
-                f"{first[target]} and {name} would both become {target.name}: rename one, or run "
+                f"{first[known]} and {name} would both become {target.name}: rename one, or run "
                 "twice"
             )
-        first[target] = name
+        first[known] = name

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from samevoice.errors import SamevoiceError
 from samevoice.files import below, read_named
-from samevoice.models.diarization.formats import field
+from samevoice.models.diarization.formats import composed, field
 from samevoice.models.diarization.output import Turns
 
 LATE = 1.0  # seconds that a reference may go on behind the recording's end: it was rounded
@@ -98,7 +98,7 @@ def read_uem(path: Path) -> Mapping[str, Regions]:
             raise CorpusError(
                 f"{where}: {words[2][:20]!r} to {words[3][:20]!r} are no times"
             ) from None
-        found.setdefault(words[0], []).append((start, end))
+        found.setdefault(composed(words[0]), []).append((start, end))
     if not found:
         raise CorpusError(f"{path} names no regions")
     return {uri: regions_of(spans, f"{path}, {uri}") for uri, spans in found.items()}

@@ -633,3 +633,19 @@ def test_a_containers_limit_counts(
     monkeypatch.setattr(memory, "CONTAINER", tmp_path)
     found = memory.available_memory()
     assert found == free if free is not None else found > 2**20
+
+
+@pytest.mark.parametrize("gpu", [True, False])
+def test_without_proc_the_gpu_or_half_of_the_memory_counts(
+    gpu: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from samevoice.models.diarization import memory
+
+    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "none")
+    monkeypatch.setattr(memory, "CONTAINER", tmp_path / "none")
+    monkeypatch.setattr(os, "sysconf", {"SC_PAGE_SIZE": 16384, "SC_PHYS_PAGES": 1 << 20}.get)
+    monkeypatch.setattr(mx, "is_available", lambda _: gpu)
+    # What Metal tells of a machine with 16 GiB; of the CPU MLX tells names alone.
+    metal = {"memory_size": 16 << 30, "max_recommended_working_set_size": 12 << 30}
+    monkeypatch.setattr(mx, "device_info", lambda which: metal if which == mx.gpu else {})
+    assert memory.available_memory() == (12 << 30 if gpu else 8 << 30)

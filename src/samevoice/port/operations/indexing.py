@@ -98,21 +98,15 @@ def put_at(frame: FrameWriter, op: Op) -> Any:
     add = bool(op.args[3] if len(op.args) > 3 else op.named.get("accumulate", False))
     if any(one is not None and one.dtype == "bool" for one in indices):
         return _put_where(frame, op, add)
-    parts = [text(":") if one is None else frame.ref(one, plain(one.rank)) for one in indices]
-    places = joined(parts)
+    places = joined(
+        [text("slice(None)") if one is None else frame.ref(one, plain(one.rank)) for one in indices]
+    )
     code = frame.ref(x, plain(x.rank))
     given = frame.ref(value, plain(value.rank))
-    if add:
-        made = text("{!}.at[{}].add({})", code, places, given)
-    else:
-        slices = joined(
-            [
-                text("slice(None)") if one is None else frame.ref(one, plain(one.rank))
-                for one in indices
-            ]
-        )
-        made = text("nn.put({}, ({},), {})", code, slices, given)
-    frame.give(op.outputs[0], made, plain(x.rank), "y")
+    name = "nn.put_added" if add else "nn.put"
+    frame.give(
+        op.outputs[0], text(f"{name}({{}}, ({{}},), {{}})", code, places, given), plain(x.rank), "y"
+    )
     return None
 
 
@@ -138,11 +132,9 @@ def index_written(frame: FrameWriter, op: Op) -> None:
     given: Text = text("{}", value)
     if isinstance(value, Value):
         given = frame.ref(value, order) if value.rank else frame.ref(value)
-    if base == "index_add":
-        made = text("{!}.at[" + ":, " * axis + "{}].add({})", frame.ref(x), frame.ref(which), given)
-    else:
-        places = "slice(None), " * axis
-        made = text(f"nn.put({{}}, ({places}{{}},), {{}})", frame.ref(x), frame.ref(which), given)
+    name = "nn.put_added" if base == "index_add" else "nn.put"
+    places = "slice(None), " * axis
+    made = text(f"{name}({{}}, ({places}{{}},), {{}})", frame.ref(x), frame.ref(which), given)
     frame.give(op.outputs[0], made, order, "y")
 
 
