@@ -50,4 +50,8 @@ def made() -> Iterator[Chosen]:
 def pytest_configure(config: pytest.Config) -> None:
     whole = made()
     whole.__enter__()
-    config.add_cleanup(lambda: whole.__exit__(None, None, None))
+
+    def end() -> None:
+        whole.__exit__(None, None, None)
+
+    config.add_cleanup(end)

@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import made_gpu
+import made_up
 import mlx.core as mx
 import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 import samevoice
 from samevoice.errors import SamevoiceError
@@ -33,6 +35,7 @@ def both(network: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[np.ndarray, np.
         return found, np.array(network(x))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SMALL)
 def test_a_network_gives_on_a_gpu_what_its_layers_give(
     name: str, pyannote: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -64,3 +67,15 @@ def test_sums_that_a_cpu_makes_in_float64_need_none_on_a_gpu(
         monkeypatch.delattr(mx, "float64")
         found = np.array(getattr(nn, name)(mx.array(x), axis=1))
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5)
+
+
+def test_weights_in_few_bits_stay_packed_on_a_gpu(tmp_path: Path) -> None:
+    save_file(made_up.pyannet_arrays(hidden=64), tmp_path / "source.safetensors")
+    samevoice.convert(tmp_path / "source.safetensors", tmp_path / "bundle", q_bits=4)
+    x = 0.1 * mx.random.normal((2, 16_000))
+    plain = np.array(registry.load(tmp_path / "bundle")(x))
+    with made_gpu.made():
+        network: Any = registry.load(tmp_path / "bundle")
+        assert network.linear[0].weight.dtype == mx.uint32
+        found = np.array(network(x))
+    np.testing.assert_allclose(found, plain, atol=1e-4 * np.abs(plain).max())
