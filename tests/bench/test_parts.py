@@ -117,6 +117,7 @@ def test_engines_that_are_absent_or_fail_are_left_out(
     assert models == {}
 
 
+@pytest.mark.long
 def test_a_short_command_counts_without_its_networks(
     tmp_path: Path, narrow_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

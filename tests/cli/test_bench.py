@@ -116,6 +116,7 @@ def test_a_model_s_name_is_its_source(
     assert plans[0].material.given == source
 
 
+@pytest.mark.long
 def test_what_was_measured_before_a_fault_is_kept(
     monkeypatch: pytest.MonkeyPatch,
     narrow_bundle: Path,

@@ -24,6 +24,8 @@ from samevoice.evaluation.scores import added, judge
 from samevoice.models.diarization.output import Turns, read_rttm
 from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 
+pytestmark = pytest.mark.long
+
 
 def found(folder: str = "meetings-evaluation") -> dict[str, Any]:
     document: dict[str, Any] = json.loads((Path(folder) / "evaluation.json").read_text())

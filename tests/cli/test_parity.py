@@ -17,6 +17,8 @@ from samevoice.parity.bounds import parse_override
 from samevoice.parity.inputs import Example, batch, noise
 from samevoice.parity.run import run
 
+pytestmark = pytest.mark.long
+
 
 def command(*arguments: object) -> subprocess.CompletedProcess[str]:
     line = [sys.executable, "-m", "samevoice", *map(str, arguments)]

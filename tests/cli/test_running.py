@@ -332,6 +332,7 @@ def hub() -> Iterator[Hub]:
         yield hub
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("debug", [(), ("--debug",)])
 @pytest.mark.parametrize(
     ("words", "said"),
@@ -355,6 +356,7 @@ def test_no_failing_command_shows_the_token(
     assert SECRET not in answer.out + answer.err
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("debug", [(), ("--debug",)])
 @pytest.mark.parametrize(
     ("token", "url", "said"),

@@ -24,6 +24,7 @@ from samevoice.family import Broken, Family
 torch = pytest.importorskip("torch", reason="pip install 'samevoice[parity]'")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("threads", ["1", "2"])
 def test_another_process_makes_the_same_bytes(
     threads: str, references: dict[str, Path], tmp_path: Path

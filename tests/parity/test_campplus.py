@@ -21,6 +21,8 @@ from samevoice.parity.authors import SPEAKERLAB
 from samevoice.parity.judge import Verdict
 from samevoice.parity.originals import campplus
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 mx = pytest.importorskip("mlx.core")
 utils = pytest.importorskip("mlx.utils")

@@ -21,6 +21,8 @@ from samevoice.parity.limits import limits_for
 from samevoice.parity.listening import names_of, seams_of
 from samevoice.parity.reference import Reference
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 mx = pytest.importorskip("mlx.core")
 utils = pytest.importorskip("mlx.utils")

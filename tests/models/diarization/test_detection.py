@@ -173,6 +173,7 @@ def trained(golden: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return checkpoint, bundle
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("task", TASKS)
 def test_the_seeded_networks_regions_are_pyannotes(
     task: str, references: dict[str, Path], reference_bundle: Path
@@ -182,6 +183,7 @@ def test_the_seeded_networks_regions_are_pyannotes(
     check(checkpoint, reference_bundle, task)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("durations", [{}, {"min_duration_on": 0.5, "min_duration_off": 0.3}])
 @pytest.mark.parametrize("task", TASKS)
 def test_the_trained_networks_regions_are_pyannotes(

@@ -79,6 +79,7 @@ def test_scipys_and_fastclusters_partitions(
         np.testing.assert_allclose(ours[:, 2], theirs[:, 2], rtol=1e-9)
 
 
+@pytest.mark.long
 def test_the_partition_of_an_hour_of_made_up_voices() -> None:
     """Each cluster grows point by point, ever nearer: the merges in between are inversions."""
     random = np.random.default_rng(0)

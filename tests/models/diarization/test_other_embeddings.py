@@ -26,6 +26,8 @@ from samevoice.models.diarization.pipeline import SpeakerDiarizationPipeline
 from samevoice.models.network import Network, as_batch
 from samevoice.parity.turns import errors
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def small(references: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -32,6 +32,8 @@ from samevoice.parity.pipeline.recordings import Recorded
 from samevoice.parity.result import ResultError
 from samevoice.parity.turns import Errors
 
+pytestmark = pytest.mark.long
+
 LIMITS = limits_for("full", "float32", "cpu")
 # A made-up recording ------------------------------------------------------------------------------
 
