@@ -7,7 +7,7 @@ the forms for it. Only kernels are left out, as there is nothing that they could
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -48,6 +48,6 @@ def made() -> Iterator[Chosen]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    whole = made()
-    whole.__enter__()
-    config.add_cleanup(lambda: whole.__exit__(None, None, None))
+    whole = ExitStack()
+    whole.enter_context(made())
+    config.add_cleanup(whole.close)

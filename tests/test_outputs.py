@@ -18,6 +18,7 @@ from samevoice.bench import parts
 from samevoice.bench.parts import Plan
 from samevoice.bench.rows import Row, Series
 from samevoice.cli import paths
+from samevoice.cli.options import UsageError
 from samevoice.parity import gallery
 from samevoice.parity.gallery import Finding
 from samevoice.parity.result import write
@@ -208,6 +209,6 @@ def test_two_names_that_a_mac_takes_for_one_are_refused(
     with pytest.raises(outputs.OutputError, match="would be written twice: choose two names"):
         outputs.refuse(pair)
     recordings = ["x/zo\u00eb.wav", f"y/{other[:-5]}.wav"]
-    with pytest.raises(paths.UsageError, match="would both become"):
+    with pytest.raises(UsageError, match="would both become"):
         paths.targets(recordings, ["rttm"], f"{tmp_path}/", recordings)
     paths.targets(recordings[:1], ["rttm"], f"{tmp_path}/", recordings)

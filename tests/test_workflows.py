@@ -182,13 +182,13 @@ def test_the_nightly_run_saves_replays_and_tells(runner: Runner) -> None:
     path = workflow("nightly")
     small = {"NETWORKS": "XVectorSincNet/small"}
     runner.run(path, "Run all tests")
-    runner.run(path, "Save what PyTorch gives", **small)
+    runner.run(path, "Save what PyTorch gives", 0, **small)
     runner.run(path, "Install the newest")
     assert "passed  golden/XVectorSincNet/small/bundle against" in runner.run(
-        path, "Replay what PyTorch gave", **small
+        path, "Replay what PyTorch gave", 0, **small
     )
     assert "passed  newest/XVectorSincNet/small" in runner.run(
-        path, "Compare with the newest PyTorch", **small
+        path, "Compare with the newest PyTorch", 0, **small
     )
     about = {"github.token": "t", "github.repository": "a/b", "github.run_id": "7"}
     runner.filled = {**about, "github.server_url": "https://github.com"}
