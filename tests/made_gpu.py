@@ -7,7 +7,7 @@ the forms for it. Only kernels are left out, as there is nothing that they could
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Any
 from unittest import mock
 
@@ -48,10 +48,6 @@ def made() -> Iterator[Chosen]:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    whole = made()
-    whole.__enter__()
-
-    def end() -> None:
-        whole.__exit__(None, None, None)
-
-    config.add_cleanup(end)
+    whole = ExitStack()
+    whole.enter_context(made())
+    config.add_cleanup(whole.close)
