@@ -175,7 +175,7 @@ def test_each_push_is_tested_and_metal_speaks(runner: Runner, compared: Path) ->
     assert "brew install" in runner.notes
     said = Path(runner.env["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
     assert "1 passed" in said
-    assert "<summary>All taps of `small`</summary>" in said  # tap by tap
+    assert "Taps of `small`:\n\n<details><summary>" in said  # tap by tap
 
 
 @pytest.mark.long

@@ -15,6 +15,8 @@ from samevoice.models import registry
 from samevoice.parity import authors, seeding
 from samevoice.parity.gallery import Spoiler
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 mx = pytest.importorskip("mlx.core")
 

@@ -16,6 +16,8 @@ from samevoice.errors import SourceError
 from samevoice.models import backend, fast, registry
 from samevoice.parity.gallery import Spoiler
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 mx = pytest.importorskip("mlx.core")
 

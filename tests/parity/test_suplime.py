@@ -13,6 +13,8 @@ from samevoice.parity import authors
 from samevoice.parity.gallery import Spoiler
 from samevoice.parity.originals import suplime
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("torch")
 
 SMALL = "reference:SuplimeSegmentation/small"

@@ -16,6 +16,8 @@ from made_release import Ready, edit, edit_result, rejudged
 
 from samevoice.converters.bundle import read_sums
 
+pytestmark = pytest.mark.long
+
 TOKEN = "hf_secretsecretsecretsecret"
 
 

@@ -18,6 +18,8 @@ from samevoice.release import contents, terms
 from samevoice.release.terms import TERMS, OfferError, Refusal
 from samevoice.release.verify import verify
 
+pytestmark = pytest.mark.long
+
 SAME = (0.0,) * 25
 # Of nine seconds of speech each: 0.4 points on average, and far from sure.
 UNSURE = (*(0.0,) * 20, *(0.18,) * 5)

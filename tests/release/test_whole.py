@@ -13,6 +13,8 @@ from typed import ended
 from samevoice.release import contents, terms
 from samevoice.release.verify import verify
 
+pytestmark = pytest.mark.long
+
 
 @pytest.fixture(scope="module")
 def whole(reference_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

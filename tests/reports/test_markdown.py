@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html.parser import HTMLParser
 
 import made_results
@@ -118,12 +119,17 @@ def test_every_kind_of_result_has_a_report(name: str) -> None:
     assert ("may be trusted." in page.text) == (result.passed and not result.loosened)
 
 
+FOLD = re.compile(r"<details><summary>\d+ taps</summary>|</details>")
+
+
 @pytest.mark.parametrize("text", made_results.HOSTILE)
 def test_a_hostile_text_is_shown_and_does_nothing(text: str) -> None:
     hostile: Result = made_results.hostile()
     page = safe(markdown(text, hostile, {f"{text}.svg": text}), images=1)
     assert visible(text) in page.text
-    assert visible(text) in safe(summary({text: hostile})).text
+    lines = summary({text: hostile}).splitlines()
+    told = safe("\n".join(line for line in lines if not FOLD.fullmatch(line)))
+    assert visible(text) in told.text
     image = next(attributes for tag, attributes in page.tags if tag == "img")
     assert ":" not in str(image["src"])
 

@@ -13,6 +13,8 @@ from samevoice.errors import SamevoiceError
 from samevoice.workers import cluster as clusters
 from samevoice.workers.engine import WorkerError, unwatched
 
+pytestmark = pytest.mark.long
+
 NODE = {"memory": 4 * 10**9, "object_store_memory": 10**8}
 
 
