@@ -24,6 +24,8 @@ from samevoice.parity import result as results
 from samevoice.parity.identity import fingerprint
 from samevoice.release import contents, terms
 
+pytestmark = pytest.mark.long
+
 
 def front(folder: Path) -> dict[str, object]:
     text = (folder / "README.md").read_text()

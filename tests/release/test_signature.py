@@ -23,6 +23,8 @@ from packaging.requirements import Requirement
 from samevoice import cli
 from samevoice.release import contents, signature
 
+pytestmark = pytest.mark.long
+
 ROOT = Path(__file__).resolve().parents[2]
 
 Run = Callable[..., tuple[int, str, str]]

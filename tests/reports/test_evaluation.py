@@ -25,6 +25,8 @@ from samevoice.reports.evaluation import LISTED, html, junit, markdown
 from samevoice.reports.plots.evaluation import alike, joined
 from samevoice.reports.text import visible
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("pyannote.metrics")
 
 MEGABYTE = 1_000_000

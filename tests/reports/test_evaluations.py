@@ -19,6 +19,8 @@ from samevoice.reports import evaluation
 from samevoice.reports.evaluations import html, junit, markdown
 from samevoice.reports.text import visible
 
+pytestmark = pytest.mark.long
+
 pytest.importorskip("pyannote.metrics")
 
 

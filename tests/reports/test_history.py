@@ -14,6 +14,8 @@ from samevoice.evaluation.systems import Written
 from samevoice.reports.history import write_history
 from samevoice.reports.write import ReportError
 
+pytestmark = pytest.mark.long
+
 MISSED = (0.0, 0.5, 1.0, 0.5)  # seconds of Bob in each recording
 
 

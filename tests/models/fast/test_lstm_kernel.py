@@ -28,6 +28,8 @@ from samevoice.models.fast.lstm_kernel import CUDA, METAL, Language
 from samevoice.models.layers import as_float64, lstm
 from samevoice.models.layers.lstm import BiLSTM
 
+pytestmark = pytest.mark.long
+
 LANGUAGES = pytest.mark.parametrize("language", [METAL, CUDA], ids=["metal", "cuda"])
 NEEDS_GXX = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernel with")
 # Rounding of what is stored, and as much again from one before it: the sums are float32 always.
