@@ -11,6 +11,7 @@ from typing import Any
 
 import made_results
 import pytest
+from made_up import SEALED
 from typed import ended
 
 from samevoice import outputs
@@ -94,8 +95,9 @@ def test_a_database_that_cannot_be_made_is_said_before_anything_is_heard(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (here / "a.wav").write_text("no sound")
-    assert ended("speakers", "enroll", "Ana", "a.wav", "--model", "full", "--db", "/proc/db") == 2
-    assert "/proc cannot be written to" in capsys.readouterr().err.splitlines()[-1]
+    words = ("speakers", "enroll", "Ana", "a.wav", "--model", "full", "--db")
+    assert ended(*words, f"{SEALED}/db") == 2
+    assert f"{SEALED} cannot be written to" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_a_bundle_is_not_replaced_by_what_is_made_of_it(

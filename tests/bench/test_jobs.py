@@ -17,6 +17,9 @@ from samevoice.machine import peak_memory
 from samevoice.models.layers import lstm
 
 pytestmark = pytest.mark.long
+of_linux = pytest.mark.skipif(
+    not Path("/proc/self/status").is_file(), reason="only Linux tells it of the program alone"
+)
 
 
 @pytest.mark.parametrize("network", parts.NETWORKS)
@@ -76,6 +79,7 @@ def test_masks_of_the_speakers_share_the_chunk() -> None:
     assert (masks.sum(axis=1) == 1).all()
 
 
+@of_linux
 def test_a_process_tells_its_own_memory_and_not_its_parent_s() -> None:
     """ru_maxrss of a child begins with what its parent held: a gigabyte here."""
     code = (
@@ -87,6 +91,7 @@ def test_a_process_tells_its_own_memory_and_not_its_parent_s() -> None:
     assert 5e6 < float(said.stdout) < 5e8
 
 
+@of_linux
 def test_the_memory_of_processes_beside_it_counts() -> None:
     before = peak_memory()
     held = "held = bytearray(10**8); held[::4096] = b'x' * len(held[::4096]); print(flush=True)"

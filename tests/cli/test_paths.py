@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from made_audio import recording
 from made_pipeline import RTTM, Told, left
+from made_up import SEALED
 from typed import Run
 
 from samevoice import outputs
@@ -144,7 +145,7 @@ def test_what_is_there_is_replaced_and_never_a_recording(diarize: Run, tmp_path:
         ("a.wav --output b.rttm --plot mine.svg", "mine.svg" + KEPT),
         ("a.wav --output full/config.json --overwrite", "full/config.json is read here"),
         ("a.wav --output b.svg --plot b.svg", "b.svg would be written twice"),
-        ("a.wav --output /proc/there/is/none", "/proc cannot be written to"),
+        (f"a.wav --output {SEALED}/there/is/none", f"{SEALED} cannot be written to"),
         ("a.wav --output " + "x" * 300 + ".d/", "cannot be made: File name too long"),
     ],
 )
