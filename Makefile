@@ -86,7 +86,7 @@ release: parity
 	$(BIN)/samevoice release out/full --result out/parity --output out/release/full --overwrite
 
 # Two at once, each with one thread: most tests keep one core busy, and threads that wait for each
-# other on a full machine take many times as long. those marked long are for the night.
+# other on a full machine take many times as long. Tests marked long are for the night.
 PYTEST := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile \
 	--no-loadscope-reorder
 

@@ -15,7 +15,7 @@ from samevoice.reports.words import number
 # GitHub refuses a step's summary from 1 MiB on; several steps may share it.
 LARGEST = 2**19
 WORST = 10  # failed taps told of each result
-LISTED = 200  # taps in its folded list
+LISTED = 100  # taps in its folded list
 FIGURES = ("noise_ratio", "max_abs", "mean_abs", "p99", "nmse", "cosine_min", "norm_ratio")
 
 
@@ -68,9 +68,17 @@ def summary(results: Mapping[str, Result]) -> str:
     red = sum(not result.passed for result in results.values())
     head = f"{len(results)} passed" if not red else f"{red} of {len(results)} failed"
     views = [view(result, name) for name, result in results.items()]
-    return _cut(
-        rendered("summary.md", head=head, views=views, most=WORST, listed=LISTED).splitlines()
-    )
+    said = {"most": WORST, "listed": LISTED, "worst_of_each": _worst_of_each}
+    return _cut(rendered("summary.md", head=head, views=views, **said).splitlines())
+
+
+def _worst_of_each(taps: Iterable[TapVerdict]) -> list[TapVerdict]:
+    """Each tap where it was furthest off, over all inputs, in the order of the run."""
+    found: dict[str, TapVerdict] = {}
+    for tap in taps:
+        if tap.judged_ratio >= found.setdefault(tap.name, tap).judged_ratio:
+            found[tap.name] = tap
+    return list(found.values())
 
 
 def _cut(lines: Iterable[str]) -> str:

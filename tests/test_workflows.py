@@ -175,7 +175,7 @@ def test_each_push_is_tested_and_metal_speaks(runner: Runner, compared: Path) ->
     assert "brew install" in runner.notes
     said = Path(runner.env["GITHUB_STEP_SUMMARY"]).read_text(encoding="utf-8")
     assert "1 passed" in said
-    assert "Taps of `small`:\n\n<details><summary>" in said  # tap by tap
+    assert "Tap by tap, `small`:\n\n<details><summary>" in said  # tap by tap
 
 
 @pytest.mark.long
@@ -196,7 +196,7 @@ def test_the_nightly_run_saves_replays_and_tells(runner: Runner) -> None:
     runner.filled = {**about, "github.server_url": "https://github.com"}
     tell = "Open an issue, or add to the one that is open"
     runner.run(path, tell)
-    assert "gh issue create --title The nightly run moved --body" in runner.notes
+    assert "gh issue create --title The nightly run is red --body" in runner.notes
     assert "https://github.com/a/b/actions/runs/7" in runner.notes
     runner.run(path, tell, EARLIER="12")
     assert "gh issue comment 12 --body" in runner.notes

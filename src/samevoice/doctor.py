@@ -13,7 +13,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from samevoice.family import find
-from samevoice.versions import __version__, commit
+from samevoice.versions import named
 
 State = Literal["good", "missing", "broken"]
 
@@ -31,11 +31,9 @@ class Check:
 
 def examine() -> tuple[Check, ...]:
     """Every check, in the order in which things depend on each other."""
-    of = f" ({one})" if (one := commit()) else ""
-    system = f"{platform.system()} {platform.machine()}"
-    here = f"{__version__}{of}, Python {platform.python_version()}, {system}"
+    here = f"{named()}, Python {platform.python_version()}, {platform.system()} "
     return (
-        Check("samevoice", "good", here),
+        Check("samevoice", "good", here + platform.machine()),
         *(_package(*package) for package in _PACKAGES),
         *(_guarded(name, check) for name, check in _CHECKS.items()),
         *_families(),

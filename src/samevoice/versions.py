@@ -18,6 +18,12 @@ def _version() -> str:
 __version__ = _version()
 
 
+def named() -> str:
+    """The version, and in brackets the commit."""
+    of = f" ({one})" if (one := commit()) else ""
+    return f"{__version__}{of}"
+
+
 def commit() -> str:
     """Of the clone that this runs from, or that pip installed from git; else nothing."""
     root = Path(__file__).resolve().parents[2]

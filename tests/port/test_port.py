@@ -157,6 +157,10 @@ class Keeping(Half):
         return super().forward(x + self.seen)
 
 
+class CAMPPlus(Shuffling):
+    pass
+
+
 class Odd(nn.Module):
     def __init__(self):
         super().__init__()
@@ -392,6 +396,10 @@ def test_a_clone_takes_a_port_into_its_three_rooms(
     # A second time it is somebody's code, and elsewhere it would be nobody's family.
     assert "turns.py exists" in command(tmp_path / "src", *words).stderr
     assert "it runs from " in command(None, *words).stderr
+    # What samevoice has under that name itself stays.
+    words[1:2] = ["my_models:CAMPPlus"]
+    done = command(tmp_path / "src", *words, "--overwrite")
+    assert done.stdout.startswith("models/networks/campplus_port.py: CAMPPlusPort, "), done.stderr
 
 
 @pytest.mark.parametrize(

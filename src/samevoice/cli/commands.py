@@ -45,10 +45,9 @@ app = typer.Typer(
 
 def _version(asked: bool) -> None:
     if asked:
-        from samevoice.versions import __version__, commit
+        from samevoice.versions import named
 
-        of = f" ({one})" if (one := commit()) else ""
-        streams.echo(f"samevoice {__version__}{of}")
+        streams.echo(f"samevoice {named()}")
         raise typer.Exit
 
 

@@ -19,10 +19,9 @@ def port(
     module: Annotated[
         str, argument("MODULE:CLASS", "Your class, or a function that builds it. Its code is run.")
     ],
-    output: Annotated[Path | None, option("DIR", "Folder for the package.", default="")] = None,
+    output: Annotated[Path | None, option("DIR", "Folder for the package.")] = None,
     into: Annotated[
-        Path | None,
-        option("CLONE", "Write into samevoice's own three folders instead.", default=""),
+        Path | None, option("CLONE", "Write into samevoice's own three folders instead.")
     ] = None,
     args: Annotated[
         str, option("JSON", "What the class is built with, by name: '{\"layers\": 12}'.")
@@ -51,8 +50,6 @@ def port(
     from samevoice.port import places
     from samevoice.port import port as run
 
-    if (output is None) == (into is None):
-        raise UsageError("either --output DIR for a package, or --into CLONE for samevoice's own")
     if output is not None:
         files = [(output / name, "code") for name in (places.PROJECT, places.README)]
         outputs.refuse(files, overwrite=overwrite)

@@ -61,7 +61,7 @@ def port(
     Without ``weights`` they are seeded. A ``draft`` is the table alone.
     """
     if (output is None) == (into is None):
-        raise FamilyError("either a folder for a package is wanted, or a clone to write into")
+        raise FamilyError("either --output DIR for a package, or --into CLONE for samevoice's own")
     if name and not name.isidentifier():
         raise FamilyError(f"--name {name!r}: a name of letters, digits and _ is wanted")
     from samevoice.port import places
@@ -73,9 +73,10 @@ def port(
     from samevoice.port import package
 
     kind, folder = places.package if into is None else places.rooms, Path(output or into or ".")
-    if not name and not (into and kind(folder, ported.architecture).has_family):
-        ported = replace(ported, architecture=_free_name(ported.architecture))
     place = kind(folder, ported.architecture)
+    if not name and not place.was_written_from(spec):
+        ported = replace(ported, architecture=_free_name(ported.architecture))
+        place = kind(folder, ported.architecture)
     progress("writing")
     package.write(ported, place, draft=draft, overwrite=overwrite)
     if draft or ported.unknown:

@@ -29,10 +29,10 @@ class Place:
         words = module.split(".")
         return self.folder.joinpath(*words[0 if self.is_package else 1 :]).with_suffix(".py")
 
-    @property
-    def has_family(self) -> bool:
-        """Whether it was written before."""
-        return self.file(self.family).is_file()
+    def was_written_from(self, spec: str) -> bool:
+        """Whether the network stands here already, from the same class."""
+        network = self.file(self.network)
+        return network.is_file() and f"from {spec}(" in network.read_text(encoding="utf-8")
 
     @property
     def constants(self) -> Path:
